@@ -1,0 +1,26 @@
+"""attnbench: latency, accuracy and memory regressions of attention kernels, as pytest tests.
+
+What a kernel author imports is here; everything else is reached through the pytest plugin (`attnbench.plugin`).
+Importing this package imports neither torch nor pytest.
+"""
+
+from attnbench.model import Reason, Workload
+from attnbench.registry import Backend, register
+from attnbench.requirements import Capability, Device, DType, HeadDim, Package, TorchVersion
+from attnbench.workloads import register_workload
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "Capability",
+    "DType",
+    "Device",
+    "HeadDim",
+    "Package",
+    "Reason",
+    "TorchVersion",
+    "Workload",
+    "register",
+    "register_workload",
+]

@@ -1,0 +1,117 @@
+"""Where pytest-benchmark stores runs here, and what it compares with (layer 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench import baseline
+from attnbench.fingerprint import differences
+from attnbench.model import Fingerprint
+from attnbench.records import Unreadable
+from attnbench.run import Run
+
+PYTEST_BENCHMARK_STORAGE = "file://./.benchmarks"
+
+#: Options of pytest-benchmark that choose rounds or a clock: here the rounds are --attn-rounds and the clock the device's.
+IDLE = ("timer", "min-rounds", "min-time", "max-time", "precision", "confidence", "warmup", "warmup-iterations")
+IDLE_FLAGS = tuple(f"--benchmark-{name}" for name in (*IDLE, "calibration-precision"))
+
+
+def is_ours(config: pytest.Config, run: Run) -> bool:
+    """Whether this run is about attention kernels: our ini key or an option is set, or our suite is named.
+
+    A project that merely has attnbench installed keeps its own storage, machine info and messages.
+    """
+    named = any("attnbench" in argument for argument in config.args)
+    return run.settings.baselines is not None or run.settings.given or named
+
+
+def refuse_parallel_measuring(config: pytest.Config, run: Run) -> None:
+    """Raise pytest.UsageError for --benchmark-only under pytest-xdist, in our words and before pytest-benchmark's."""
+    parallel = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
+    if parallel and config.getoption("benchmark_only", False) and is_ours(config, run):
+        raise pytest.UsageError(
+            "attnbench does not measure under pytest-xdist: parallel workers share the device. "
+            "Drop -n to measure, or drop --benchmark-only to run the accuracy checks in parallel"
+        )
+
+
+def idle_options(config: pytest.Config) -> list[str]:
+    """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
+    given = (argument.split("=")[0] for argument in config.invocation_params.args)
+    idle = [flag for flag in dict.fromkeys(given) if flag in IDLE_FLAGS]
+    if not idle:
+        return []
+    have = "has" if len(idle) == 1 else "have"
+    return [f"{', '.join(idle)} {have} no effect on attention cases (rounds: --attn-rounds; the clock is the device's)"]
+
+
+def choose_storage(config: pytest.Config, run: Run) -> None:
+    """Point pytest-benchmark at the project's folder of stored runs, where the ini key names one.
+
+    pytest-benchmark creates its storage folder whenever pytest starts; a run that neither saves nor compares gets one
+    that exists already, so that `--help` and `--collect-only` create nothing.
+    """
+    if run.settings.baselines is None or config.getoption("benchmark_storage", None) != PYTEST_BENCHMARK_STORAGE:
+        return
+    option: Any = config.option
+    stores = option.benchmark_save or option.benchmark_autosave or option.benchmark_compare
+    folder = run.settings.baselines if stores and _runs_tests(config) else config.rootpath
+    option.benchmark_storage = f"file://{folder}"
+
+
+def choose_comparison(config: pytest.Config, run: Run) -> None:
+    """Decide what `--benchmark-compare` reads, and read it before pytest-benchmark does.
+
+    Raises pytest.UsageError for a file that was asked for by name and cannot be used.
+    """
+    option: Any = config.option
+    wanted = config.getoption("benchmark_compare", None)
+    if not wanted or not is_ours(config, run):
+        return
+    if not _runs_tests(config):
+        option.benchmark_compare = []
+        return
+    folder = _storage_folder(config)
+    if folder is None:
+        return
+    if wanted is True:
+        choice = baseline.choose(folder, run.device.facts.device_name)
+        run.comparison_said += choice.said
+        option.benchmark_compare = str(choice.path) if choice.path else []
+        return
+    from pytest_benchmark.utils import get_machine_id
+
+    for path in baseline.matching(folder, get_machine_id(), wanted):
+        try:
+            baseline.check_benchmark_file(path)
+        except Unreadable as exc:
+            raise pytest.UsageError(f"--benchmark-compare={wanted}: {exc}") from exc
+
+
+def machine_differences(ours: dict[str, Any], run: Run, theirs: dict[str, Any]) -> tuple[str, ...]:
+    """What differs between two `machine_info`, in the fields that comparability rests on."""
+    key = run.launch.fingerprint.key
+    here = Fingerprint({name: ours.get(name) for name in key}, {})
+    there = Fingerprint({name: theirs.get(name) for name in key}, {})
+    if "protocol" not in theirs:
+        return ("it was not recorded by attnbench, so its machine is unknown",)
+    return differences(here, there)
+
+
+def _storage_folder(config: pytest.Config) -> Path | None:
+    """The folder of a file storage; None for elasticsearch, whose runs we cannot read ahead."""
+    storage = str(config.getoption("benchmark_storage"))
+    scheme, separator, rest = storage.partition("://")
+    if not separator:
+        return Path(storage).absolute()
+    return Path(rest).absolute() if scheme == "file" else None
+
+
+def _runs_tests(config: pytest.Config) -> bool:
+    option: Any = config.option
+    looks_only = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
+    return not any(getattr(option, name, None) for name in looks_only)

@@ -1,0 +1,47 @@
+"""What makes two launches comparable, with nothing in it that names a person's machine (layer 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from attnbench.model import Fingerprint
+
+Field = str | int | float | None
+
+#: Fields that identify one machine or one physical unit: stored only as a salted hash.
+HASHED = ("host", "unit")
+
+
+def make_fingerprint(key: dict[str, Field], context: dict[str, Field], salt: str) -> Fingerprint:
+    """The fingerprint of a launch; `host` and `unit` are replaced by hashes with the repository's salt."""
+    shown = {
+        name: hashed(value, salt) if name in HASHED and value is not None else value for name, value in context.items()
+    }
+    return Fingerprint(dict(key), shown)
+
+
+def hashed(value: Field, salt: str) -> str:
+    """Twelve hex digits of SHA-256 over salt and value: the same unit is recognised, and not named."""
+    return hashlib.sha256(f"{salt}:{value}".encode()).hexdigest()[:12]
+
+
+def differences(ours: Fingerprint, theirs: Fingerprint) -> tuple[str, ...]:
+    """Fields of the key that differ, `power_limit_w 700.0 here, 650.0 there`. Unknown on one side is no difference."""
+    found = []
+    for name in sorted(ours.key.keys() | theirs.key.keys()):
+        here, there = ours.key.get(name), theirs.key.get(name)
+        if here is not None and there is not None and here != there:
+            found.append(f"{name} {here} here, {there} there")
+    return tuple(found)
+
+
+def unknown_fields(fingerprint: Fingerprint) -> tuple[str, ...]:
+    """Names of the fields that could not be read on this machine."""
+    fields = {**fingerprint.key, **fingerprint.context}
+    return tuple(sorted(name for name, value in fields.items() if value is None))
+
+
+def slug(device_name: str) -> str:
+    """The folder of a GPU model under the baselines, `nvidia-h200`."""
+    return re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")

@@ -1,0 +1,226 @@
+"""The fixtures that the suite, and anybody's own tests, are written with (layer 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import pytest
+
+from attnbench.device import OpenDevice
+from attnbench.model import CaseEnded, Reason, Record, Status, Workload
+from attnbench.run import RUN, Run
+from attnbench.sim import SimCase
+from attnbench.timer import Timer
+from attnbench.torch_case import Rounds, TorchCase, errors_as_rows
+from attnbench.variant import Variant
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from attnbench.accuracy import Reference
+    from attnbench.inputs import Inputs
+
+CASE = pytest.StashKey["AttnCase"]()
+TIMER = pytest.StashKey[Timer]()
+
+
+class CaseSteps(Protocol):
+    """One case, wherever it runs: in this process, in another, or simulated."""
+
+    record: Record
+
+    def prepare(self, device: OpenDevice) -> None: ...
+    def assert_accurate(self) -> None: ...
+    def assert_route(self) -> None: ...
+    def rounds(self, count: int, timer: Timer) -> Rounds: ...
+    def close(self) -> None: ...
+
+
+class LaunchedCase:
+    """A case that a fresh process runs: all steps happen there, the record comes back, its rounds are replayed."""
+
+    def __init__(self, run: Run, record: Record) -> None:
+        self.record = record
+        self._run = run
+
+    def prepare(self, device: OpenDevice) -> None:
+        """Run the whole case. Raises CaseEnded with whatever ended it there."""
+        del device
+        draft = self.record
+        group = self._run.groups[draft.backend]
+        self.record = self._run.launcher.record(draft.nodeid, group, draft)
+        if self.record.status not in (Status.MEASURED, Status.CHECKED):
+            raise CaseEnded(self.record.status, *self.record.reasons)
+
+    def assert_accurate(self) -> None:
+        """Done by the process that ran the case."""
+
+    def assert_route(self) -> None:
+        """Done by the process that ran the case."""
+
+    def rounds(self, count: int, timer: Timer) -> Rounds:
+        """The rounds that were taken there, through the timer that pytest-benchmark reads here."""
+        del count  # its process took as many as it was told
+        sample = self.record.sample
+        assert sample is not None, "a launched case that is timed here was measured there"
+        timer.replay(sample.timer, sample.rounds_s)
+        return Rounds(len(sample.rounds_s), _nothing, _nothing, sample.timer, lambda _: sample)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class AttnCase:
+    """One case as a test sees it: four steps, in this order, each of which may end the test with its reason.
+
+    `record` is everything known so far; it is stored whatever happens.
+    """
+
+    def __init__(self, run: Run, steps: CaseSteps, benchmark: BenchmarkFixture, timer: Timer) -> None:
+        self._run = run
+        self._steps = steps
+        self._benchmark = benchmark
+        self._timer = timer
+        self._outcome: CaseEnded | None = None
+        self._accurate = False
+        self._measured: Record | None = None
+
+    @property
+    def record(self) -> Record:
+        """What is known of this case, as it will be stored."""
+        if self._measured is not None:
+            return self._measured
+        if self._outcome is not None:
+            return self._steps.record.ended(self._outcome.status, *self._outcome.reasons)
+        if self._accurate:
+            return replace(self._steps.record, status=Status.CHECKED, reasons=())
+        return self._steps.record
+
+    def prepare(self) -> None:
+        """Check requirements, load, compile, call once. Skips the test with every reason when it cannot run here."""
+        try:
+            self._steps.prepare(self._run.device)
+        except CaseEnded as ended:
+            self._end(ended)
+
+    def assert_accurate(self) -> None:
+        """The wall: the output of the path that is timed, on every input set, is within the backend's tolerance."""
+        try:
+            self._steps.assert_accurate()
+        except CaseEnded as ended:
+            self._end(ended)
+        self._accurate = True
+
+    def assert_route(self) -> None:
+        """What ran is this backend's kernel, not one that it was silently replaced by."""
+        try:
+            self._steps.assert_route()
+        except CaseEnded as ended:
+            self._accurate = False
+            self._end(ended)
+
+    def measure(self) -> None:
+        """Time it with pytest-benchmark, unless benchmarks are disabled. Refuses a case that was not checked."""
+        if not self._accurate:
+            raise RuntimeError("measure() before assert_accurate(): a wrong kernel has no latency")
+        if self._benchmark.disabled:
+            return
+        try:
+            with errors_as_rows("failed while it was timed", "call", self._run.device_type):
+                rounds = self._steps.rounds(self._run.rounds, self._timer)
+                self._benchmark.group = self._steps.record.workload.name
+                self._benchmark.extra_info.update(
+                    case=self._steps.record.case,
+                    device=self._run.device.facts.device_name,
+                    simulated=self._run.device_type == "sim",
+                )
+                self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+                timed: Any = self._benchmark.stats
+                sample = rounds.sample(list(timed.stats.data))
+        except CaseEnded as ended:
+            self._accurate = False
+            self._end(ended)
+        self._measured = replace(self._steps.record, status=Status.MEASURED, reasons=(), sample=sample)
+
+    def failed(self, text: str) -> None:
+        """The test raised something of its own before it came to an end here: that is this case's reason."""
+        if self._outcome is None and self._measured is None:
+            self._outcome = CaseEnded(Status.ERROR, Reason("test", text))
+
+    def close(self) -> None:
+        """Free what the case holds, and spare the user pytest-benchmark's warning when there was nothing to time."""
+        self._steps.close()
+        if self._measured is None:
+            self._benchmark.skipped = True
+
+    def _end(self, ended: CaseEnded) -> NoReturn:
+        self._outcome = ended
+        text = "; ".join(reason.text for reason in ended.reasons)
+        name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
+        if ended.status is Status.UNSUPPORTED:
+            pytest.skip(f"{self._steps.record.variant}: {text}")
+        pytest.fail(f"{str(ended.status).upper()} {name}  {text}", pytrace=False)
+
+
+@pytest.fixture
+def attn_variant(request: pytest.FixtureRequest) -> Variant:
+    """The variant under test: a backend × a compile mode. Parametrized by the plugin."""
+    return request.config.stash[RUN].variants[request.param]
+
+
+@pytest.fixture(scope="session")
+def attn_workload(request: pytest.FixtureRequest) -> Workload:
+    """The workload under test. Parametrized by the plugin; items are grouped by it."""
+    return request.config.stash[RUN].workloads[request.param]
+
+
+@pytest.fixture(scope="session")
+def attn_inputs(request: pytest.FixtureRequest, attn_workload: Workload) -> Iterator[Inputs]:
+    """q, k, v of the workload, `[batch, seq, heads, head_dim]`, on the device: made once per workload, freed after."""
+    from attnbench.inputs import make_inputs
+
+    run = request.config.stash[RUN]
+    inputs = make_inputs(attn_workload, run.device_type)
+    yield inputs
+    inputs.sets.clear()
+
+
+@pytest.fixture(scope="session")
+def attn_reference(attn_inputs: Inputs) -> Iterator[dict[str, Reference]]:
+    """The reference per input distribution: fp64 math attention, beside the error of plain PyTorch attention."""
+    from attnbench.accuracy import make_references
+
+    references = make_references(attn_inputs)
+    yield references
+    references.clear()
+
+
+@pytest.fixture
+def attn_case(
+    request: pytest.FixtureRequest, attn_variant: Variant, attn_workload: Workload, benchmark: BenchmarkFixture
+) -> Iterator[AttnCase]:
+    """One case: call prepare(), assert_accurate(), assert_route() and measure(), in this order."""
+    run = request.config.stash[RUN]
+    draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
+    steps: CaseSteps
+    if run.isolates():
+        steps = LaunchedCase(run, draft)
+    elif run.device_type == "sim":
+        steps = SimCase(attn_variant, draft, run.settings.scenario)
+    else:
+        steps = TorchCase(
+            attn_variant,
+            draft,
+            inputs=lambda: request.getfixturevalue("attn_inputs"),
+            references=lambda: request.getfixturevalue("attn_reference"),
+        )
+    case = AttnCase(run, steps, benchmark, request.node.stash[TIMER])
+    request.node.stash[CASE] = case
+    yield case
+    case.close()
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,135 @@
+"""The tensors of a workload: seeded, hashed, on the device, in every distribution that accuracy is checked on (layer 2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.model import Workload
+from attnbench.workloads import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+    Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+#: Checked for every case beside the distribution that is timed.
+CHECKED_DISTRIBUTIONS = ("randn", "outlier-k")
+
+#: Channels of K that "outlier-k" shifts, and by how much: a bias that all tokens share is what SageAttention's paper
+#: (arXiv:2410.02367, section 4.2) finds in diffusion transformers, and what smoothing K removes.
+OUTLIER_CHANNELS, OUTLIER_SHIFT = 4, 8.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
+
+    `sha256` is over the bytes of the timed q, k and v as they were really used.
+    """
+
+    workload: Workload
+    sets: dict[str, Triple]
+    sha256: str
+
+    checksums: dict[str, tuple[int, ...]]
+
+    @property
+    def timed(self) -> Triple:
+        return self.sets[self.workload.distribution]
+
+    def overwritten(self) -> tuple[str, ...]:
+        """Which tensors no longer hold what was made, `q of randn`: a kernel wrote into its input."""
+        return tuple(
+            f"{name} of {distribution}"
+            for distribution, triple in self.sets.items()
+            for name, tensor, made in zip("qkv", triple, self.checksums[distribution], strict=True)
+            if _checksum(tensor) != made
+        )
+
+    def restore(self) -> None:
+        """Make every tensor again from the seed, in place."""
+        for distribution, triple in self.sets.items():
+            for tensor, made in zip(triple, _make(self.workload, distribution), strict=True):
+                tensor.copy_(made)
+
+
+def make_inputs(workload: Workload, device: str) -> Inputs:
+    """Make all input sets from the workload's seed, on the CPU's generator, then move them to `device`.
+
+    Raises ValueError for an unknown distribution, and torch's own error when the device has too little memory.
+    """
+    import torch
+
+    sets: dict[str, Triple] = {}
+    digest = hashlib.sha256()
+    for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):
+        tensors = _make(workload, name)
+        if name == workload.distribution:
+            for tensor in tensors:
+                digest.update(tensor.view(torch.uint8).numpy().tobytes())
+        q, k, v = (tensor.to(device) for tensor in tensors)
+        sets[name] = (q, k, v)
+    checksums = {name: tuple(_checksum(tensor) for tensor in triple) for name, triple in sets.items()}
+    return Inputs(workload, sets, digest.hexdigest(), checksums)
+
+
+def _make(workload: Workload, distribution: str) -> Triple:
+    import torch
+
+    if distribution not in DISTRIBUTIONS:
+        known = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"workload {workload.name!r}: distribution {distribution!r} is none of {known}")
+    return DISTRIBUTIONS[distribution](workload, torch.Generator(device="cpu").manual_seed(workload.seed))
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    """Sum of the tensor's 16-bit words, on its own device: enough to notice that somebody wrote into it."""
+    import torch
+
+    return int(tensor.view(torch.int16).sum(dtype=torch.int64).item())
+
+
+def _dtype(workload: Workload) -> torch.dtype:
+    import torch
+
+    dtype = getattr(torch, TORCH_DTYPES[workload.dtype])
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def _randn(workload: Workload, generator: torch.Generator) -> Triple:
+    import torch
+
+    q, k, v = (torch.randn(workload.shape, generator=generator).to(_dtype(workload)) for _ in range(3))
+    return q, k, v
+
+
+def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+    import torch
+
+    def one() -> torch.Tensor:
+        normal = torch.randn(workload.shape, generator=generator)
+        return (normal * torch.randint(1, 5, workload.shape, generator=generator)).to(_dtype(workload))
+
+    return one(), one(), one()
+
+
+def _outlier_k(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn, with a few channels of K shifted far out, the same ones for every token and head."""
+    import torch
+
+    q, k, v = _randn(workload, generator)
+    channels = torch.randperm(workload.head_dim, generator=generator)[:OUTLIER_CHANNELS]
+    k[..., channels] += OUTLIER_SHIFT
+    return q, k, v
+
+
+DISTRIBUTIONS: dict[str, Callable[[Workload, torch.Generator], Triple]] = {
+    "randn*randint(1,5)": _randn_times_randint,
+    "randn": _randn,
+    "outlier-k": _outlier_k,
+}

@@ -1,0 +1,251 @@
+"""The words of the project as data (layer 0, standard library only).
+
+Base units inside: seconds, bytes, FLOP. The unit is part of every field's name. Tensor axes are always written
+`[batch, seq, heads, head_dim]`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+
+#: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
+SCHEMA_VERSION = 1
+
+#: Compile modes: as it is, torch.compile's default, and `mode="max-autotune"`.
+MODES = ("eager", "default", "max-autotune")
+
+
+class Status(str, Enum):
+    """What became of a case. Only `MEASURED` carries a latency."""
+
+    MEASURED = "measured"
+    CHECKED = "checked"  # accurate, and deliberately not timed (--benchmark-disable, pytest-xdist)
+    UNSUPPORTED = "unsupported"  # cannot run here, with all reasons
+    INCORRECT = "incorrect"  # ran, and is wrong: never timed
+    ERROR = "error"  # installed, but fails to import, compile or run
+    NOT_RUN = "not-run"  # selected, and the run ended or was told to skip before it
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class CaseEnded(Exception):
+    """Raised where a case ends without a latency: carries the status and every reason."""
+
+    def __init__(self, status: Status, *reasons: Reason) -> None:
+        super().__init__("; ".join(reason.text for reason in reasons))
+        self.status = status
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why: a code to group by, and one sentence with what was found and what is needed."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One attention problem: shapes, dtype, mask, direction and input distribution.
+
+    `why` says what the row is for and `source` where it comes from; neither takes part in identity.
+    """
+
+    name: str
+    batch: int
+    seq: int
+    heads: int
+    head_dim: int
+    dtype: str = "bf16"
+    mask: str = "none"
+    direction: str = "forward"
+    distribution: str = "randn*randint(1,5)"
+    seed: int = 0
+    why: str = ""
+    source: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of q, k, v and of the output: `[batch, seq, heads, head_dim]`."""
+        return (self.batch, self.seq, self.heads, self.head_dim)
+
+    @property
+    def flop(self) -> int:
+        """FLOP of one forward call: two products of 2·seq²·head_dim each, per head and batch entry.
+
+        The count that FlashAttention's own benchmarks use; softmax is not counted.
+        """
+        return 4 * self.batch * self.heads * self.seq * self.seq * self.head_dim
+
+    @property
+    def spelt(self) -> str:
+        """The form that `--attn-workload` accepts for a workload without a name, `1x4608x24x128:bf16`."""
+        return "x".join(map(str, self.shape)) + f":{self.dtype}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Variant × workload: one pytest item. `str(case)` is its id, by which records are keyed."""
+
+    backend: str
+    mode: str
+    workload: str
+
+    @property
+    def variant(self) -> str:
+        return f"{self.backend}@{self.mode}"
+
+    def __str__(self) -> str:
+        return f"{self.variant}-{self.workload}"
+
+
+@dataclass(frozen=True)
+class ErrorMetrics:
+    """Distance of an output from the reference, element-wise over `[batch, seq, heads, head_dim]`.
+
+    rel_l1 = Σ|o−r| / Σ|r| and cosine = o·r / (‖o‖‖r‖) as SageAttention defines them, rel_l2 = ‖o−r‖₂ / ‖r‖₂,
+    mse = mean (o−r)². `worst_index` is where |o−r| is largest, `worst_found` and `worst_expected` the two values there.
+    A non-finite output has `nonfinite` > 0, and metrics of the finite elements only.
+    """
+
+    max_abs: float
+    mean_abs: float
+    mse: float
+    rel_l1: float
+    rel_l2: float
+    cosine: float
+    nonfinite: int
+    worst_index: tuple[int, ...]
+    worst_found: float | None
+    worst_expected: float | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """Accuracy of one case on one input distribution, beside what the tolerance allowed."""
+
+    distribution: str
+    error: ErrorMetrics
+    plain: ErrorMetrics  # plain PyTorch attention in the same dtype on the same inputs
+    allowed: dict[str, float]  # metric → largest permitted value
+    rows: str  # "all", or how many query rows were sampled and with which seed
+    poisoned: bool  # the output was written into memory that held NaN before
+
+
+@dataclass(frozen=True)
+class DeviceOp:
+    """One step of the route: a device kernel, or an aten operator on the CPU. Launch figures where the profiler has them."""
+
+    name: str
+    count: int = 1
+    grid: tuple[int, ...] | None = None
+    block: tuple[int, ...] | None = None
+    registers: int | None = None
+    shared_bytes: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What torch.compile made of a call. `graph_breaks` are dynamo's own sentences."""
+
+    graphs: int
+    graph_breaks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rounds of one case in one launch: seconds of one call each, in the order in which they were taken."""
+
+    rounds_s: tuple[float, ...]
+    timer: str
+    host_s: float | None = None  # median time that the call took to return while the device was busy
+
+    def __post_init__(self) -> None:
+        if not self.rounds_s:
+            raise ValueError("a Sample needs at least one round")
+        if not all(math.isfinite(r) and r > 0 for r in self.rounds_s):
+            raise ValueError("every round of a Sample is a positive number of seconds")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything about one case in one launch.
+
+    Raises ValueError when a record that was not measured carries a sample, or a measured one has none: a wrong or
+    failed kernel has no latency, and this class, not its caller, sees to it.
+    """
+
+    case: str
+    backend: str
+    family: str
+    mode: str
+    workload: Workload
+    launch: str
+    status: Status
+    reasons: tuple[Reason, ...] = ()
+    nodeid: str = ""
+    layout: str = ""
+    tolerance: str = ""
+    input_sha256: str | None = None
+    output_contiguous: bool | None = None
+    first_call_s: float | None = None
+    workspace_bytes: int | None = None
+    compilation: Compilation | None = None
+    checks: tuple[Check, ...] = ()
+    route: tuple[DeviceOp, ...] = ()
+    sample: Sample | None = None
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.MEASURED) != (self.sample is not None):
+            raise ValueError(
+                f"record {self.case}: status '{self.status}' "
+                + ("needs a sample" if self.sample is None else "cannot carry a sample")
+            )
+        if self.status not in (Status.MEASURED, Status.CHECKED) and not self.reasons:
+            raise ValueError(f"record {self.case}: status '{self.status}' needs a reason")
+
+    @property
+    def variant(self) -> str:
+        return f"{self.backend}@{self.mode}"
+
+    def ended(self, status: Status, *reasons: Reason) -> Record:
+        """This record, ended without a latency for `reasons`."""
+        return replace(self, status=status, reasons=reasons, sample=None)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What must match for two records to be comparable (`key`), and what is only shown (`context`).
+
+    A value of None means that the field could not be read here; it is shown as unknown and matches anything.
+    """
+
+    key: dict[str, str | int | float | None]
+    context: dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process that measured every case once."""
+
+    id: str
+    started_at: str  # ISO 8601, UTC
+    fingerprint: Fingerprint
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What one run stores under the key `attnbench` of pytest-benchmark's JSON."""
+
+    schema: int
+    attnbench: str
+    reference: str
+    launches: tuple[Launch, ...]
+    records: tuple[Record, ...]
+    interrupted: str = ""

@@ -1,0 +1,145 @@
+"""Backends: how an attention implementation becomes known, in this package, in a conftest.py or by entry point (layer 2)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from attnbench.model import MODES, Workload
+from attnbench.requirements import Requirement
+from attnbench.tolerances import TOLERANCES
+
+if TYPE_CHECKING:
+    import torch
+
+    #: `(q, k, v) -> output`, four tensors of one shape in the backend's layout.
+    AttentionFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+LAYOUTS = ("bshd", "bhsd")
+ENTRY_POINT_GROUP = "attnbench.backends"
+
+_BACKENDS: dict[str, Backend] = {}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A named attention implementation.
+
+    load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`.
+    tolerance: name of the class of permitted error (`attnbench.tolerances`).
+    layout: axes that the function takes and returns: "bshd" = `[batch, seq, heads, head_dim]`, "bhsd" =
+        `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
+    requires: what must hold before `load` is called, with found and needed.
+    modes: compile modes that are offered, of "eager", "default", "max-autotune".
+    route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
+    foreign: device type → regular expression that none may match.
+    refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
+    fullgraph: whether torch.compile must trace the call without a graph break.
+
+    Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
+    """
+
+    name: str
+    family: str
+    load: Callable[[Workload], AttentionFunction]
+    tolerance: str = "16-bit"
+    layout: str = "bshd"
+    requires: tuple[Requirement, ...] = ()
+    modes: tuple[str, ...] = ("eager",)
+    route: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
+    fullgraph: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "@ \t\n/:"):
+            raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        if self.tolerance not in TOLERANCES:
+            raise ValueError(f"backend {self.name!r}: tolerance {self.tolerance!r} is none of {', '.join(TOLERANCES)}")
+        if not self.modes or set(self.modes) - set(MODES):
+            raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
+
+
+def register(
+    name: str,
+    family: str,
+    *,
+    tolerance: str = "16-bit",
+    layout: str = "bshd",
+    requires: tuple[Requirement, ...] = (),
+    modes: tuple[str, ...] = ("eager",),
+    route: Mapping[str, str] | None = None,
+    foreign: Mapping[str, str] | None = None,
+    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
+    fullgraph: bool = True,
+) -> Callable[[Callable[[Workload], AttentionFunction]], Callable[[Workload], AttentionFunction]]:
+    """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+
+    The arguments are `Backend`'s fields. Raises ValueError as `Backend` does, and when the name is taken by a function
+    from another place (the same conftest.py loaded twice is fine).
+    """
+
+    def add(load: Callable[[Workload], AttentionFunction]) -> Callable[[Workload], AttentionFunction]:
+        add_backend(
+            Backend(
+                name,
+                family,
+                load,
+                tolerance=tolerance,
+                layout=layout,
+                requires=requires,
+                modes=modes,
+                route=route or {},
+                foreign=foreign or {},
+                refuses=refuses,
+                fullgraph=fullgraph,
+            )
+        )
+        return load
+
+    return add
+
+
+def add_backend(backend: Backend) -> None:
+    """Add one backend; raises ValueError when its name is taken by code from another place."""
+    known = _BACKENDS.get(backend.name)
+    if known is not None and _origin(known) != _origin(backend):
+        raise ValueError(
+            f"backend {backend.name!r} is registered twice, by {_origin(known)} and {_origin(backend)}: rename one"
+        )
+    _BACKENDS[backend.name] = backend
+
+
+def all_backends() -> dict[str, Backend]:
+    """Every registered backend by name, in the order of registration."""
+    return dict(_BACKENDS)
+
+
+def load_entry_points() -> None:
+    """Import what other packages offer in the group `attnbench.backends`.
+
+    An entry point is a module whose import registers backends. One that fails becomes a backend of its name that says
+    so in its rows, so that a broken package cannot hide.
+    """
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry_point.load()
+        except Exception as exc:  # whatever a foreign import raises is that package's row, not our crash
+            add_backend(_broken(entry_point.name, entry_point.value, exc))
+
+
+def _broken(name: str, value: str, cause: Exception) -> Backend:
+    def load(workload: Workload) -> AttentionFunction:
+        del workload
+        raise ImportError(f"entry point {name} = {value} failed: {type(cause).__name__}: {cause}") from cause
+
+    return Backend(name, family=value, load=load)
+
+
+def _origin(backend: Backend) -> str:
+    code = getattr(backend.load, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(backend.load)

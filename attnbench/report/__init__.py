@@ -1,0 +1,1 @@
+"""Reports: text from stored runs, and from nothing else (layer 1)."""

@@ -1,0 +1,176 @@
+"""Options, ini keys and variables, parsed once into a frozen `Settings` (layer 4).
+
+Command line over environment over ini over default. Every option `--attn-NAME` has the ini key `attn_NAME` and the
+variable `ATTN_NAME` (several values separated by blanks).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench.device import DEVICES
+from attnbench.model import MODES
+from attnbench.names import UnknownName, select
+from attnbench.sim import Scenario, parse_scenario
+
+CPU_ROUNDS, DEVICE_ROUNDS = 5, 30
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting and every way to give it."""
+
+    name: str  # "backend": --attn-backend, attn_backend, ATTN_BACKEND
+    kind: str  # "many", "one" or "flag"
+    help: str
+    metavar: str = ""
+    ini_only: bool = False
+
+
+OPTIONS = (
+    Option("backend", "many", "Backends to run: a name or glob; repeatable. Default: all.", "GLOB"),
+    Option("workload", "many", "Workloads: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable.", "GLOB"),
+    Option("mode", "many", f"Compile modes: {', '.join(MODES)}; repeatable. Default: all that a backend has.", "GLOB"),
+    Option("device", "one", f"Device: {', '.join(DEVICES)}. Default: cuda where a GPU is, else cpu.", "TYPE"),
+    Option("rounds", "one", f"Timed calls per case. Default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}.", "N"),
+    Option("reference", "one", "Variant that speeds are given against. Default: torch_flash@eager.", "VARIANT"),
+    Option("list", "flag", "List backends × modes × workloads, each ready or with every reason why not, and exit."),
+    Option("isolate", "flag", "Run each backend in a fresh process: a crash or a hang costs its own rows only."),
+    Option("timeout", "one", "Seconds that one isolated case may take, compilation included. Default: 900.", "SECONDS"),
+    Option("sim", "many", "What --attn-device sim shows: seed=N, GLOB:+P%%, GLOB:OUTCOME; repeatable.", "ENTRY"),
+    Option("baselines", "one", "Folder of stored runs, relative to the root directory.", "FOLDER", ini_only=True),
+    Option("salt", "one", "Salt of the hashes that stand for hosts and GPU units in stored files.", ini_only=True),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for."""
+
+    backends: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    device: str | None = None
+    rounds: int | None = None
+    reference: str = "torch_flash@eager"
+    list_only: bool = False
+    isolate: bool = False
+    timeout_s: float = 900.0
+    sim: tuple[str, ...] = ()
+    baselines: Path | None = None
+    salt: str = "attnbench"
+    given: bool = False  # any option or variable of ours was used
+
+    @property
+    def scenario(self) -> Scenario:
+        return parse_scenario(self.sim)
+
+    def rounds_on(self, device: str) -> int:
+        return self.rounds or (CPU_ROUNDS if device == "cpu" else DEVICE_ROUNDS)
+
+    def arguments(self, device: str) -> list[str]:
+        """The command line that gives a launch these settings; `device` is the one already chosen."""
+        many = {"backend": self.backends, "workload": self.workloads, "mode": self.modes, "sim": self.sim}
+        flags = [f"--attn-{name}={value}" for name, values in many.items() for value in values]
+        return [*flags, f"--attn-device={device}", f"--attn-rounds={self.rounds_on(device)}"]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini key."""
+    group = parser.getgroup("attn", "attention kernels (attnbench)")
+    for option in OPTIONS:
+        if not option.ini_only:
+            flag = f"--attn-{option.name}"
+            destination = f"attn_{option.name}"
+            if option.kind == "flag":
+                group.addoption(flag, dest=destination, action="store_true", default=None, help=option.help)
+            elif option.kind == "many":
+                group.addoption(flag, dest=destination, action="append", metavar=option.metavar, help=option.help)
+            else:
+                group.addoption(flag, dest=destination, metavar=option.metavar, help=option.help)
+        kind: Any = {"many": "args", "flag": "bool", "one": "string"}[option.kind]
+        parser.addini(f"attn_{option.name}", option.help.replace("%%", "%"), type=kind, default=None)
+
+
+def parse_settings(config: pytest.Config) -> Settings:
+    """Read every source once. Raises pytest.UsageError that names the source and the value."""
+    found = {option.name: _look_up(config, option) for option in OPTIONS}
+    value = {name: given for name, (given, _) in found.items()}
+    folder = value["baselines"]
+    settings = Settings(
+        backends=tuple(value["backend"] or ()),
+        workloads=tuple(value["workload"] or ()),
+        modes=tuple(value["mode"] or ()),
+        device=value["device"] or None,
+        rounds=_whole_number(*found["rounds"]),
+        reference=value["reference"] or Settings.reference,
+        list_only=bool(value["list"]),
+        isolate=bool(value["isolate"]),
+        timeout_s=_seconds(*found["timeout"]) or Settings.timeout_s,
+        sim=tuple(value["sim"] or ()),
+        baselines=config.rootpath / folder if folder else None,
+        salt=value["salt"] or Settings.salt,
+        given=any(not source.startswith("ini") and given is not None for given, source in found.values()),
+    )
+    try:
+        if settings.device is not None:
+            select("device", settings.device, DEVICES)
+            if settings.device not in DEVICES:
+                raise UnknownName(f"{settings.device!r} is no device: one of {', '.join(DEVICES)} is needed")
+        _ = settings.scenario
+    except ValueError as exc:
+        raise pytest.UsageError(f"--attn-{'device' if isinstance(exc, UnknownName) else 'sim'}: {exc}") from exc
+    if settings.sim and settings.device != "sim":
+        raise pytest.UsageError("--attn-sim chooses what the simulated device shows: add --attn-device sim")
+    return settings
+
+
+def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
+    """The value that wins, and where it was given; None when it was given nowhere."""
+    if not option.ini_only:
+        given = config.getoption(f"attn_{option.name}", None)
+        if given is not None:
+            return given, f"--attn-{option.name}"
+    variable = f"ATTN_{option.name.upper()}"
+    text = os.environ.get(variable)
+    if text and not option.ini_only:
+        return _from_text(option, text, variable), variable
+    ini = config.getini(f"attn_{option.name}")
+    return (ini if ini not in (None, "", []) else None), f"ini key attn_{option.name}"
+
+
+def _from_text(option: Option, text: str, variable: str) -> Any:
+    if option.kind == "many":
+        return shlex.split(text)
+    if option.kind == "flag":
+        if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+            raise pytest.UsageError(f"{variable}={text}: 1 or 0 is needed")
+        return text.lower() in ("1", "true", "yes", "on")
+    return text
+
+
+def _whole_number(text: str | None, source: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise pytest.UsageError(f"{source}: {text!r} is no number of rounds, a whole number from 1 is needed")
+    return int(text)
+
+
+def _seconds(text: str | None, source: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise pytest.UsageError(f"{source}: {text!r} is no time limit, a number of seconds above 0 is needed")
+    return seconds

@@ -1,0 +1,69 @@
+"""Named classes of permitted error, each with the reason for its numbers (layer 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnbench.model import ErrorMetrics, Reason
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One metric may reach `plain` × the error of plain attention, plus `rounding` × the dtype's own rounding.
+
+    `rounding` counts in units of max |(r + 0.3) − 0.3 − r| over the reference r rounded to the dtype, in that dtype.
+    """
+
+    metric: str
+    plain: float
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A named class of permitted error."""
+
+    name: str
+    why: str
+    source: str
+    bounds: tuple[Bound, ...]
+
+
+SIXTEEN_BIT = Tolerance(
+    name="16-bit",
+    why="in the inputs' own dtype, a kernel may have twice the error of plain PyTorch attention, plus rounding",
+    source="FlashAttention's tests: max|out − ref| ≤ 2·max|pt − ref| + 2·max|(ref + 0.3) − 0.3 − ref|; "
+    "the same factor on relative L2, which a small error everywhere cannot hide from",
+    bounds=(Bound("max_abs", plain=2.0, rounding=2.0), Bound("rel_l2", plain=2.0)),
+)
+
+TOLERANCES = {tolerance.name: tolerance for tolerance in (SIXTEEN_BIT,)}
+
+
+def allowed(tolerance: Tolerance, plain: ErrorMetrics, rounding: float) -> dict[str, float]:
+    """Largest permitted value per metric, given plain attention's error and the dtype's rounding on these inputs."""
+    return {b.metric: b.plain * getattr(plain, b.metric) + b.rounding * rounding for b in tolerance.bounds}
+
+
+def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str) -> tuple[Reason, ...]:
+    """Why `error` is not acceptable, worst first; empty when it is. NaN and Inf always fail.
+
+    A metric that is NaN itself fails too: the comparison must hold, instead of not being broken.
+    """
+    reasons: list[tuple[float, Reason]] = []
+    where = f"on {distribution} inputs"
+    if error.nonfinite:
+        at = list(error.worst_index)
+        text = f"{error.nonfinite} elements are NaN or Inf {where}, the first at {at} of [batch, seq, heads, head_dim]"
+        reasons.append((float("inf"), Reason("nonfinite", text)))
+    for metric, limit in limits.items():
+        found = getattr(error, metric)
+        if not found <= limit:
+            text = f"{metric} found {found:.3g}, allowed {limit:.3g} {where}"
+            if error.worst_expected is not None and error.worst_found is not None:
+                text += (
+                    f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "
+                    f"{error.worst_found:.5g} instead of {error.worst_expected:.5g}"
+                )
+            reasons.append((found / limit if limit else float("inf"), Reason("tolerance", text)))
+    return tuple(reason for _, reason in sorted(reasons, key=lambda r: -r[0]))

@@ -1,0 +1,282 @@
+"""One case on a real device: from the first call to rounds, every step before the latency able to end it (layer 2)."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from attnbench import accuracy, pacing, requirements, route
+from attnbench.device import OpenDevice, context_is_lost
+from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, Status
+from attnbench.timer import CudaInstant, HostInstant, Timer
+from attnbench.tolerances import TOLERANCES, allowed, violations
+from attnbench.variant import Variant
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.accuracy import Reference
+    from attnbench.inputs import Inputs
+
+
+AXES = "[batch, seq, heads, head_dim]"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What a benchmark runner needs: `setup()` then `call()` between two readings of the timer, `count` times."""
+
+    count: int
+    setup: Callable[[], None]
+    call: Callable[[], None]
+    timer_name: str
+    sample: Callable[[list[float]], Sample]
+
+
+class TorchCase:
+    """One case in this process. `record` always describes what is known so far and is valid at every moment."""
+
+    _inputs: Inputs
+
+    def __init__(
+        self,
+        variant: Variant,
+        record: Record,
+        inputs: Callable[[], Inputs],
+        references: Callable[[], dict[str, Reference]],
+    ) -> None:
+        """`inputs` and `references` are called when first needed, so that an unsupported case costs nothing."""
+        self.record = record
+        self._variant = variant
+        self._make_inputs = inputs
+        self._references = references
+        self._call: Any = None
+
+    def prepare(self, device: OpenDevice) -> None:
+        """Requirements, load, compile, first call. Raises CaseEnded (unsupported or error)."""
+        self._device = device.type
+        backend, workload = self._variant.backend, self.record.workload
+        self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
+        reasons = refusals(self._variant, device, workload)
+        if reasons:
+            raise CaseEnded(Status.UNSUPPORTED, *reasons)
+        with errors_as_rows("has no inputs", "inputs", self._device):
+            self._inputs = self._make_inputs()
+        self.record = replace(self.record, input_sha256=self._inputs.sha256)
+        with errors_as_rows("cannot be loaded", "load", self._device):
+            self._call = self._variant.build(workload)
+        before_bytes = _allocated(self._device)
+        with errors_as_rows("failed on its first call", "first-call", self._device):
+            start = time.perf_counter()
+            output = self._run(self._inputs.timed)
+            self._synchronize()
+            first_call_s = time.perf_counter() - start
+        self._assert_form(output)
+        compilation = self._variant.compilation()
+        self.record = replace(
+            self.record,
+            first_call_s=first_call_s,
+            output_contiguous=output.is_contiguous(),
+            compilation=compilation,
+        )
+        del output
+        _assert_compiled(compilation)
+        self.record = replace(self.record, workspace_bytes=self._workspace(before_bytes))
+
+    def assert_accurate(self) -> None:
+        """The wall: every input set within tolerance, written into poisoned memory.
+
+        Raises CaseEnded (incorrect, error).
+        """
+        with errors_as_rows("has no reference", "reference", self._device):
+            references = self._references()
+        tolerance = TOLERANCES[self._variant.backend.tolerance]
+        reasons: list[Reason] = []
+        for distribution, reference in references.items():
+            with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
+                output, poisoned = self._poisoned_call(self._inputs.sets[distribution])
+            self._assert_form(output)
+            error = _compare(output, reference)
+            limits = allowed(tolerance, reference.plain, reference.rounding)
+            check = Check(distribution, error, reference.plain, limits, reference.rows_said, poisoned)
+            self.record = replace(self.record, checks=(*self.record.checks, check))
+            reasons += violations(error, limits, distribution)
+        overwritten = self._inputs.overwritten()
+        if overwritten:
+            self._inputs.restore()  # the other cases of this workload share them
+            reasons.insert(0, Reason("overwrites-input", f"wrote into its input: {', '.join(overwritten)}"))
+        if reasons:
+            raise CaseEnded(Status.INCORRECT, *reasons)
+
+    def assert_route(self) -> None:
+        """What one call ran is this backend's. Raises CaseEnded (incorrect, error)."""
+        with errors_as_rows("failed under the profiler", "profiler", self._device):
+            ran = route.trace(lambda: self._run(self._inputs.timed), self._device)
+        self.record = replace(self.record, route=ran)
+        reasons = route.wrong_route(self._variant.backend, self._device, ran)
+        if reasons:
+            raise CaseEnded(Status.INCORRECT, *reasons)
+
+    def rounds(self, count: int, timer: Timer) -> Rounds:
+        """Make ready for `count` rounds on the timed inputs, and set `timer` to this device's clock."""
+        q, k, v = self._inputs.timed
+        call, spent_s = self._call, []
+        import torch
+
+        if self._device == "cuda":
+            with torch.no_grad():
+                host_s = pacing.host_cost_s(lambda: call(q, k, v))
+            pacer: pacing.HostPacer | pacing.CudaPacer = pacing.CudaPacer(host_s)
+            timer.use("cuda_event", CudaInstant)
+        else:
+            pacer = pacing.HostPacer()
+            timer.use("perf_counter", HostInstant)
+
+        def one_call() -> None:
+            with torch.no_grad():
+                start = time.perf_counter()
+                call(q, k, v)
+                spent_s.append(time.perf_counter() - start)
+
+        def sample(rounds_s: list[float]) -> Sample:
+            host = statistics.median(spent_s) if self._device == "cuda" else None
+            return Sample(tuple(rounds_s), timer.__name__, host)
+
+        return Rounds(count, pacer.before_round, one_call, timer.__name__, sample)
+
+    def close(self) -> None:
+        """Let go of the compiled call, so that its memory does not count against the next case."""
+        compiled = self._call is not None and self._variant.mode != "eager"
+        self._call = None
+        if compiled:
+            import torch
+
+            torch.compiler.reset()
+            gc.collect()  # a captured graph keeps its memory in cycles
+
+    def _run(self, triple: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Any:
+        import torch
+
+        with torch.no_grad():
+            return self._call(*triple)
+
+    def _poisoned_call(self, triple: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> tuple[Any, bool]:
+        """Call with the memory of the last output full of NaN, and whether that memory was used.
+
+        The allocator hands the block out again; a captured graph replays into the same one.
+        """
+        last = self._run(triple)
+        where = last.data_ptr()
+        last.fill_(float("nan"))
+        del last
+        output = self._run(triple)
+        self._synchronize()
+        return output, output.data_ptr() == where
+
+    def _assert_form(self, output: Any) -> None:
+        import torch
+
+        workload = self._inputs.workload
+        reference = self._inputs.timed[0]
+        if not isinstance(output, torch.Tensor):
+            text = f"returned {type(output).__name__}, needed one tensor {list(workload.shape)} of {AXES}"
+            raise CaseEnded(Status.INCORRECT, Reason("wrong-type", text))
+        reasons = []
+        if tuple(output.shape) != workload.shape:
+            text = f"returned shape {list(output.shape)}, needed {list(workload.shape)} of {AXES}"
+            reasons.append(Reason("wrong-shape", text))
+        if output.dtype != reference.dtype:
+            reasons.append(Reason("wrong-dtype", f"returned {output.dtype}, needed {reference.dtype}"))
+        if output.device != reference.device:
+            reasons.append(Reason("wrong-device", f"returned a tensor on {output.device}, needed {reference.device}"))
+        inputs = {t.untyped_storage().data_ptr() for triple in self._inputs.sets.values() for t in triple}
+        if output.untyped_storage().data_ptr() in inputs:
+            reasons.append(Reason("aliases-input", "returned a view of an input, needed memory of its own"))
+        if reasons:
+            raise CaseEnded(Status.INCORRECT, *reasons)
+
+    def _workspace(self, before_bytes: int | None) -> int | None:
+        """Peak bytes that one warm call allocates, its output included; None where the device does not count them.
+
+        A captured graph allocates when it is captured, so for max-autotune the peak counts from before the first call.
+        """
+        if before_bytes is None:
+            return None
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        base = before_bytes if self._variant.mode == "max-autotune" else torch.cuda.memory_allocated()
+        with errors_as_rows("failed on its second call", "call", self._device):
+            self._run(self._inputs.timed)
+            self._synchronize()
+        return max(0, torch.cuda.max_memory_allocated() - base)
+
+    def _synchronize(self) -> None:
+        if self._device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+
+def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reason, ...]:
+    """Every reason why this case cannot run here: unmet requirements first, then the library's own words."""
+    backend = variant.backend
+    if device.type == "sim":
+        return ()  # nothing runs there: what a simulated case shows is the scenario's
+    unmet = requirements.unmet(backend.requires, device.facts, workload)
+    if unmet or backend.refuses is None:
+        return unmet
+    return tuple(Reason("refused", text) for text in backend.refuses(workload, device.type))
+
+
+def describe_error(exc: BaseException) -> str:
+    """One line: type and the first line that says something."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"{type(exc).__name__}: {lines[0]}" if lines else type(exc).__name__
+
+
+@contextmanager
+def errors_as_rows(what: str, code: str, device: str) -> Iterator[None]:
+    """Turn whatever a kernel raises inside into CaseEnded(error): its row, and the session goes on."""
+    try:
+        yield
+    except CaseEnded:
+        raise
+    except Exception as exc:
+        if isinstance(exc, MemoryError) or "OutOfMemory" in type(exc).__name__ or "can't allocate memory" in str(exc):
+            reason = Reason("out-of-memory", f"{what}: {describe_error(exc)}")
+        elif context_is_lost(device):
+            reason = Reason("context-lost", f"{what} and took the CUDA context with it: {describe_error(exc)}")
+        else:
+            reason = Reason(code, f"{what}: {describe_error(exc)}")
+        raise CaseEnded(Status.ERROR, reason) from exc
+
+
+def _assert_compiled(compilation: Compilation | None) -> None:
+    if compilation is not None and compilation.graphs == 0:
+        text = (
+            "torch.compile made no graph: dynamo ran the call eagerly, which must not be measured under a compiled name"
+        )
+        raise CaseEnded(Status.ERROR, Reason("not-compiled", text))
+
+
+def _allocated(device: str) -> int | None:
+    if device != "cuda":
+        return None
+    import torch
+
+    torch.cuda.synchronize()
+    return int(torch.cuda.memory_allocated())
+
+
+def _compare(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
+    if reference.rows is None:
+        return accuracy.metrics(output, reference.output)
+    error = accuracy.metrics(output.index_select(1, reference.rows), reference.output)
+    row = int(reference.rows[error.worst_index[1]].item())
+    return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
