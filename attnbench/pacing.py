@@ -1,18 +1,56 @@
-"""What happens before a round so that only the call is in the interval (layer 2).
+"""Settle and pace: what makes the same kernel read the same, whatever ran before (layer 2; docs/method.md says why).
 
-On CUDA: wait until the device is idle, then, without waiting again, a tail spin that keeps it busy while the host queues
-the rest, a write of twice the L2 cache, and only then the start event. The spin hides Python and the launch; the write
-makes every round start from memory. The protocol that settles the clock first is not part of this version.
+Attention at full rate draws more than the board's power limit, so the clock wanders within a second. Before each round the
+device spins, which draws almost nothing, until its clock reads the ceiling. Then, without waiting again: a tail spin that
+hides Python and the launch, a write of twice the L2 cache, a stamp of the cycle counter, the start event, the call, the end
+event, and a second stamp. The clock moves in steps of 15 MHz (0.76 %) even within one call, where no reading before or after
+sees it; the cycles between the stamps do not care. A round whose start event was no longer pending when everything behind it
+was queued was not hidden: it is taken again with a longer tail.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-MIN_TAIL_S = 200e-6
-#: Host work while the tail spins: queueing the flush, an event, and the call, whose own cost is measured.
-TAIL_PER_HOST_S = 2.0
+from attnbench.clock import SpinClock
+from attnbench.stamp import CycleStamps
+
+#: One step of the SM clock on Hopper: 15 MHz. A clock within half a step of the ceiling is at the ceiling.
+CLOCK_STEP_HZ = 15e6
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The numbers of the protocol; docs/method.md has the experiments that chose them."""
+
+    probe_per_call: float = 2.0
+    probe_min_s: float = 0.5e-3
+    probe_max_s: float = 50e-3
+    steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
+    settle_limit_s: float = 1.0
+    tail_min_s: float = 200e-6
+    tail_per_host: float = 2.0
+    longest_tail_s: float = 20e-3
+
+
+@dataclass(frozen=True)
+class Round:
+    """One timed call.
+
+    cycles: of the SM clock between the stamps, None where they could not be counted; before_hz: the clock before it;
+    settled: whether that had reached the ceiling; hidden: whether the host kept out of the interval.
+    """
+
+    seconds: float
+    cycles: int | None
+    before_hz: float
+    settled: bool
+    hidden: bool
+    probes: int
 
 
 class HostPacer:
@@ -23,55 +61,160 @@ class HostPacer:
 
 
 class CudaPacer:
-    """Tail spin and L2 flush before each round, on the current device and stream."""
+    """Paces the rounds of one call on the current device and stream, and keeps what it saw of each."""
 
-    def __init__(self, host_s: float) -> None:
-        """`host_s`: how long the call takes to return, in seconds; the tail is twice that, at least 200 µs."""
+    def __init__(self, clock: SpinClock, call: Callable[[], None], protocol: Protocol | None = None) -> None:
+        """`call` queues the work once; it is called a few times here to learn what it costs."""
         import torch
 
         self._torch: Any = torch
+        self._clock = clock
+        self._call = call
+        self._protocol = protocol or Protocol()
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        self._stamps = _stamps()
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
-        self._tail_cycles = round(max(MIN_TAIL_S, TAIL_PER_HOST_S * host_s) * spin_cycles_per_s())
+        self.rounds: list[Round] = []
+        self.empty_s = 0.0
+        self.host_s, call_s = self._costs()
+        rule = self._protocol
+        self._probe_s = min(max(rule.probe_per_call * call_s, rule.probe_min_s), rule.probe_max_s)
+        self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
+        self.empty_s = self._empty_interval()
+        self._open: _OpenRound | None = None
 
     def before_round(self) -> None:
-        """Leave the device spinning, with the L2 flush queued behind the spin."""
-        self._torch.cuda.synchronize()
-        self._torch.cuda._sleep(self._tail_cycles)
+        """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
+        rule, ceiling = self._protocol, self._clock.ceiling
+        enough_hz = ceiling.hz - rule.steps_below * CLOCK_STEP_HZ
+        until = time.perf_counter() + rule.settle_limit_s
+        probes = 0
+        while True:
+            before_hz = self._clock.read(self._probe_s)
+            probes += 1
+            if before_hz >= enough_hz or time.perf_counter() > until:
+                break
+        self._hide()
+        self._open = _OpenRound(before_hz, before_hz >= enough_hz, probes)
+
+    def instant(self) -> CudaInstant:
+        """The clock that pytest-benchmark reads: the first reading of a round starts it, the second ends it."""
+        if self._open is None:
+            self.before_round()
+        assert self._open is not None
+        return self._open.start(self) if self._open.started is None else self._open.end(self)
+
+    def finish(self, opened: _OpenRound) -> float:
+        """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
+        while not opened.hidden and self._tail_s < self._protocol.longest_tail_s:
+            self._tail_s *= 2
+            self.before_round()
+            assert self._open is not None
+            opened = self._open
+            opened.start(self)
+            self._call()
+            opened.end(self)
+        seconds = opened.seconds() - self.empty_s
+        cycles = self.counted_cycles()
+        self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
+        self._open = None
+        return seconds
+
+    def event(self) -> Any:
+        """A recorded timing event."""
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def stamp_start(self) -> None:
+        """Queue the first stamp of the cycle counter, where there is one."""
+        if self._stamps is not None:
+            self._stamps.start()
+
+    def stamp_end(self) -> None:
+        """Queue the second stamp."""
+        if self._stamps is not None:
+            self._stamps.end()
+
+    def counted_cycles(self) -> int | None:
+        """Cycles between the two stamps, waiting for them."""
+        return None if self._stamps is None else self._stamps.cycles()
+
+    def _hide(self) -> None:
+        self._torch.cuda._sleep(self._clock.cycles(self._tail_s))
         self._flush.zero_()
 
+    def _costs(self) -> tuple[float, float]:
+        """Median seconds that the call takes to return while the device is busy, and that the device takes for it."""
+        host_s, call_s = [], []
+        for _ in range(5):
+            self._torch.cuda.synchronize()
+            self._torch.cuda._sleep(self._clock.cycles(2e-3))
+            start = self.event()
+            began = time.perf_counter()
+            self._call()
+            host_s.append(time.perf_counter() - began)
+            end = self.event()
+            end.synchronize()
+            call_s.append(start.elapsed_time(end) / 1e3)
+        return statistics.median(host_s), statistics.median(call_s)
 
-_CYCLES_PER_S: list[float] = []
+    def _empty_interval(self) -> float:
+        """Median seconds of a round with nothing in it."""
+        seconds = []
+        for _ in range(9):
+            self._hide()
+            empty = _OpenRound(0.0, True, 0)
+            empty.start(self)
+            empty.end(self)
+            seconds.append(empty.seconds())
+        return float(statistics.median(seconds))
 
 
-def spin_cycles_per_s() -> float:
-    """Cycles of `torch.cuda._sleep` per second, measured once per process with events."""
-    import torch
-
-    if not _CYCLES_PER_S:
-        cycles = 2_000_000
-        torch.cuda._sleep(cycles)
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        torch.cuda._sleep(cycles)
-        end.record()
-        end.synchronize()
-        _CYCLES_PER_S.append(cycles / (start.elapsed_time(end) / 1e3))
-    return _CYCLES_PER_S[0]
+def _stamps() -> CycleStamps | None:
+    """Stamps of the cycle counter, None where NVRTC is not there to compile them: then there are seconds only."""
+    try:
+        return CycleStamps()
+    except Exception:
+        return None
 
 
-def host_cost_s(call: Any, calls: int = 5) -> float:
-    """Median seconds that `call()` takes to return while the device is busy with a spin; CUDA only."""
-    import statistics
+class CudaInstant:
+    """The start or the end of a paced round; subtracting waits for the device and closes the round."""
 
-    import torch
+    __slots__ = ("_opened", "_pacer")
 
-    spent = []
-    for _ in range(calls):
-        torch.cuda.synchronize()
-        torch.cuda._sleep(round(spin_cycles_per_s() * 2e-3))
-        start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    torch.cuda.synchronize()
-    return statistics.median(spent)
+    def __init__(self, pacer: CudaPacer, opened: _OpenRound) -> None:
+        self._pacer = pacer
+        self._opened = opened
+
+    def __sub__(self, earlier: CudaInstant) -> float:
+        del earlier
+        return self._pacer.finish(self._opened)
+
+
+class _OpenRound:
+    """A round between its two events."""
+
+    def __init__(self, before_hz: float, settled: bool, probes: int) -> None:
+        self.before_hz = before_hz
+        self.settled = settled
+        self.probes = probes
+        self.hidden = False
+        self.started: Any = None
+        self.ended: Any = None
+
+    def start(self, pacer: CudaPacer) -> CudaInstant:
+        pacer.stamp_start()
+        self.started = pacer.event()
+        return CudaInstant(pacer, self)
+
+    def end(self, pacer: CudaPacer) -> CudaInstant:
+        self.ended = pacer.event()
+        pacer.stamp_end()
+        self.hidden = not self.started.query()
+        return CudaInstant(pacer, self)
+
+    def seconds(self) -> float:
+        self.ended.synchronize()
+        return float(self.started.elapsed_time(self.ended)) / 1e3

@@ -30,22 +30,6 @@ class HostInstant:
         return self._at_s - earlier._at_s
 
 
-class CudaInstant:
-    """A CUDA event recorded on the current stream."""
-
-    __slots__ = ("event",)
-
-    def __init__(self) -> None:
-        import torch
-
-        self.event = torch.cuda.Event(enable_timing=True)
-        self.event.record()
-
-    def __sub__(self, earlier: CudaInstant) -> float:
-        self.event.synchronize()
-        return float(earlier.event.elapsed_time(self.event)) / 1e3
-
-
 class StoredInstant:
     """The start or end of a round that another process took: the difference is that round's seconds, to the bit."""
 
@@ -73,6 +57,10 @@ class Timer:
         """Read `clock` from now on; `name` is what pytest-benchmark stores as the timer."""
         self.__name__ = name
         self._clock = clock
+
+    def release(self) -> None:
+        """Let go of the clock, which may hold device memory, and keep its name for what is stored."""
+        self._clock = HostInstant
 
     def replay(self, name: str, rounds_s: Iterable[float]) -> None:
         """Give back stored rounds, in order: each pair of calls differs by the next round."""
