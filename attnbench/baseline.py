@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.records import Unreadable
+from attnbench.fingerprint import slug
+from attnbench.records import Unreadable, run_from
 
 #: pytest-benchmark's machine id: `Linux-CPython-3.11-64bit`.
 _MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
 _NUMBERED = re.compile(r"(\d{4,})_.+\.json")
-_STATS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds")
+#: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
+_NUMBERS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
+_STATS: dict[str, tuple[type, ...]] = {**dict.fromkeys(_NUMBERS, (int, float)), "outliers": (str,)}
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,35 @@ class Choice:
     said: tuple[str, ...]
 
 
-def choose(folder: Path, device_slug: str | None) -> Choice:
-    """The newest own save with measurements; without one, the newest reviewed session of this device model.
+@dataclass(frozen=True)
+class _Stored:
+    path: Path
+    device: str
+    saved_at: str  # ISO 8601, UTC: sorts as text
 
-    Files that cannot be read, or that hold no measurement, are passed over and named.
+
+def choose(folder: Path, device_name: str) -> Choice:
+    """The newest own save that measured `device_name`; without one, the newest reviewed session of that device model.
+
+    Files that cannot be read, or that hold no measurement, are passed over and named; own saves of other devices are
+    passed over and counted.
     """
     said: list[str] = []
-    own = _newest(_files(folder, own=True), said)
-    reviewed_folder = folder / device_slug if device_slug else None
-    reviewed = _newest(_numbered(reviewed_folder) if reviewed_folder else [], said)
+    own = _newest_own(folder, device_name, said)
+    reviewed = next(_usable(_numbered(folder / slug(device_name)), said), None)
     if own is not None:
-        beside = f"; newest reviewed session: {_shown(reviewed, folder)}" if reviewed else ""
-        said.append(f"comparing with your newest save {_shown(own, folder)}{beside}")
+        beside = f"; newest reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
+        said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
     elif reviewed is not None:
-        said.append(f"comparing with the newest reviewed session {_shown(reviewed, folder)} (no save of your own)")
+        said.append(
+            f"comparing with the newest reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
+        )
     else:
-        said.append(f"nothing to compare with in {folder}: save a run first with --benchmark-save=NAME")
-    return Choice(own or reviewed, tuple(said))
+        said.append(
+            f"nothing to compare with for {device_name} in {folder}: save a run first with --benchmark-save=NAME"
+        )
+    chosen = own or reviewed
+    return Choice(chosen.path if chosen else None, tuple(said))
 
 
 def matching(folder: Path, machine_id: str, pattern: str) -> list[Path]:
@@ -54,10 +70,11 @@ def matching(folder: Path, machine_id: str, pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.is_file():
         return [path]
-    if len(path.parts) > 2:
+    if len(path.parts) > 2 or path.is_absolute():
         return []
     parent = path.parts[0] if len(path.parts) == 2 else machine_id
-    return sorted(folder.glob(f"{parent}/{path.name.rstrip('*')}*.json"))
+    name = f"{path.name.rstrip('*')}*.json"
+    return sorted([*folder.glob(f"{parent}/{name}"), *folder.glob(name)])
 
 
 def check_benchmark_file(path: Path) -> None:
@@ -81,8 +98,13 @@ def load_document(path: Path, need_measurements: bool = False) -> dict[str, Any]
         raise Unreadable(f"{path} holds no measurement: nothing in that run could be measured")
     for at, entry in enumerate(document["benchmarks"]):
         _check_entry(path, at, entry)
-    if "machine_info" not in document:
+    if not isinstance(document.get("machine_info"), dict):
         raise Unreadable(f"{path} is not from pytest-benchmark: it has no 'machine_info'")
+    if "attnbench" in document:
+        try:
+            run_from(document)
+        except Unreadable as exc:
+            raise Unreadable(f"{path} cannot be used: {exc}") from exc
     return document
 
 
@@ -90,32 +112,45 @@ def _check_entry(path: Path, at: int, entry: Any) -> None:
     if not isinstance(entry, dict) or not isinstance(entry.get("fullname"), str):
         raise Unreadable(f"{path}: entry {at} of 'benchmarks' has no 'fullname'")
     stats = entry.get("stats")
-    missing = [s for s in _STATS if not isinstance(stats, dict) or not isinstance(stats.get(s), (int, float))]
+    found = stats if isinstance(stats, dict) else {}
+    missing = [s for s, kind in _STATS.items() if not isinstance(found.get(s), kind) or found[s] != found[s]]  # NaN
     if missing:
         raise Unreadable(f"{path}: entry {at} of 'benchmarks' ({entry['fullname']}) lacks stats {', '.join(missing)}")
 
 
-def _files(folder: Path, own: bool) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    children = (child for child in folder.iterdir() if child.is_dir())
-    return [f for child in children if bool(_MACHINE_ID.fullmatch(child.name)) == own for f in _numbered(child)]
+def _newest_own(folder: Path, device_name: str, said: list[str]) -> _Stored | None:
+    """The newest save of this device. Numbers are compared within a machine id, dates between them."""
+    newest: list[_Stored] = []
+    others: dict[str, int] = {}
+    for machine in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if machine.is_dir() and _MACHINE_ID.fullmatch(machine.name):
+            for stored in _usable(_numbered(machine), said):
+                if stored.device == device_name:
+                    newest.append(stored)
+                    break
+                others[stored.device] = others.get(stored.device, 0) + 1
+    if others:
+        counted = ", ".join(f"{count} of {device}" for device, count in others.items())
+        said.append(f"passed over saves of other devices: {counted}")
+    return max(newest, key=lambda stored: stored.saved_at, default=None)
 
 
-def _numbered(folder: Path) -> list[Path]:
-    return [f for f in folder.glob("*.json") if _NUMBERED.fullmatch(f.name)] if folder.is_dir() else []
-
-
-def _newest(files: list[Path], said: list[str]) -> Path | None:
-    """The file with the highest number (then the latest) that can be read; the others on the way are said."""
-    for path in sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.stat().st_mtime), reverse=True):
+def _usable(files: Iterable[Path], said: list[str]) -> Iterator[_Stored]:
+    """The files that can be compared with, newest first; those on the way that cannot are said."""
+    for path in files:
         try:
-            check_benchmark_file(path)
+            document = load_document(path, need_measurements=True)
         except Unreadable as exc:
             said.append(f"passed over: {exc}")
         else:
-            return path
-    return None
+            device = str(document["machine_info"].get("device") or "an unknown device")
+            yield _Stored(path, device, str(document.get("datetime", "")))
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """Stored runs in one folder, the highest number first."""
+    files = [f for f in folder.glob("*.json") if _NUMBERED.fullmatch(f.name)] if folder.is_dir() else []
+    return sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.name), reverse=True)
 
 
 def _shown(path: Path, folder: Path) -> str:

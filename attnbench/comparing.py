@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +23,50 @@ IDLE_FLAGS = tuple(f"--benchmark-{name}" for name in (*IDLE, "calibration-precis
 
 
 def is_ours(config: pytest.Config, run: Run) -> bool:
-    """Whether this run is about attention kernels: our ini key or an option is set, or our suite is named.
+    """Whether this run is about attention kernels: our ini key or an option is set, our suite is named, or a case ran.
 
     A project that merely has attnbench installed keeps its own storage, machine info and messages.
     """
-    named = any("attnbench" in argument for argument in config.args)
-    return run.settings.baselines is not None or run.settings.given or named
+    named = any("attnbench.suite" in argument.replace(os.sep, ".") for argument in config.args)
+    return run.settings.baselines is not None or run.settings.given or named or bool(run.records)
 
 
-def refuse_parallel_measuring(config: pytest.Config, run: Run) -> None:
-    """Raise pytest.UsageError for --benchmark-only under pytest-xdist, in our words and before pytest-benchmark's."""
-    parallel = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
-    if parallel and config.getoption("benchmark_only", False) and is_ours(config, run):
+def is_parallel(config: pytest.Config) -> bool:
+    """Whether pytest-xdist runs the tests; true in the process that the user started and in its workers."""
+    started = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
+    return started or hasattr(config, "workerinput")
+
+
+def check_only_in_parallel(config: pytest.Config, run: Run) -> None:
+    """Under pytest-xdist accuracy is checked and nothing is timed; the header says so.
+
+    Raises pytest.UsageError for --benchmark-only, in our words and before pytest-benchmark's.
+    """
+    if not is_parallel(config) or not is_ours(config, run):
+        return
+    option: Any = config.option
+    if config.getoption("benchmark_only", False):
         raise pytest.UsageError(
             "attnbench does not measure under pytest-xdist: parallel workers share the device. "
             "Drop -n to measure, or drop --benchmark-only to run the accuracy checks in parallel"
+        )
+    option.benchmark_disable = True  # pytest-benchmark would do so itself, with a warning amid the progress dots
+
+
+def require_pytest_benchmark(config: pytest.Config) -> None:
+    """Raise pytest.UsageError where pytest-benchmark, which the cases are timed with, is switched off."""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError(
+            "attnbench times its cases with pytest-benchmark, which is switched off here: drop -p no:benchmark "
+            "(--benchmark-disable checks accuracy and times nothing)"
         )
 
 
 def idle_options(config: pytest.Config) -> list[str]:
     """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
-    given = (argument.split("=")[0] for argument in config.invocation_params.args)
-    idle = [flag for flag in dict.fromkeys(given) if flag in IDLE_FLAGS]
+    arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    given = (argument.split("=")[0] for argument in (*arguments, *config.invocation_params.args))
+    idle = [flag for flag in dict.fromkeys(map(str, given)) if flag in IDLE_FLAGS]
     if not idle:
         return []
     have = "has" if len(idle) == 1 else "have"
@@ -59,7 +83,7 @@ def choose_storage(config: pytest.Config, run: Run) -> None:
         return
     option: Any = config.option
     stores = option.benchmark_save or option.benchmark_autosave or option.benchmark_compare
-    folder = run.settings.baselines if stores and _runs_tests(config) else config.rootpath
+    folder = run.settings.baselines if stores and runs_tests(config) else config.rootpath
     option.benchmark_storage = f"file://{folder}"
 
 
@@ -72,7 +96,7 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
     wanted = config.getoption("benchmark_compare", None)
     if not wanted or not is_ours(config, run):
         return
-    if not _runs_tests(config):
+    if not runs_tests(config):
         option.benchmark_compare = []
         return
     folder = _storage_folder(config)
@@ -82,21 +106,37 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
         choice = baseline.choose(folder, run.device.facts.device_name)
         run.comparison_said += choice.said
         option.benchmark_compare = str(choice.path) if choice.path else []
-        return
+    else:
+        _require_readable(folder, wanted)
+    if option.benchmark_compare_fail and not option.benchmark_compare:
+        raise pytest.UsageError(f"--benchmark-compare-fail: {run.comparison_said[-1]}")
+
+
+def _require_readable(folder: Path, wanted: str) -> None:
     from pytest_benchmark.utils import get_machine_id
 
-    for path in baseline.matching(folder, get_machine_id(), wanted):
-        try:
-            baseline.check_benchmark_file(path)
-        except Unreadable as exc:
-            raise pytest.UsageError(f"--benchmark-compare={wanted}: {exc}") from exc
+    path = Path(wanted)
+    if path.is_dir() or path.suffix == ".py" or "::" in wanted:
+        raise pytest.UsageError(
+            f"--benchmark-compare took {wanted}, which names tests and no stored run: write the tests first, "
+            "and --benchmark-compare after them"
+        )
+    if not path.is_file() and (path.is_absolute() or len(path.parts) > 2):
+        raise pytest.UsageError(
+            f"--benchmark-compare={wanted}: there is no such file; a number (0003) or a folder and a number "
+            f"(nvidia-h200/0003) is looked up in {folder}"
+        )
+    try:
+        for found in baseline.matching(folder, get_machine_id(), wanted):
+            baseline.check_benchmark_file(found)
+    except Unreadable as exc:
+        raise pytest.UsageError(f"--benchmark-compare={wanted}: {exc}") from exc
 
 
-def machine_differences(ours: dict[str, Any], run: Run, theirs: dict[str, Any]) -> tuple[str, ...]:
-    """What differs between two `machine_info`, in the fields that comparability rests on."""
-    key = run.launch.fingerprint.key
-    here = Fingerprint({name: ours.get(name) for name in key}, {})
-    there = Fingerprint({name: theirs.get(name) for name in key}, {})
+def machine_differences(run: Run, theirs: dict[str, Any]) -> tuple[str, ...]:
+    """What differs from a stored `machine_info`, in the fields that comparability rests on."""
+    here = run.launch.fingerprint
+    there = Fingerprint({name: theirs.get(name) for name in here.key}, {})
     if "protocol" not in theirs:
         return ("it was not recorded by attnbench, so its machine is unknown",)
     return differences(here, there)
@@ -111,7 +151,8 @@ def _storage_folder(config: pytest.Config) -> Path | None:
     return Path(rest).absolute() if scheme == "file" else None
 
 
-def _runs_tests(config: pytest.Config) -> bool:
+def runs_tests(config: pytest.Config) -> bool:
+    """Whether tests are run at all, and not only looked at."""
     option: Any = config.option
     looks_only = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
-    return not any(getattr(option, name, None) for name in looks_only)
+    return not any(getattr(option, name, None) for name in (*looks_only, "setuponly", "setupplan"))

@@ -84,7 +84,7 @@ def open_device(name: str, chosen: bool) -> OpenDevice:
 def _torch() -> Any:
     try:
         import torch
-    except ImportError as exc:
+    except (ImportError, OSError) as exc:  # OSError: one of the libraries that it loads is missing
         raise DeviceUnusable(
             f"torch cannot be imported ({exc}): install it first, for example pip install torch"
         ) from exc
@@ -119,14 +119,14 @@ def _require_cuda(torch: Any) -> None:
 def _refuse_other_accelerators(torch: Any) -> None:
     found = None
     if torch.version.hip:
-        found = "ROCm"
+        found = "a ROCm"
     elif hasattr(torch, "xpu") and torch.xpu.is_available():
-        found = "XPU"
+        found = "an XPU"
     elif torch.backends.mps.is_available():
-        found = "MPS"
+        found = "an MPS"
     if found:
         raise DeviceUnusable(
-            f"this machine has an {found} device, which attnbench does not support today: "
+            f"this machine has {found} device, which attnbench does not support today: "
             "pass --attn-device cpu to measure on the CPU"
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
 from attnbench.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Record, Status, Workload
+from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.timer import Timer
@@ -49,7 +51,8 @@ class LaunchedCase:
         """Run the whole case. Raises CaseEnded with whatever ended it there."""
         del device
         draft = self.record
-        group = self._run.groups[draft.backend]
+        # With the context lost there is one group: whatever is left, so that it costs one process and not one per case.
+        group = self._run.groups[draft.backend] if self._run.settings.isolate else list(self._run.records)
         self.record = self._run.launcher.record(draft.nodeid, group, draft)
         if self.record.status not in (Status.MEASURED, Status.CHECKED):
             raise CaseEnded(self.record.status, *self.record.reasons)
@@ -66,7 +69,7 @@ class LaunchedCase:
         sample = self.record.sample
         assert sample is not None, "a launched case that is timed here was measured there"
         timer.replay(sample.timer, sample.rounds_s)
-        return Rounds(len(sample.rounds_s), _nothing, _nothing, sample.timer, lambda _: sample)
+        return Rounds(len(sample.rounds_s), _nothing, _nothing, lambda _: sample)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -85,41 +88,38 @@ class AttnCase:
         self._timer = timer
         self._outcome: CaseEnded | None = None
         self._accurate = False
-        self._measured: Record | None = None
+        self._sample: Sample | None = None
+        self._spent_s: dict[str, float] = {}
 
     @property
     def record(self) -> Record:
         """What is known of this case, as it will be stored."""
-        if self._measured is not None:
-            return self._measured
+        record = self._steps.record
+        if self._spent_s:  # a launched case brings its own
+            record = replace(record, spent_s={**self._spent_s, **record.spent_s})
+        if self._sample is not None:
+            return replace(record, status=Status.MEASURED, reasons=(), sample=self._sample)
         if self._outcome is not None:
-            return self._steps.record.ended(self._outcome.status, *self._outcome.reasons)
+            return record.ended(self._outcome.status, *self._outcome.reasons)
         if self._accurate:
-            return replace(self._steps.record, status=Status.CHECKED, reasons=())
-        return self._steps.record
+            return replace(record, status=Status.CHECKED, reasons=(), sample=None)
+        return record
 
     def prepare(self) -> None:
         """Check requirements, load, compile, call once. Skips the test with every reason when it cannot run here."""
-        try:
+        with self._step("prepare"):
             self._steps.prepare(self._run.device)
-        except CaseEnded as ended:
-            self._end(ended)
 
     def assert_accurate(self) -> None:
         """The wall: the output of the path that is timed, on every input set, is within the backend's tolerance."""
-        try:
+        with self._step("accuracy"):
             self._steps.assert_accurate()
-        except CaseEnded as ended:
-            self._end(ended)
         self._accurate = True
 
     def assert_route(self) -> None:
         """What ran is this backend's kernel, not one that it was silently replaced by."""
-        try:
+        with self._step("route"):
             self._steps.assert_route()
-        except CaseEnded as ended:
-            self._accurate = False
-            self._end(ended)
 
     def measure(self) -> None:
         """Time it with pytest-benchmark, unless benchmarks are disabled. Refuses a case that was not checked."""
@@ -127,33 +127,40 @@ class AttnCase:
             raise RuntimeError("measure() before assert_accurate(): a wrong kernel has no latency")
         if self._benchmark.disabled:
             return
-        try:
-            with errors_as_rows("failed while it was timed", "call", self._run.device_type):
-                rounds = self._steps.rounds(self._run.rounds, self._timer)
-                self._benchmark.group = self._steps.record.workload.name
-                self._benchmark.extra_info.update(
-                    case=self._steps.record.case,
-                    device=self._run.device.facts.device_name,
-                    simulated=self._run.device_type == "sim",
-                )
-                self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
-                timed: Any = self._benchmark.stats
-                sample = rounds.sample(list(timed.stats.data))
-        except CaseEnded as ended:
-            self._accurate = False
-            self._end(ended)
-        self._measured = replace(self._steps.record, status=Status.MEASURED, reasons=(), sample=sample)
+        with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.device_type):
+            rounds = self._steps.rounds(self._run.rounds, self._timer)
+            self._benchmark.group = self._steps.record.workload.name
+            self._benchmark.extra_info.update(
+                case=self._steps.record.case,
+                device=self._run.device.facts.device_name,
+                simulated=self._run.device_type == "sim",
+            )
+            self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+            timed: Any = self._benchmark.stats
+            self._sample = rounds.sample(list(timed.stats.data))
 
-    def failed(self, text: str) -> None:
+    def stopped(self, status: Status, text: str) -> None:
         """The test raised something of its own before it came to an end here: that is this case's reason."""
-        if self._outcome is None and self._measured is None:
-            self._outcome = CaseEnded(Status.ERROR, Reason("test", text))
+        if self._outcome is None and self._sample is None:
+            self._outcome = CaseEnded(status, Reason("test", text))
 
     def close(self) -> None:
         """Free what the case holds, and spare the user pytest-benchmark's warning when there was nothing to time."""
         self._steps.close()
-        if self._measured is None:
+        self._timer.release()
+        if self._sample is None:
             self._benchmark.skipped = True
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Time one step, and end the test where the step ends the case."""
+        start = time.perf_counter()
+        try:
+            yield
+        except CaseEnded as ended:
+            self._end(ended)
+        finally:
+            self._spent_s[name] = time.perf_counter() - start
 
     def _end(self, ended: CaseEnded) -> NoReturn:
         self._outcome = ended
@@ -161,7 +168,8 @@ class AttnCase:
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
         if ended.status is Status.UNSUPPORTED:
             pytest.skip(f"{self._steps.record.variant}: {text}")
-        pytest.fail(f"{str(ended.status).upper()} {name}  {text}", pytrace=False)
+        # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
+        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
 
 
 @pytest.fixture

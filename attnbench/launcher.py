@@ -3,7 +3,7 @@
 There is one launcher. Isolating a backend, recording and measuring again all go through it, so a launch always means the
 same: a pytest process of its own, started with the same files, that waits for leave before each case. Two pipes join the
 processes: the parent writes one JSON line per case (`{"run": nodeid}`), the child answers with `{"launch": …}` once
-and `{"record": …}` per case. When the parent dies, the child reads the end of the pipe and stops.
+and `{"record": …}` per case. The parent may leave cases out. When it dies, the child goes with it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -26,9 +27,13 @@ from attnbench.records import launch_from, record_from
 #: A child exits with this after it reported that its CUDA context is lost: what follows needs a fresh process.
 CONTEXT_LOST_EXIT = 86
 
+#: How often a silent child is looked at: one that died may have left its end of the pipe to a process that it forked.
+POLL_S = 1.0
+LOG_TAIL_BYTES = 2**16
+
 
 class ChildEnded(Exception):
-    """The child ended, or was ended, before it answered; the message says how."""
+    """The child ended, or was ended, before it answered; the message says how, as what "its process" did."""
 
 
 class Child:
@@ -45,6 +50,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=_environment(),
                 pass_fds=(go_read, answer_write),
                 start_new_session=True,  # Ctrl-C is ours to handle, and a hung child dies with its own children
             )
@@ -53,18 +59,25 @@ class Child:
         self._go: IO[str] = os.fdopen(go_write, "w")
         self._answers = answer_read
         self._buffer = b""
+        self._asked_at = 0  # size of the log when the last question was sent
         self._send({"nodeids": list(nodeids)})
 
     def ask(self, question: dict[str, Any] | None, timeout_s: float) -> dict[str, Any]:
         """Send `question`, if any, and wait for one answer. Raises ChildEnded."""
         if question is not None:
+            self._asked_at = self.log.stat().st_size
             self._send(question)
         until = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             left = until - time.monotonic()
-            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
+            if left <= 0:
                 self.kill()
                 raise ChildEnded(f"gave no answer within {timeout_s:g} s (--attn-timeout) and was killed")
+            dead = self._process.poll() is not None  # asked first: what it wrote before is then there to read
+            if not select.select([self._answers], [], [], 0 if dead else min(left, POLL_S))[0]:
+                if dead:
+                    raise ChildEnded(self._ending())
+                continue
             chunk = os.read(self._answers, 65536)
             if not chunk:
                 raise ChildEnded(self._ending())
@@ -78,14 +91,13 @@ class Child:
         """Let the child finish: it reads the end of the pipe. Killed when it does not within ten seconds."""
         with contextlib.suppress(BrokenPipeError):
             self._go.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.kill()
         self._close()
 
     def kill(self) -> None:
-        """End the child and everything that it started."""
+        """End the child and everything that it started, which may outlive it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -103,12 +115,27 @@ class Child:
             pass  # the answer pipe says how it ended
 
     def _ending(self) -> str:
-        code = self._process.wait()
-        if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        last = next((line for line in reversed(lines) if not set(line) <= set("=-_ ")), "nothing")
-        return f"ended with exit code {code}; the last that it printed: {last}"
+        """How it ended, and its last words since the last question."""
+        try:
+            code = self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "closed its end of the pipe, went on without it, and was killed"
+        with self.log.open("rb") as log:
+            log.seek(max(self._asked_at, self.log.stat().st_size - LOG_TAIL_BYTES))
+            printed, _, dump = log.read().decode(errors="replace").partition("Fatal Python error")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        where = re.search(r'File "(.+)", line (\d+) in (.+)', dump)  # faulthandler: the innermost call comes first
+        if where:
+            how += f" in {where[3]} ({where[1]}, line {where[2]})"
+        lines = [line.removeprefix("E  ").strip(" .") for line in printed.splitlines()]  # pytest's progress is dots
+        said = next((line for line in reversed(lines) if set(line) - set("=-_ ")), None)
+        return f"{how}; the last that it printed: {said}" if said else how
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without options meant for the parent, and unbuffered, so that the last words before a crash are kept."""
+    return {**{k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}, "PYTHONUNBUFFERED": "1"}
 
 
 class Launcher:
@@ -121,19 +148,27 @@ class Launcher:
         self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
         self._child: Child | None = None
         self._pending: list[str] = []
+        self._missing: dict[str, str] = {}  # what the current child did not collect, and why
+        self._unstartable: dict[tuple[str, ...], str] = {}
         self.launches: list[Launch] = []
 
     def record(self, nodeid: str, group: Sequence[str], draft: Record) -> Record:
         """The record of one case; `group` are the cases that share its process, in order.
 
-        A child that crashes, hangs or fails to start costs the case that it was at: its record is `draft`, ended with
-        status error and the cause. The next case gets a fresh process.
+        A child that crashes or hangs costs the case that it was at: its record is `draft`, ended with status error and
+        the cause, and the next case gets a fresh process. One that cannot start costs its group: the others would fail
+        to start in the same way, each after the same wait.
         """
+        cause = self._unstartable.get(tuple(group))
         try:
+            if cause is not None:
+                raise ChildEnded(cause)
             if self._child is None or nodeid not in self._pending:
                 self._start(nodeid, group)
             assert self._child is not None
-            self._pending.remove(nodeid)
+            del self._pending[: self._pending.index(nodeid) + 1]
+            if nodeid in self._missing:
+                return draft.ended(Status.ERROR, Reason("launch", f"its process {self._missing[nodeid]}"))
             answer = self._child.ask({"run": nodeid}, self._timeout_s)
         except ChildEnded as exc:
             self.close_child()
@@ -162,6 +197,13 @@ class Launcher:
     def _start(self, nodeid: str, group: Sequence[str]) -> None:
         self.close_child()
         remaining = list(group[list(group).index(nodeid) :])
-        self._child = Child(self._command, remaining, Path(self._folder.name))
+        try:
+            self._child = Child(self._command, remaining, Path(self._folder.name))
+            answer = self._child.ask(None, self._timeout_s)
+        except (ChildEnded, OSError) as exc:  # OSError: no room for its log, no memory for it, too many processes
+            cause = f"could not start: it {exc}" if isinstance(exc, ChildEnded) else f"could not start: {exc}"
+            self._unstartable[tuple(group)] = cause
+            raise ChildEnded(cause) from exc
         self._pending = remaining
-        self.launches.append(launch_from(self._child.ask(None, self._timeout_s)["launch"]))
+        self._missing = answer["missing"]
+        self.launches.append(launch_from(answer["launch"]))

@@ -7,7 +7,7 @@ Base units inside: seconds, bytes, FLOP. The unit is part of every field's name.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
@@ -135,6 +135,12 @@ class Check:
     rows: str  # "all", or how many query rows were sampled and with which seed
     poisoned: bool  # the output was written into memory that held NaN before
 
+    @property
+    def passed(self) -> bool:
+        """Finite, and every metric within what was allowed; a metric that is NaN or unknown is not."""
+        found = ((getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items())
+        return not self.error.nonfinite and all(value <= limit for value, limit in found)
+
 
 @dataclass(frozen=True)
 class DeviceOp:
@@ -164,6 +170,12 @@ class Sample:
     rounds_s: tuple[float, ...]
     timer: str
     host_s: float | None = None  # median time that the call took to return while the device was busy
+    empty_s: float | None = None  # the interval with nothing in it, already taken off every round
+    ceiling_hz: float | None = None  # SM clock that the device reaches when it only spins
+    before_hz: tuple[float, ...] = ()  # SM clock right before each round
+    cycles: tuple[int | None, ...] = ()  # SM cycles from stamp to stamp (events included), None where not counted
+    unsettled: int = 0  # rounds that started below the ceiling
+    synchronising: bool = False  # the call waits for the device: the host's work is inside the interval
 
     def __post_init__(self) -> None:
         if not self.rounds_s:
@@ -176,8 +188,9 @@ class Sample:
 class Record:
     """Everything about one case in one launch.
 
-    Raises ValueError when a record that was not measured carries a sample, or a measured one has none: a wrong or
-    failed kernel has no latency, and this class, not its caller, sees to it.
+    Raises ValueError when a record that was not measured carries a sample, when a measured one has none, or when a
+    measured or checked one holds a failed check: a wrong or failed kernel has no latency, and this class, not its
+    caller, sees to it.
     """
 
     case: str
@@ -196,6 +209,7 @@ class Record:
     first_call_s: float | None = None
     workspace_bytes: int | None = None
     compilation: Compilation | None = None
+    spent_s: dict[str, float] = field(default_factory=dict)  # wall time of each step, for whoever asks where it goes
     checks: tuple[Check, ...] = ()
     route: tuple[DeviceOp, ...] = ()
     sample: Sample | None = None
@@ -206,7 +220,12 @@ class Record:
                 f"record {self.case}: status '{self.status}' "
                 + ("needs a sample" if self.sample is None else "cannot carry a sample")
             )
-        if self.status not in (Status.MEASURED, Status.CHECKED) and not self.reasons:
+        if self.status in (Status.MEASURED, Status.CHECKED):
+            if failed := [check.distribution for check in self.checks if not check.passed]:
+                raise ValueError(
+                    f"record {self.case}: status '{self.status}' with a failed check on {', '.join(failed)} inputs"
+                )
+        elif not self.reasons:
             raise ValueError(f"record {self.case}: status '{self.status}' needs a reason")
 
     @property

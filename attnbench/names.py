@@ -6,9 +6,16 @@ import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+#: A message lists no more known names than this.
+MOST_SHOWN = 12
+
 
 class UnknownName(ValueError):
-    """A name or glob that matches nothing. The message names the nearest known names."""
+    """A name or glob of some `kind` that matches nothing. The message names the nearest known names."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -21,7 +28,21 @@ def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:
         return (pattern,)
     found = tuple(name for name in known if fnmatchcase(name, pattern))
     if not found:
-        near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known)}"
-        raise UnknownName(f"no {kind} matches {pattern!r}; {hint}")
+        raise UnknownName(kind, f"no {kind} matches {pattern!r}; {_near(pattern, known)}")
     return found
+
+
+def require(kind: str, name: str, known: Sequence[str]) -> None:
+    """Raise UnknownName, with the nearest names, when `name` is not one of `known`; a glob is not a name."""
+    if name not in known:
+        raise UnknownName(kind, f"{name!r} is no {kind}; {_near(name, known)}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """The nearest names whatever their case; where none is near, or there are few, the first that there are."""
+    folded = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.4)
+    if near and len(known) > 3:
+        return f"nearest: {', '.join(folded[one] for one in near)}"
+    more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
+    return f"known: {', '.join(known[:MOST_SHOWN]) or 'none'}{more}"

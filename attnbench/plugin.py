@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import attnbench
@@ -9,7 +11,7 @@ from attnbench import comparing, saving, settings, worker
 from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
 from attnbench.progress import Progress
 from attnbench.recorder import Recorder
-from attnbench.run import RUN, Run, case_of, is_case
+from attnbench.run import RUN, Run, case_of, is_case, is_selected
 from attnbench.timer import Timer
 
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
@@ -26,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "attn: a case of attnbench; the plugin adds it to every test that uses attn_case."
     )
     run = config.stash[RUN] = Run(config, settings.parse_settings(config))
-    comparing.refuse_parallel_measuring(config, run)
+    comparing.check_only_in_parallel(config, run)
     comparing.choose_storage(config, run)
     comparing.choose_comparison(config, run)
     plugins = config.pluginmanager
@@ -44,26 +46,55 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     chosen = "chosen" if run.settings.device else "default"
     device = "simulated" if run.device_type == "sim" else run.device_type
-    header = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {run.rounds} rounds"
+    rounds = "accuracy only, as pytest-xdist is on" if comparing.is_parallel(config) else f"{run.rounds} rounds"
+    header = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {rounds}"
     return ["; ".join([header, *comparing.idle_options(config), *run.comparison_said])]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "attn_case" not in metafunc.fixturenames:
+    wanted = [name for name in ("attn_variant", "attn_workload") if name in metafunc.fixturenames]
+    if not wanted:
         return
     run = metafunc.config.stash[RUN]
-    pairs = [(variant, workload) for workload in run.workloads for variant in run.variants]
-    ids = [f"{variant}-{workload}" for variant, workload in pairs]
-    metafunc.parametrize(("attn_variant", "attn_workload"), pairs, indirect=True, ids=ids)
+    in_worker = hasattr(metafunc.config, "workerinput")
+    try:
+        _select(metafunc.config, run)
+        if in_worker:
+            _ = run.device
+    except pytest.UsageError as exc:
+        if in_worker:  # pytest-xdist would take a usage error for a crash
+            raise pytest.Collector.CollectError(str(exc)) from exc
+        return  # a conftest.py further down may register the name; pytest_collection_modifyitems has the last word
+    # One call each: together they would both get the scope of the narrower one, and every case its own inputs.
+    if "attn_variant" in wanted:
+        metafunc.parametrize("attn_variant", list(run.variants), indirect=True)
+    if "attn_workload" in wanted:
+        metafunc.parametrize("attn_workload", list(run.workloads), indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -k and -m deselect
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     run = config.stash[RUN]
-    for item in items:
-        if is_case(item):
-            timer = item.stash[TIMER] = Timer()
-            item.add_marker("attn")
-            item.add_marker(pytest.mark.benchmark(timer=timer))
+    cases = [item for item in items if is_case(item)]
+    if cases:
+        items[:] = [item for item in items if not is_case(item) or is_selected(item)]
+        run.offered = sum(is_case(item) for item in items)
+        try:
+            _select(config, run)
+        except pytest.UsageError:
+            items.clear()  # hooks that follow would take them for cases that can run
+            raise
+    for item in cases:
+        timer = item.stash[TIMER] = Timer()
+        item.add_marker("attn")
+        item.add_marker(pytest.mark.benchmark(timer=timer))
     if run.settings.isolate:  # one process per backend: its cases stand together
         order = {name: at for at, name in enumerate(run.backends)}
         items.sort(key=lambda item: order[case_of(item, run)[0].backend.name] if is_case(item) else -1)
+
+
+def _select(config: pytest.Config, run: Run) -> None:
+    """Work out the cases. Raises pytest.UsageError for whatever the user has to put right first."""
+    settings.refuse_unknown_variables(os.environ)
+    comparing.require_pytest_benchmark(config)
+    run.select()

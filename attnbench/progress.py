@@ -28,7 +28,8 @@ class Progress:
         self._started = self._printed = time.monotonic()
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        if not is_case(item) or self._config.option.verbose < 0:
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if not is_case(item) or reporter is None or reporter.verbosity < 0:
             return
         now = time.monotonic()
         self._done += 1
@@ -38,6 +39,5 @@ class Progress:
         self._printed = now
         left_s = (now - self._started) / max(1, self._done - 1) * (total - self._done + 1)
         case = self._run.records[item.nodeid].case
-        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         reporter.ensure_newline()
         reporter.write_line(f"attnbench: case {self._done} of {total}, {case}, about {duration(left_s)} left")

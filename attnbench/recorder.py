@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
+from attnbench.comparing import is_parallel, runs_tests
+from attnbench.device import OpenDevice
 from attnbench.fixtures import CASE
-from attnbench.model import Reason, Record, Status
+from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.records import launch_from, record_from, to_plain
 from attnbench.report import listing, terminal
 from attnbench.run import Run, case_of, is_case
-from attnbench.torch_case import refusals
+from attnbench.torch_case import errors_as_rows, refusals
+from attnbench.variant import Variant
 
 
 class Recorder:
@@ -24,22 +28,36 @@ class Recorder:
     def __init__(self, config: pytest.Config, run: Run) -> None:
         self._config = config
         self._run = run
+        self._session: pytest.Session | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         ours = [item for item in session.items if is_case(item)]
-        if ours and not self._config.option.collectonly and not self._skips_benchmarks():
+        if ours and runs_tests(self._config) and not self._skips_benchmarks():
             self._run.expect(ours)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:
-        if not self._run.settings.list_only:
+        if not self._run.settings.list_only or hasattr(self._config, "workerinput"):
             return None
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
         for line in self._listing():
             reporter.write_line(line)
-        self._run.records.clear()  # nothing was meant to run
         return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        if is_case(item):
+            # pytest captures loggers that do not propagate too; torch's trace of a compilation is hundreds of lines for
+            # its own tools, and is only produced where somebody listens.
+            trace = logging.getLogger("torch.__trace")
+            for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
+                trace.removeHandler(handler)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -59,28 +77,56 @@ class Recorder:
             self._run.launches.setdefault(stored["launch"]["id"], launch_from(stored["launch"]))
             self._run.note(record_from(stored["record"]))
 
-    def pytest_keyboard_interrupt(self) -> None:
-        self._run.interrupted = "interrupted (Ctrl-C)"
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        exited = isinstance(excinfo.value, pytest.exit.Exception)  # pytest.exit() comes through this hook too
+        self._run.interrupted = str(excinfo.value) if exited else "interrupted (Ctrl-C)"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._run.settings.list_only and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK
+        if is_parallel(self._config):  # workers report in the order in which they happen to end
+            self._run.records = dict(sorted(self._run.records.items()))
 
-    @pytest.hookimpl(trylast=True)  # after pytest-benchmark's table
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    @pytest.hookimpl(
+        wrapper=True
+    )  # after pytest-benchmark's table, also where --benchmark-compare-fail ends in an error
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
+    ) -> Generator[None, None, None]:
+        from pytest_benchmark.session import PerformanceRegression
+
+        try:
+            yield
+        except PerformanceRegression:  # it has listed the cases; the traceback that it would end in says nothing more
+            if not self._run.records:
+                raise
+            assert self._session is not None
+            self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            terminalreporter.write_line("failed by --benchmark-compare-fail: see 'Performance has regressed'", red=True)
+        finally:
+            self._section(terminalreporter, exitstatus)
+
+    def _section(self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
         run = self._run.file()
         if not run.records:
+            if self._run.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+                terminalreporter.write_line(
+                    f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
+                )
             return
-        terminalreporter.section(terminal.title(run), sep="-", blue=True)
-        for line in terminal.section(run):
+        heading, *lines = terminal.section(run)
+        terminalreporter.write_line(heading, blue=True)
+        for line in (*lines, *self._run.comparison_said):
             terminalreporter.write_line(line)
 
     def _record(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Record:
         case = item.stash.get(CASE, None)
         text = str(call.excinfo.value) if call.excinfo else ""
         if case is not None:
-            if call.excinfo is not None:
-                case.failed(f"the test ended with {call.excinfo.typename}: {text}")
+            if report.skipped:
+                case.stopped(Status.NOT_RUN, f"skipped: {text}")
+            elif call.excinfo is not None:
+                case.stopped(Status.ERROR, f"the test ended with {call.excinfo.typename}: {text}")
             return case.record
         variant, workload = case_of(item, self._run)
         draft = self._run.draft(variant, workload, item.nodeid)
@@ -89,9 +135,10 @@ class Recorder:
         return draft.ended(Status.ERROR, Reason("setup", f"its fixtures failed: {text}"))
 
     def _listing(self) -> list[str]:
+        self._run.select()  # again for pytest-xdist's controller, which collects nothing
         device = self._run.device
         entries = [
-            listing.Entry(v.backend.name, v.backend.family, v.mode, w, refusals(v, device, w))
+            listing.Entry(v.backend.name, v.backend.family, v.mode, w, _why_not(v, device, w))
             for w in self._run.workloads.values()
             for v in self._run.variants.values()
         ]
@@ -100,3 +147,16 @@ class Recorder:
     def _skips_benchmarks(self) -> bool:
         option: Any = self._config.option
         return bool(getattr(option, "benchmark_skip", False) and not getattr(option, "benchmark_only", False))
+
+
+def _why_not(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
+    """Every reason why a case cannot start here, loading it included; empty when it is ready."""
+    reasons = refusals(variant, device, workload)
+    if reasons or device.type == "sim":
+        return reasons
+    try:
+        with errors_as_rows("cannot be loaded", "load", device.type):
+            variant.backend.load(workload)
+    except CaseEnded as ended:
+        return ended.reasons
+    return ()

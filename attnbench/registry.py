@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ class Backend:
     fullgraph: bool = True
 
     def __post_init__(self) -> None:
+        __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
         if not self.name or any(c in self.name for c in "@ \t\n/:"):
             raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
         if self.layout not in LAYOUTS:
@@ -84,6 +86,7 @@ def register(
     """
 
     def add(load: Callable[[Workload], AttentionFunction]) -> Callable[[Workload], AttentionFunction]:
+        __tracebackhide__ = True
         add_backend(
             Backend(
                 name,
@@ -106,6 +109,7 @@ def register(
 
 def add_backend(backend: Backend) -> None:
     """Add one backend; raises ValueError when its name is taken by code from another place."""
+    __tracebackhide__ = True
     known = _BACKENDS.get(backend.name)
     if known is not None and _origin(known) != _origin(backend):
         raise ValueError(
@@ -137,7 +141,8 @@ def _broken(name: str, value: str, cause: Exception) -> Backend:
         del workload
         raise ImportError(f"entry point {name} = {value} failed: {type(cause).__name__}: {cause}") from cause
 
-    return Backend(name, family=value, load=load)
+    free = re.sub(r"[@:/\s]+", "-", name)  # the name of an entry point may hold what a backend's may not
+    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=value, load=load)
 
 
 def _origin(backend: Backend) -> str:

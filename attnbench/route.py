@@ -79,5 +79,5 @@ def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tup
         )
     foreign = backend.foreign.get(device)
     if foreign is not None and any(re.search(foreign, name) for name in names):
-        reasons.append(Reason("wrong-route", f"{backend.name} must not run what matches {foreign!r}, and ran: {said}"))
+        reasons.append(Reason("replaced", f"{backend.name} must not run what matches {foreign!r}, and ran: {said}"))
     return tuple(reasons)

@@ -18,6 +18,7 @@ from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_de
 from attnbench.fingerprint import make_fingerprint
 from attnbench.launcher import Launcher
 from attnbench.model import SCHEMA_VERSION, Case, Launch, Reason, Record, RunFile, Status, Workload
+from attnbench.names import UnknownName, require
 from attnbench.settings import Settings
 from attnbench.variant import Variant, select_variants
 from attnbench.workloads import default_patterns, select_workloads
@@ -31,12 +32,16 @@ class Run:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
         self.settings = settings
+        self.variants: dict[str, Variant] = {}  # selected ones, by name
+        self.workloads: dict[str, Workload] = {}
+        self.offered = 0  # cases before -k, -m and their like
         self.records: dict[str, Record] = {}  # by node id, in the order of selection
         self.launches: dict[str, Launch] = {}
         self.comparison_said: list[str] = []
         self.interrupted = ""
         self.context_lost_by = ""
         self.groups: dict[str, list[str]] = {}  # backend → node ids, for the launcher
+        self._entry_points_loaded = False
 
     @cached_property
     def device_type(self) -> str:
@@ -58,26 +63,28 @@ class Run:
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated=self.device_type == "sim")
 
-    @cached_property
-    def variants(self) -> dict[str, Variant]:
-        """Selected variants by name. Raises pytest.UsageError for an unknown name."""
-        assert FAMILIES, "imported for its registrations"
-        registry.load_entry_points()
-        try:
-            chosen = select_variants(registry.all_backends(), self.settings.backends, self.settings.modes)
-        except ValueError as exc:
-            raise pytest.UsageError(f"attnbench: {exc}") from exc
-        return {str(variant): variant for variant in chosen}
+    def select(self) -> None:
+        """Work out `variants` and `workloads` from what is registered by now: a nested conftest.py may add to it.
 
-    @cached_property
-    def workloads(self) -> dict[str, Workload]:
-        """Selected workloads by name. Raises pytest.UsageError for an unknown name."""
-        patterns = self.settings.workloads or default_patterns(self.device_type)
+        Raises pytest.UsageError that names the source of an unknown name and the nearest known ones.
+        """
+        assert FAMILIES, "imported for its registrations"
+        if not self._entry_points_loaded:
+            registry.load_entry_points()
+            self._entry_points_loaded = True
+        settings = self.settings
+        backends = registry.all_backends()
         try:
-            chosen = select_workloads(patterns)
+            workloads = select_workloads(settings.workloads or default_patterns(self.device_type))
+            variants = select_variants(backends, settings.backends, settings.modes)
+            require(
+                "reference", settings.reference, [f"{b.name}@{mode}" for b in backends.values() for mode in b.modes]
+            )
         except ValueError as exc:
-            raise pytest.UsageError(f"attnbench: --attn-workload: {exc}") from exc
-        return {workload.name: workload for workload in chosen}
+            source = settings.sources[exc.kind if isinstance(exc, UnknownName) else "workload"]
+            raise pytest.UsageError(f"{source}: {exc}") from exc
+        self.workloads = {workload.name: workload for workload in workloads}
+        self.variants = {str(variant): variant for variant in variants}
 
     @cached_property
     def launcher(self) -> Launcher:
@@ -95,6 +102,8 @@ class Run:
 
     def isolates(self) -> bool:
         """Whether the next case runs in a process of its own: on request, or because this one's CUDA context is gone."""
+        if self.config.getoption("attn_worker", None):
+            return False  # this is the process of its own
         return self.settings.isolate or bool(self.context_lost_by)
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
@@ -155,6 +164,7 @@ class Run:
         config = self.config
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", f"--rootdir={config.rootpath}"]
         command += ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        command += ["-qq", "--capture=no", "--continue-on-collection-errors"]  # a kernel's last words go to the log
         if config.inipath is not None:
             command += ["-c", str(config.inipath)]
         for plugin in config.option.plugins:
@@ -172,6 +182,11 @@ def case_of(item: pytest.Item, run: Run) -> tuple[Variant, Workload]:
     """The variant and workload of an attnbench item."""
     params = item.callspec.params  # type: ignore[attr-defined]
     return run.variants[params["attn_variant"]], run.workloads[params["attn_workload"]]
+
+
+def is_selected(item: pytest.Item) -> bool:
+    """Whether a case has a variant and a workload: its file may have been collected while their names were unknown."""
+    return "attn_variant" in getattr(getattr(item, "callspec", None), "params", ())
 
 
 def is_case(item: pytest.Item) -> bool:

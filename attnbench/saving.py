@@ -33,9 +33,9 @@ class Saving:
     def pytest_benchmark_compare_machine_info(
         self, config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
     ) -> None:
-        if not is_ours(config, self._run):
+        if not is_ours(config, self._run) and "attnbench" not in compared_benchmark:
             return
-        found = machine_differences(machine_info, self._run, compared_benchmark["machine_info"])
+        found = machine_differences(self._run, compared_benchmark["machine_info"])
         if found:
             self._run.comparison_said.append(f"NOT COMPARABLE with what is compared: {', '.join(found)}")
         # pytest-benchmark's own hook runs after this one and would print both machines whole.
@@ -59,18 +59,17 @@ class Saving:
                 result = yield
             self._save_unmeasured()
         except (OSError, AssertionError) as exc:
-            for one in kept:
-                one.restore()
             _remove_cut_off(targets, before)
-            cause = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
             where = getattr(exc, "filename", None) or targets.said
             self._complain(
-                f"attnbench: could not save this run to {where}: {cause}; what was stored before is untouched"
+                f"attnbench: could not save this run to {where}: {_cause(exc, targets)}; "
+                "what was stored before is untouched"
             )
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             return None
-        for one in kept:
-            one.forget()
+        finally:
+            for one in kept:
+                one.settle()
         return result
 
     def _save_unmeasured(self) -> None:
@@ -97,7 +96,7 @@ class Saving:
     def _complain(self, text: str) -> None:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.ensure_newline()
+            reporter.write_line("")  # ensure_newline() does not see the progress dots of -q
             reporter.write_line(text, red=True, bold=True)
 
 
@@ -125,6 +124,9 @@ class _Kept:
         self._path = path
         self._aside = path.with_name(f"{path.name}.before")
         self._moved = False
+        self._existed = path.is_file()
+        if self._aside.is_file() and not _is_json(path):  # a run that was killed while it wrote left it there
+            self._aside.replace(path)
         if path.is_file():
             try:
                 path.rename(self._aside)
@@ -132,17 +134,28 @@ class _Kept:
             except OSError:
                 pass  # the folder is read-only: the write will fail, and say so
 
-    def restore(self) -> None:
-        if self._moved:
+    def settle(self) -> None:
+        """Let what was written stand when it is whole; otherwise bring back what stood there, or remove the piece."""
+        if self._moved and _is_json(self._path):
+            self._aside.unlink()
+        elif self._moved:
             self._aside.replace(self._path)
-        elif self._path.is_file() and not _is_json(self._path):
-            self._path.unlink(missing_ok=True)
+        elif not self._existed and self._path.is_file() and not _is_json(self._path):
+            self._path.unlink()
 
-    def forget(self) -> None:
-        if self._moved and not self._path.exists():
-            self._aside.replace(self._path)  # nothing was written after all
-        else:
-            self._aside.unlink(missing_ok=True)
+
+def _cause(exc: OSError | AssertionError, targets: _Targets) -> str:
+    """Why a save failed, in the system's words.
+
+    pytest-benchmark says nothing where it cannot make its folder, and then misses it: so make it, to hear why not.
+    """
+    missed = isinstance(exc, FileNotFoundError) and exc.filename
+    if missed and targets.folder and Path(missed).parent == targets.folder:
+        try:
+            targets.folder.mkdir(parents=True)
+        except OSError as cause:
+            exc = cause
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
 
 
 def _remove_cut_off(targets: _Targets, before: set[Path]) -> None:

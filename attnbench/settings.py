@@ -1,7 +1,7 @@
 """Options, ini keys and variables, parsed once into a frozen `Settings` (layer 4).
 
 Command line over environment over ini over default. Every option `--attn-NAME` has the ini key `attn_NAME` and the
-variable `ATTN_NAME` (several values separated by blanks).
+variable `ATTN_NAME` (several values separated by blanks). Whatever is wrong names the place where it was given.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import pytest
 
 from attnbench.device import DEVICES
 from attnbench.model import MODES
-from attnbench.names import UnknownName, select
+from attnbench.names import UnknownName, require
 from attnbench.sim import Scenario, parse_scenario
 
 CPU_ROUNDS, DEVICE_ROUNDS = 5, 30
+
+#: Variables with our prefix that are read elsewhere: by scripts/bench and scripts/test.
+SCRIPT_VARIABLES = ("ATTN_PYTHON",)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Settings:
     sim: tuple[str, ...] = ()
     baselines: Path | None = None
     salt: str = "attnbench"
-    given: bool = False  # any option or variable of ours was used
+    sources: Mapping[str, str] = field(default_factory=dict)  # option → where its value was given
+    given: bool = False  # an option of ours was used (a variable ATTN_BACKEND may be another program's)
 
     @property
     def scenario(self) -> Scenario:
@@ -103,6 +108,7 @@ def parse_settings(config: pytest.Config) -> Settings:
     """Read every source once. Raises pytest.UsageError that names the source and the value."""
     found = {option.name: _look_up(config, option) for option in OPTIONS}
     value = {name: given for name, (given, _) in found.items()}
+    sources = {name: source for name, (_, source) in found.items()}
     folder = value["baselines"]
     settings = Settings(
         backends=tuple(value["backend"] or ()),
@@ -117,19 +123,30 @@ def parse_settings(config: pytest.Config) -> Settings:
         sim=tuple(value["sim"] or ()),
         baselines=config.rootpath / folder if folder else None,
         salt=value["salt"] or Settings.salt,
-        given=any(not source.startswith("ini") and given is not None for given, source in found.values()),
+        sources=sources,
+        given=any(source.startswith("--") for source in sources.values()),
     )
     try:
         if settings.device is not None:
-            select("device", settings.device, DEVICES)
-            if settings.device not in DEVICES:
-                raise UnknownName(f"{settings.device!r} is no device: one of {', '.join(DEVICES)} is needed")
+            require("device", settings.device, DEVICES)
         _ = settings.scenario
     except ValueError as exc:
-        raise pytest.UsageError(f"--attn-{'device' if isinstance(exc, UnknownName) else 'sim'}: {exc}") from exc
+        source = sources["device" if isinstance(exc, UnknownName) else "sim"]
+        raise pytest.UsageError(f"{source}: {exc}") from exc
     if settings.sim and settings.device != "sim":
-        raise pytest.UsageError("--attn-sim chooses what the simulated device shows: add --attn-device sim")
+        raise pytest.UsageError(f"{sources['sim']} chooses what the simulated device shows: add --attn-device sim")
     return settings
+
+
+def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be silently ignored."""
+    known = (*(f"ATTN_{option.name.upper()}" for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
+    for name in environment:
+        if name.startswith("ATTN_"):
+            try:
+                require("variable of attnbench", name, known)
+            except UnknownName as exc:
+                raise pytest.UsageError(f"environment: {exc}") from exc
 
 
 def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
@@ -138,17 +155,24 @@ def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
         given = config.getoption(f"attn_{option.name}", None)
         if given is not None:
             return given, f"--attn-{option.name}"
-    variable = f"ATTN_{option.name.upper()}"
-    text = os.environ.get(variable)
-    if text and not option.ini_only:
-        return _from_text(option, text, variable), variable
-    ini = config.getini(f"attn_{option.name}")
-    return (ini if ini not in (None, "", []) else None), f"ini key attn_{option.name}"
+        variable = f"ATTN_{option.name.upper()}"
+        text = os.environ.get(variable)
+        if text:
+            return _from_text(option, text, variable), variable
+    source = f"ini key attn_{option.name}"
+    try:
+        ini = config.getini(f"attn_{option.name}")
+    except (TypeError, ValueError, pytest.UsageError) as exc:  # an open quote; in TOML, a number instead of a string
+        raise pytest.UsageError(f"{source}: {exc}") from exc
+    return (ini if ini not in (None, "", []) else None), source
 
 
 def _from_text(option: Option, text: str, variable: str) -> Any:
     if option.kind == "many":
-        return shlex.split(text)
+        try:
+            return shlex.split(text)
+        except ValueError as exc:
+            raise pytest.UsageError(f"{variable}={text}: {exc}") from exc
     if option.kind == "flag":
         if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
             raise pytest.UsageError(f"{variable}={text}: 1 or 0 is needed")

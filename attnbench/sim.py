@@ -125,9 +125,7 @@ class SimCase:
                 base_s *= 1 + slowdown
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
-        return Rounds(
-            count, _nothing, _nothing, "simulated", lambda found: Sample(tuple(found), "simulated", host_s=45e-6)
-        )
+        return Rounds(count, _nothing, _nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -137,7 +135,7 @@ class SimCase:
 
     def _matches(self, glob: str) -> bool:
         names = (self.record.backend, self.record.variant, self.record.case)
-        return any(fnmatchcase(name, glob) for name in names)
+        return glob in names or any(fnmatchcase(name, glob) for name in names)
 
 
 def _nothing() -> None:

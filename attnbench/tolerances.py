@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from attnbench.model import ErrorMetrics, Reason
@@ -55,7 +56,7 @@ def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str)
     if error.nonfinite:
         at = list(error.worst_index)
         text = f"{error.nonfinite} elements are NaN or Inf {where}, the first at {at} of [batch, seq, heads, head_dim]"
-        reasons.append((float("inf"), Reason("nonfinite", text)))
+        reasons.append((math.inf, Reason("nonfinite", text)))
     for metric, limit in limits.items():
         found = getattr(error, metric)
         if not found <= limit:
@@ -65,5 +66,10 @@ def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str)
                     f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "
                     f"{error.worst_found:.5g} instead of {error.worst_expected:.5g}"
                 )
-            reasons.append((found / limit if limit else float("inf"), Reason("tolerance", text)))
+            reasons.append((_times_over(found, limit), Reason("tolerance", text)))
     return tuple(reason for _, reason in sorted(reasons, key=lambda r: -r[0]))
+
+
+def _times_over(found: float, limit: float) -> float:
+    """How many times the limit was found; infinite where either is not a number or nothing at all is allowed."""
+    return found / limit if limit > 0 and not math.isnan(found) else math.inf

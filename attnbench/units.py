@@ -1,31 +1,41 @@
-"""Base units scaled for people; None is an empty cell (layer 0)."""
+"""Base units scaled for people: plain digits, never an exponent; None is an empty cell (layer 0)."""
 
 from __future__ import annotations
+
+import math
+
+
+def significant(value: float, digits: int) -> str:
+    """`digits` significant digits without an exponent: `0.4077`, `52.31`, `12345`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    exponent = int(f"{value:.{digits - 1}e}".rsplit("e", 1)[1])  # of the rounded value: 9.9996 is 10.00
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}"
 
 
 def milliseconds(value_s: float) -> str:
     """Four significant digits, `0.4077`, `52.31`."""
-    return f"{value_s * 1e3:#.4g}".rstrip(".")
+    return significant(value_s * 1e3, 4)
 
 
 def microseconds(value_s: float | None) -> str:
-    """Whole microseconds."""
-    return "" if value_s is None else f"{value_s * 1e6:.0f}"
+    """Three significant digits."""
+    return "" if value_s is None else significant(value_s * 1e6, 3)
 
 
 def seconds(value_s: float | None) -> str:
-    """Two significant digits, at most two places."""
-    return "" if value_s is None else f"{value_s:.2f}"
+    """Three significant digits."""
+    return "" if value_s is None else significant(value_s, 3)
 
 
 def mebibytes(value_bytes: int | None) -> str:
-    """Whole MiB."""
-    return "" if value_bytes is None else f"{value_bytes / 2**20:.0f}"
+    """Three significant digits of MiB."""
+    return "" if value_bytes is None else significant(value_bytes / 2**20, 3)
 
 
-def share(value: float | None) -> str:
-    """A ratio as a percentage with two significant digits."""
-    return "" if value is None else f"{value * 100:.2g} %"
+def percent(value: float | None) -> str:
+    """A ratio in percent, two significant digits, without the sign."""
+    return "" if value is None else significant(value * 100, 2)
 
 
 def duration(value_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,7 +59,10 @@ class Variant:
             return None
         from torch._dynamo.utils import counters
 
-        breaks = tuple(f"{reason} (×{count})" for reason, count in counters["graph_break"].items())
+        said: Counter[str] = Counter()
+        for explained, count in counters["graph_break"].items():
+            said[explained.strip().splitlines()[0]] += count
+        breaks = tuple(f"{reason} (×{count})" for reason, count in said.items())
         return Compilation(graphs=int(counters["stats"]["unique_graphs"]), graph_breaks=breaks)
 
 
@@ -83,7 +87,7 @@ def select_variants(backends: dict[str, Backend], names: Sequence[str], modes: S
     variants = tuple(Variant(backends[b], m) for b in chosen for m in MODES if m in wanted and m in backends[b].modes)
     if not variants:
         offered = "; ".join(f"{name} has {', '.join(backends[name].modes)}" for name in chosen)
-        raise UnknownName(f"no variant in mode {', '.join(wanted)}: {offered}")
+        raise UnknownName("mode", f"no variant in mode {', '.join(wanted)}: {offered}")
     return variants
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import signal
+import sys
 from typing import IO, Any
 
 import pytest
@@ -33,6 +36,9 @@ class Worker:
         self._go: IO[str] = os.fdopen(go)
         self._answer: IO[str] = os.fdopen(answer, "w")
         self._run = run
+        self._asked = ""
+        self._errors: dict[str, str] = {}  # file or folder → why it could not be collected
+        _die_with_parent()
         self._nodeids: list[str] = json.loads(self._go.readline())["nodeids"]
 
     @pytest.hookimpl(trylast=True)
@@ -40,17 +46,27 @@ class Worker:
         found = {item.nodeid: item for item in items}
         items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._errors[report.nodeid] = report.longreprtext.strip().splitlines()[-1].removeprefix("E  ").strip()
+
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(self) -> None:
-        self._send({"launch": to_plain(self._run.launch)})
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        found = {item.nodeid for item in session.items}
+        missing = {nodeid: self._why_missing(nodeid) for nodeid in self._nodeids if nodeid not in found}
+        self._send({"launch": to_plain(self._run.launch), "missing": missing})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        line = self._go.readline()
-        if not line:
-            item.session.shouldstop = "the launcher is done"
-            return True
-        assert json.loads(line)["run"] == item.nodeid, "the launcher asks in the order that it gave"
+        if not self._asked:
+            line = self._go.readline()
+            if not line:
+                item.session.shouldstop = "the launcher is done"
+                return True
+            self._asked = json.loads(line)["run"]
+        if self._asked != item.nodeid:
+            return True  # the launcher leaves this one out, and asked for a later one
+        self._asked = ""
         return None
 
     @pytest.hookimpl(trylast=True)
@@ -60,6 +76,23 @@ class Worker:
         if self._run.context_lost_by:
             os._exit(CONTEXT_LOST_EXIT)  # unwinding would only run into the lost context again
 
+    def _why_missing(self, nodeid: str) -> str:
+        error = next((text for where, text in self._errors.items() if nodeid.startswith(where)), None)
+        if error:
+            return f"could not collect it: {error}"
+        return "did not collect it: a conftest.py or parametrization differs from one process to the next"
+
     def _send(self, message: dict[str, Any]) -> None:
         self._answer.write(json.dumps(message) + "\n")
         self._answer.flush()
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its parent is gone, whatever either is doing then. Linux only.
+
+    Elsewhere the child notices at its next case, when it reads the end of the pipe.
+    """
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

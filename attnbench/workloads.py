@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from attnbench.model import Workload
 from attnbench.names import select
 
-#: Bits of a dtype's name on the command line → name of the torch dtype.
+#: Name of a dtype's name on the command line → name of the torch dtype.
 TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 #: Text lengths of the Flux benchmark that attention kernels are compared with in public.
@@ -15,7 +16,8 @@ FLUX_TEXT_TOKENS = (128, 256, 320, 384, 448, 512)
 FLUX_HEADS, FLUX_HEAD_DIM = 24, 128
 FLUX_SOURCE = "Flux.1: 24 heads × 128, one joint sequence of (pixels/16)² image tokens and the text tokens"
 
-_SPELT = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)(?::(\w+))?")
+#: Numbers and their signs, as typed or as copied from a report; whether they are four is said when they are not.
+_SPELT = re.compile(r"(\d+(?:[x×]\d+)+)(?::(\w*))?")
 _TABLE: dict[str, Workload] = {}
 
 
@@ -24,6 +26,7 @@ def register_workload(workload: Workload) -> Workload:
 
     Raises ValueError when the name is taken by a different workload or a field is out of range.
     """
+    __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
     _validate(workload)
     known = _TABLE.get(workload.name)
     if known is not None and known != workload:
@@ -60,19 +63,26 @@ def select_workloads(patterns: tuple[str, ...]) -> tuple[Workload, ...]:
 
 
 def parse_spelt(text: str) -> Workload | None:
-    """The workload that `text` spells out (`BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]`), None when it has another form."""
+    """The workload that `text` spells out (`BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]`), None when it is a name or glob.
+
+    Raises ValueError when it has another number of axes, an axis of 0, or an unknown dtype.
+    """
     match = _SPELT.fullmatch(text)
     if match is None:
         return None
-    batch, seq, heads, head_dim = (int(n) for n in match.groups()[:4])
-    dtype = match.group(5) or "bf16"
+    axes = [int(n) for n in re.split("[x×]", match.group(1))]
+    if len(axes) != 4:
+        raise ValueError(f"workload {text!r} has {len(axes)} axes, 4 are needed: BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]")
+    batch, seq, heads, head_dim = axes
+    dtype = "bf16" if match.group(2) is None else match.group(2)
     workload = Workload("", batch, seq, heads, head_dim, dtype, why="spelt out on the command line")
-    workload = Workload(workload.spelt, batch, seq, heads, head_dim, dtype, why=workload.why)
+    workload = replace(workload, name=workload.spelt)
     _validate(workload)
     return workload
 
 
 def _validate(workload: Workload) -> None:
+    __tracebackhide__ = True
     if workload.dtype not in TORCH_DTYPES:
         raise ValueError(f"workload {workload.name!r}: dtype {workload.dtype!r} is none of {', '.join(TORCH_DTYPES)}")
     if min(workload.shape) < 1:

@@ -60,7 +60,6 @@ def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str,
     layout="bhsd",
     modes=MODES,
     requires=(Device("cpu", "cuda"),),
-    route={"cpu": r"aten::(_scaled_dot_product_attention_math|bmm|baddbmm|matmul|mm)"},
     foreign={"cpu": _FUSED_OPS, "cuda": _FUSED_KERNELS},
 )
 def torch_math(workload: Workload) -> AttentionFunction:

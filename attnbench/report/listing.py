@@ -22,25 +22,33 @@ class Entry:
 def listing(device: str, entries: Sequence[Entry]) -> list[str]:
     """A line per backend with its modes, then the workloads with what they are for."""
     lines = [f"device: {device}", "", "backends"]
-    width = max(len(e.backend) for e in entries)
+    width = max((len(e.backend) for e in entries), default=0)
     for backend in dict.fromkeys(e.backend for e in entries):
         mine = [e for e in entries if e.backend == backend]
-        modes = ", ".join(dict.fromkeys(e.mode for e in mine))
         states: dict[tuple[str, ...], list[Entry]] = {}
         for entry in mine:
             states.setdefault(tuple(r.text for r in entry.reasons), []).append(entry)
+        everywhere = len({e.workload for e in mine})
         for texts, members in states.items():
-            state = "ready" if not texts else "; ".join(texts)
-            part = "" if len(states) == 1 else f" [{_which(members)}]"
-            lines.append(f"  {backend:{width}}  {modes}: {state}{part}")
+            state = "; ".join(texts) or "ready"
+            lines += [f"  {backend:{width}}  {where}: {state}" for where in _where(members, everywhere)]
     lines += ["", "workloads"]
     workloads = list(dict.fromkeys(e.workload for e in entries))
-    width = max(len(w.name) for w in workloads)
+    width = max((len(w.name) for w in workloads), default=0)
     lines += [f"  {w.name:{width}}  {w.spelt}  {w.why}" for w in workloads]
     ready = sum(not e.reasons for e in entries)
     return [*lines, "", f"{len(entries)} cases: {ready} ready, {len(entries) - ready} not"]
 
 
-def _which(members: Sequence[Entry]) -> str:
-    names = dict.fromkeys(f"{e.mode}-{e.workload.name}" for e in members)
-    return ", ".join(names) if len(names) <= 4 else f"{len(names)} cases"
+def _where(members: Sequence[Entry], everywhere: int) -> list[str]:
+    """`eager, default`, or `eager on w1, w2` where other workloads fare differently: modes that agree are together."""
+    workloads: dict[str, tuple[str, ...]] = {}
+    for entry in members:
+        workloads[entry.mode] = (*workloads.get(entry.mode, ()), entry.workload.name)
+    modes: dict[tuple[str, ...], list[str]] = {}
+    for mode, names in workloads.items():
+        modes.setdefault(names, []).append(mode)
+    return [
+        ", ".join(said) + (f" on {', '.join(names)}" if len(names) < everywhere else "")
+        for names, said in modes.items()
+    ]

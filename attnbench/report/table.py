@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: No table and no sentence of a report is wider, unless a single name is.
+WIDTH = 120
+GAP = "  "
 
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+
+def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Lines with columns two blanks apart: the first `left` columns flush left, the others flush right.
 
-    A rule of dashes stands under the header. Rows may be shorter than the header.
+    `header` is one or more lines, a rule of dashes stands below them. A column is as long as the first header line;
+    rows may be shorter.
     """
-    width = [max(len(cell) for cell in column) for column in _columns(header, rows)]
+    lines = [*header, *rows]
+    columns = [[row[at] if at < len(row) else "" for row in lines] for at in range(len(header[0]))]
+    width = [max(map(len, column)) for column in columns]
     rule = ["-" * w for w in width]
-    return [_line(cells, width, left) for cells in (header, rule, *rows)]
+    return [_line(cells, width, left) for cells in (*header, rule, *rows)]
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[row[at] if at < len(row) else "" for row in (header, *rows)] for at in range(len(header))]
+def without_empty(
+    header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Header and rows without the columns in which no row says anything."""
+    kept = [at for at in range(len(header[0])) if any(row[at] for row in rows)]
+    return [[line[at] for at in kept] for line in header], [[row[at] for at in kept] for row in rows]
 
 
 def _line(cells: Sequence[str], width: Sequence[int], left: int) -> str:
     padded = [cell.ljust(width[at]) if at < left else cell.rjust(width[at]) for at, cell in enumerate(cells)]
-    return "  ".join(padded).rstrip()
+    return GAP.join(padded).rstrip()

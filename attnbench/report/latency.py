@@ -1,0 +1,138 @@
+"""The two tables of latency: variant × sequence length per mode, and everything about one workload (layer 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from attnbench import stats
+from attnbench.model import Record, Status, Workload
+from attnbench.report.table import GAP, WIDTH, aligned, without_empty
+from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
+
+#: What stands in a table where a case has no latency.
+MARKS = {
+    Status.CHECKED: "checked",
+    Status.UNSUPPORTED: "–",
+    Status.INCORRECT: "INCORRECT",
+    Status.ERROR: "ERROR",
+    Status.NOT_RUN: "not run",
+}
+#: What stands where a measured case lacks a figure that others in its table have.
+UNKNOWN = "?"
+LONGEST_HEAD = 28
+CELL = max(len(mark) for mark in MARKS.values())
+
+_COLUMNS = (
+    ("backend", ""),
+    ("mode", ""),
+    ("median", "ms"),
+    ("CV", "%"),
+    ("TFLOP/s", ""),
+    ("speed", ""),
+    ("host", "µs"),
+    ("workspace", "MiB"),
+    ("first call", "s"),
+    ("rel. L2", "error"),
+    ("max abs", "error"),
+)
+
+
+def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
+    """Median milliseconds of one mode, variant × workload by sequence length: as many tables as the width asks for."""
+    mine = [r for r in records if r.mode == mode]
+    workloads = list(dict.fromkeys(r.workload for r in sorted(mine, key=lambda r: r.workload.seq)))
+    variants = list(dict.fromkeys(r.variant for r in mine))
+    cells = {(r.variant, r.workload): _cell(r) for r in mine}
+    first = f"{mode}: median ms"
+    tables = []
+    for part in _parts(workloads, WIDTH - max(len(first), *map(len, variants))):
+        header = [[first, *_heads(part)], ["seq", *(str(w.seq) for w in part)]]
+        tables.append(aligned(header, [[v, *(cells.get((v, w), "") for w in part)] for v in variants]))
+    return tables
+
+
+def of_workload(records: Sequence[Record], reference: str) -> list[str]:
+    """One workload's cases that ran, fastest first. A column that no case has a figure for is left out."""
+    workload = records[0].workload
+    base = next((r for r in records if r.variant == reference and r.sample), None)
+    base_s = _median_s(base) if base else None
+    shown = sorted((r for r in records if r.status in (Status.MEASURED, Status.CHECKED)), key=_latency_s)
+    rows = [_row(r, base_s) for r in shown]
+    known = [any(row[at] for row in rows) for at in range(len(_COLUMNS))]
+    for row, record in zip(rows, shown, strict=True):
+        if record.sample is not None:
+            row[:] = [cell or (UNKNOWN if known[at] else "") for at, cell in enumerate(row)]
+    header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
+    shape = "×".join(map(str, workload.shape))
+    said = [f"{workload.name}  [{shape}] {workload.dtype} {workload.distribution}"]
+    if base_s is not None:
+        said.append(f"speed against {reference}")
+    elif any(r.sample for r in shown):
+        said.append(f"no speed: {reference} was not measured")
+    return ["; ".join(said), *aligned(*without_empty(header, rows), left=2), *_doubts(shown)]
+
+
+def _doubts(records: Sequence[Record]) -> list[str]:
+    """Which of the figures above are not what the others are."""
+    samples = [(r.variant, r.sample) for r in records if r.sample]
+    waiting = [variant for variant, sample in samples if sample.synchronising]
+    below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
+    lines = [f"synchronising, so the host's work is inside the interval: {', '.join(waiting)}"] if waiting else []
+    return [*lines, *([f"started below the clock's ceiling: {', '.join(below)}"] if below else [])]
+
+
+def _row(record: Record, base_s: float | None) -> list[str]:
+    timed = next((c for c in record.checks if c.distribution == record.workload.distribution), None)
+    check = timed or (record.checks[0] if record.checks else None)
+    error = [f"{check.error.rel_l2:.2e}", f"{check.error.max_abs:.2e}"] if check else ["", ""]
+    latency = [MARKS.get(record.status, ""), "", "", ""]
+    if record.sample is not None:
+        median_s = _median_s(record)
+        latency = [
+            milliseconds(median_s),
+            percent(stats.coefficient_of_variation(record.sample.rounds_s)),
+            significant(stats.tflop_per_s(record.workload.flop, median_s), 3),
+            f"{base_s / median_s:.3f}×" if base_s else "",
+        ]
+    host = microseconds(record.sample.host_s) if record.sample else ""
+    spent = [host, mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
+    return [record.backend, record.mode, *latency, *spent, *error]
+
+
+def _cell(record: Record) -> str:
+    return milliseconds(_median_s(record)) if record.sample else MARKS[record.status]
+
+
+def _median_s(record: Record) -> float:
+    assert record.sample is not None
+    return stats.median_s(record.sample.rounds_s)
+
+
+def _latency_s(record: Record) -> float:
+    return _median_s(record) if record.sample else float("inf")
+
+
+def _parts(workloads: Sequence[Workload], width: int) -> list[list[Workload]]:
+    """`workloads` in order, in parts whose columns fit into `width`; a part has one at least."""
+    parts: list[list[Workload]] = [[]]
+    for workload in workloads:
+        wanted = [*parts[-1], workload]
+        needed = sum(len(GAP) + max(len(head), CELL) for head in _heads(wanted))
+        if parts[-1] and needed > width:
+            parts.append([workload])
+        else:
+            parts[-1] = wanted
+    return parts
+
+
+def _heads(workloads: Sequence[Workload]) -> list[str]:
+    """Column heads: what two neighbours share up to the last dash is said once; a long name loses its middle."""
+    names = [w.name for w in workloads]
+    shared = [False, *(a.rpartition("-")[0] == b.rpartition("-")[0] != "" for a, b in pairwise(names))]
+    return [_fitted(n.rpartition("-")[2] if same else n) for n, same in zip(names, shared, strict=True)]
+
+
+def _fitted(name: str) -> str:
+    half = LONGEST_HEAD // 2
+    return name if len(name) <= LONGEST_HEAD else f"{name[: half - 1]}…{name[-half:]}"

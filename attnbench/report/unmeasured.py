@@ -1,0 +1,72 @@
+"""Every case without a latency and every reason for it, each reason once (layer 1)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from attnbench.model import Record, Status
+from attnbench.report.table import WIDTH
+
+#: In this order they are listed: what needs an author's eye comes first.
+ORDER = (Status.INCORRECT, Status.ERROR, Status.NOT_RUN, Status.UNSUPPORTED)
+LONGEST_REASON = 600
+
+
+def unmeasured(records: Sequence[Record]) -> list[str]:
+    """Cases that share status and reasons are one entry, which names them all."""
+    groups: dict[tuple[Status, tuple[str, ...]], list[Record]] = {}
+    for record in records:
+        if record.status in ORDER:
+            groups.setdefault((record.status, tuple(r.text for r in record.reasons)), []).append(record)
+    everywhere = len({r.workload for r in records})
+    lines: list[str] = []
+    for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):
+        lines += _entry(f"{status}: {_cases(members, everywhere)}", [_shortened(text) for text in texts])
+    return ["not measured", *lines] if lines else []
+
+
+def _entry(cases: str, texts: Sequence[str]) -> list[str]:
+    """One line where it fits, else the cases and below them a paragraph per reason."""
+    line = f"  {cases}: {'; '.join(texts)}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [*_wrapped(cases, "  "), *(part for text in texts for part in _wrapped(text, "      "))]
+
+
+def _cases(members: Sequence[Record], everywhere: int) -> str:
+    """`a@{eager,default}, b@eager on w1, w2; …`: cases by the variants that the same workloads have in common."""
+    variants: dict[str, list[Record]] = {}
+    for record in members:
+        variants.setdefault(record.workload.name, []).append(record)
+    parts: dict[str, list[str]] = {}
+    for name, mine in variants.items():
+        parts.setdefault(_variants(mine), []).append(name)
+    return "; ".join(f"{said} on {_workloads(names, everywhere)}" for said, names in parts.items())
+
+
+def _variants(records: Iterable[Record]) -> str:
+    modes: dict[str, list[str]] = {}
+    for record in records:
+        modes.setdefault(record.backend, []).append(record.mode)
+    return ", ".join(f"{b}@{m[0]}" if len(m) == 1 else f"{b}@{{{','.join(m)}}}" for b, m in modes.items())
+
+
+def _workloads(names: Sequence[str], everywhere: int) -> str:
+    return f"all {everywhere} workloads" if len(names) == everywhere > 1 else ", ".join(names)
+
+
+def _shortened(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= LONGEST_REASON else f"{flat[:LONGEST_REASON]} … (whole in the stored record)"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
