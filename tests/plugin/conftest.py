@@ -1,0 +1,73 @@
+"""The project that every plugin test starts from: a suite file of two lines, an ini file, and pytest with the plugin."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench import registry, workloads
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SUITE = '''"""A kernel author's own suite."""
+from attnbench.suite import test_attention
+'''
+
+
+class Bench:
+    """`bench(*arguments)` runs pytest on the project in this process, `bench.fresh(*arguments)` in one of its own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self._pytester = pytester
+
+    def __call__(self, *arguments: str | Path) -> pytest.RunResult:
+        return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments)
+
+    def fresh(self, *arguments: str | Path, timeout_s: float = 120) -> pytest.RunResult:
+        return self._pytester.runpytest_subprocess("-p", "attnbench.plugin", *arguments, timeout=timeout_s)
+
+    def stored(self, name: str = "run.json") -> dict[str, Any]:
+        """What `--benchmark-json=run.json` wrote, whole."""
+        return json.loads((self._pytester.path / name).read_text())
+
+    def records(self, name: str = "run.json") -> dict[str, dict[str, Any]]:
+        """The records in it, by case."""
+        return {record["case"]: record for record in self.stored(name)["attnbench"]["records"]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _extensions_once() -> None:
+    """pytester drops the modules that a test was first to import, and these do not survive a second import."""
+    import msgspec  # noqa: F401
+    import numpy  # noqa: F401, ICN001
+    import torch  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run inside this process registers in copies, and neither it nor a fresh one sees the settings of this run."""
+    monkeypatch.setattr(registry, "_BACKENDS", registry.all_backends())
+    monkeypatch.setattr(workloads, "_TABLE", workloads.all_workloads())
+    for name in list(os.environ):
+        if name.startswith(("ATTN_", "PYTEST_XDIST", "CUDA_VISIBLE_DEVICES")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+
+
+@pytest.fixture
+def bench(pytester: pytest.Pytester) -> Bench:
+    """A project with attnbench's plugin, a suite and `attn_baselines = baselines`, and pytest to run on it."""
+    pytester.makepyfile(test_suite=SUITE)
+    pytester.makeini("[pytest]\nattn_baselines = baselines\n")
+    return Bench(pytester)
+
+
+@pytest.fixture
+def sim(bench: Bench, pytester: pytest.Pytester) -> Bench:
+    """The same on the simulated device with one small workload, so that a run takes milliseconds."""
+    pytester.makeini("[pytest]\nattn_baselines = baselines\nattn_device = sim\nattn_workload = flux-256px-t128\n")
+    return bench

@@ -1,0 +1,86 @@
+"""torch.compile: every case is really compiled, however many went before, and a graph break is never hidden."""
+
+from __future__ import annotations
+
+import pytest
+
+SHAPES = [f"--attn-workload=1x{16 * n}x1x16:fp32" for n in range(1, 13)]
+
+BACKENDS = """
+import torch
+from attnbench import register
+
+def attention(q, k, v):  # one code object for both: what runs into dynamo's recompile limit
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    return weights @ v
+
+@register("first", "mine", layout="bhsd", modes=("default",))
+def first(workload):
+    return attention
+
+@register("second", "mine", layout="bhsd", modes=("default",), fullgraph=False)
+def second(workload):
+    return attention
+
+@register("breaks", "mine", layout="bhsd", modes=("default",), fullgraph=False)
+def breaks(workload):
+    def attention(q, k, v):
+        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+        torch._dynamo.graph_break()
+        return weights @ v
+    return attention
+
+@register("must_not_break", "mine", layout="bhsd", modes=("default",))
+def must_not_break(workload):
+    return breaks(workload)
+
+@register("never_compiled", "mine", modes=("default",), fullgraph=False)
+def never_compiled(workload):
+    def whole(q, k, v):
+        return attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    eager = torch.compiler.disable(whole)
+    return lambda q, k, v: eager(q, k, v)
+"""
+
+
+@pytest.fixture
+def compiled(bench, pytester):
+    """`compiled(*arguments)` runs compiled backends on the CPU and gives their records."""
+    pytester.makeconftest(BACKENDS)
+
+    def run(*arguments: str, **outcomes: int) -> dict[str, dict]:
+        compiled = ("--attn-device=cpu", "--attn-mode=default", "--attn-rounds=1", "--benchmark-json=run.json")
+        result = bench.fresh(*compiled, *arguments, timeout_s=300)
+        result.assert_outcomes(**outcomes)
+        assert "torch.__trace" not in result.stdout.str(), "a failure is not followed by pages of torch's own trace"
+        return bench.records()
+
+    return run
+
+
+def test_twelve_shapes_of_two_backends_in_one_process_are_each_compiled(compiled):
+    records = compiled(*SHAPES, "--attn-backend=first", "--attn-backend=second", passed=24)
+    assert len(records) == 24
+    found = {case: record["compilation"] for case, record in records.items()}
+    assert found == {case: {"graphs": 1, "graph_breaks": []} for case in records}
+
+
+def test_a_graph_break_is_reported(compiled):
+    records = compiled(SHAPES[0], "--attn-backend=breaks", passed=1)
+    (record,) = records.values()
+    assert record["status"] == "measured"
+    assert record["compilation"]["graphs"] >= 2
+    (said,) = record["compilation"]["graph_breaks"]
+    assert said.startswith("Call to `torch._dynamo.graph_break()`")
+
+
+def test_a_graph_break_where_none_is_allowed_is_an_error(compiled):
+    records = compiled(SHAPES[0], "--attn-backend=must_not_break", failed=1)
+    (record,) = records.values()
+    assert (record["status"], record["reasons"][0]["code"]) == ("error", "first-call")
+
+
+def test_a_call_that_dynamo_left_alone_is_not_measured_under_a_compiled_name(compiled):
+    records = compiled(SHAPES[0], "--attn-backend=never_compiled", failed=1)
+    (record,) = records.values()
+    assert (record["status"], record["reasons"][0]["code"]) == ("error", "not-compiled")

@@ -1,0 +1,116 @@
+"""The reference against NumPy, which shares no code with torch."""
+
+# torch and NumPy are imported where they are used: `pytest --collect-only` imports this file.
+from __future__ import annotations
+
+import pytest
+
+from attnbench import accuracy
+from attnbench.backends.numpy_math import numpy_math
+from attnbench.inputs import make_inputs
+from attnbench.model import Workload
+
+SHAPES = [(1, 7, 1, 8), (2, 33, 3, 16), (1, 64, 2, 128), (3, 1, 2, 4)]  # [batch, seq, heads, head_dim]
+
+
+def attention_in_numpy(q, k, v):
+    """softmax(q·kᵀ / √head_dim)·v of `[batch, seq, heads, head_dim]` tensors, one row at a time, from the definition."""
+    import numpy as np
+    import torch
+
+    q, k, v = (x.to(torch.float64).numpy() for x in (q, k, v))
+    out = np.zeros_like(q)
+    for b, i, h in np.ndindex(q.shape[:3]):
+        weights = np.exp(k[b, :, h] @ q[b, i, h] / np.sqrt(q.shape[-1]))
+        out[b, i, h] = weights @ v[b, :, h] / weights.sum()
+    return torch.from_numpy(out)
+
+
+def random_triple(shape, dtype, seed=0):
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(getattr(torch, dtype)) for _ in range(3)
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_the_reference_is_what_numpy_computes_from_the_same_quantised_inputs(shape, dtype):
+    import torch
+
+    triple = random_triple(shape, dtype)
+    reference = accuracy.make_reference(triple)
+    torch.testing.assert_close(reference.output, attention_in_numpy(*triple), rtol=1e-12, atol=1e-13)
+    assert reference.output.dtype == torch.float64
+
+
+def test_the_reference_in_chunks_of_rows_is_the_reference(monkeypatch):
+    import torch
+
+    triple = random_triple((2, 33, 3, 16), "bfloat16")
+    whole = accuracy.make_reference(triple).output
+    monkeypatch.setattr(accuracy, "CHUNK_BYTES", 5 * 2 * 3 * 33 * 8)  # five rows
+    torch.testing.assert_close(accuracy.make_reference(triple).output, whole, rtol=1e-13, atol=1e-14)
+
+
+def test_a_sampled_reference_has_the_rows_that_it_names(monkeypatch):
+    import torch
+
+    triple = random_triple((1, 50, 2, 16), "bfloat16")
+    whole = attention_in_numpy(*triple)
+    monkeypatch.setattr(accuracy, "ALL_ROWS_UP_TO", 40)
+    monkeypatch.setattr(accuracy, "SAMPLED_ROWS", 9)
+    reference = accuracy.make_reference(triple, seed=3)
+    assert reference.rows_said == "9 of 50 query rows, seed 3"
+    assert len(set(reference.rows.tolist())) == 9
+    torch.testing.assert_close(reference.output, whole[:, reference.rows], rtol=1e-12, atol=1e-13)
+
+
+def test_plain_attention_in_fp32_is_near_numpy_and_in_bf16_further():
+    import torch
+
+    q, k, v = random_triple((2, 33, 3, 16), "bfloat16")
+    expected = attention_in_numpy(q, k, v)
+    error = {d: (accuracy.attend(q, k, v, d).double() - expected).abs().max().item() for d in (torch.float32, q.dtype)}
+    assert error[torch.float32] < 1e-5 < 1e-3 < error[torch.bfloat16] < 0.1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_numpy_backend_is_the_definition(shape):
+    import torch
+
+    triple = random_triple(shape, "float32")
+    found = numpy_math(Workload("tiny", *shape, dtype="fp32"))(*triple)
+    torch.testing.assert_close(found, attention_in_numpy(*triple).float())
+
+
+def test_metrics_are_what_numpy_computes():
+    import numpy as np
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    reference = torch.randn((1, 5, 2, 8), generator=generator, dtype=torch.float64)
+    output = (reference + 0.01 * torch.randn(reference.shape, generator=generator)).to(torch.float32)
+    o, r = output.double().numpy(), reference.numpy()
+    found = accuracy.metrics(output, reference)
+    distance = np.abs(o - r)
+    assert found.max_abs == pytest.approx(distance.max())
+    assert found.mean_abs == pytest.approx(distance.mean())
+    assert found.mse == pytest.approx(np.mean((o - r) ** 2))
+    assert found.rel_l1 == pytest.approx(distance.sum() / np.abs(r).sum())
+    assert found.rel_l2 == pytest.approx(np.linalg.norm(o - r) / np.linalg.norm(r))
+    assert found.cosine == pytest.approx((o * r).sum() / (np.linalg.norm(o) * np.linalg.norm(r)))
+    assert found.worst_index == np.unravel_index(distance.argmax(), r.shape)
+
+
+def test_every_input_set_of_a_workload_has_a_reference_that_numpy_confirms():
+    import torch
+
+    inputs = make_inputs(Workload("tiny", 1, 24, 2, 16), "cpu")
+    references = accuracy.make_references(inputs)
+    assert len(references) >= 3
+    for name, reference in references.items():
+        expected = attention_in_numpy(*inputs.sets[name])
+        torch.testing.assert_close(reference.output, expected, rtol=1e-9, atol=1e-9, msg=name)

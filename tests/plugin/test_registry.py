@@ -1,0 +1,132 @@
+"""Backends and workloads of one's own: in a conftest.py, a nested one, or another package."""
+
+from __future__ import annotations
+
+import pytest
+
+TINY = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x32x2x16:fp32")
+
+OWN_KERNEL = """
+import torch
+from attnbench import register
+
+@register("mine", "my project", modes=("eager", "default"))
+def load(workload):
+    def attention(q, k, v):  # [batch, seq, heads, head_dim]
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * workload.head_dim**-0.5
+        return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+    return attention
+"""
+
+
+def test_a_kernel_in_a_conftest_of_under_15_lines_is_selected_checked_and_timed(bench, pytester):
+    assert len(OWN_KERNEL.strip().splitlines()) < 15
+    pytester.makeconftest(OWN_KERNEL)
+    result = bench("--attn-backend=mine", "--attn-mode=eager", "--benchmark-json=run.json", *TINY)
+    result.assert_outcomes(passed=1)
+    record = bench.records()["mine@eager-1x32x2x16:fp32"]
+    assert record["family"] == "my project"
+    assert record["status"] == "measured"
+    assert len(record["checks"]) >= 2
+    assert len(record["sample"]["rounds_s"]) == 2
+
+
+def test_a_wrong_kernel_is_not_timed(bench, pytester):
+    pytester.makeconftest(OWN_KERNEL.replace("**-0.5", "**-0.4"))
+    result = bench("--attn-backend=mine", "--attn-mode=eager", "--benchmark-json=run.json", *TINY)
+    result.assert_outcomes(failed=1)
+    record = bench.records()["mine@eager-1x32x2x16:fp32"]
+    assert (record["status"], record["sample"]) == ("incorrect", None)
+
+
+def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
+    below = pytester.mkpydir("zz_below")
+    below.joinpath("conftest.py").write_text(OWN_KERNEL)
+    below.joinpath("test_below.py").write_text("from attnbench.suite import test_attention\n")
+    result = sim("--collect-only", "-q", "--attn-backend=mine")
+    assert [line for line in result.outlines if "::" in line] == [
+        "zz_below/test_below.py::test_attention[mine@eager-flux-256px-t128]",
+        "zz_below/test_below.py::test_attention[mine@default-flux-256px-t128]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registration", "sentence"),
+    [
+        ('@register("a b", "x")', "backend name 'a b': must be non-empty, without*"),
+        ('@register("a", "x", tolerance="8-bit")', "backend 'a': tolerance '8-bit' is none of 16-bit*"),
+        ('@register("a", "x", layout="sbhd")', "backend 'a': layout 'sbhd' is none of bshd, bhsd"),
+        ('@register("a", "x", modes=("fast",))', "backend 'a': modes ('fast',) must be some of eager, default, *"),
+        ('@register("torch_flash", "x")', "backend 'torch_flash' is registered twice, by *torch_sdpa.py:* and *"),
+    ],
+)
+def test_a_wrong_registration_is_shown_with_its_line_and_one_sentence(sim, pytester, registration, sentence):
+    pytester.makeconftest(f"from attnbench import register\n{registration}\ndef load(workload): pass\n")
+    result = sim.fresh()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["conftest.py:2: in <module>", f"    {registration}", f"E   ValueError: {sentence}"])
+    assert not [line for line in result.errlines if "registry.py:" in line and not line.startswith("E ")]
+
+
+def test_the_same_file_may_register_again(sim, pytester):
+    pytester.makeconftest(OWN_KERNEL)
+    sim("--attn-backend=mine").assert_outcomes(passed=2)
+    sim("--attn-backend=mine").assert_outcomes(passed=2)
+
+
+WORKLOAD = """
+from attnbench import Workload, register_workload
+
+register_workload(Workload("llama-8k", batch=1, seq=8192, heads=32, head_dim=128, why="a long prompt"))
+"""
+
+
+def test_a_workload_of_ones_own_is_selected_by_name(sim, pytester):
+    pytester.makeconftest(WORKLOAD)
+    sim("--attn-backend=numpy", "--attn-workload=llama-*", "--benchmark-json=run.json").assert_outcomes(passed=1)
+    assert sim.records()["numpy@eager-llama-8k"]["workload"]["seq"] == 8192
+
+
+def test_a_workload_under_a_taken_name_is_shown_with_its_line_and_one_sentence(sim, pytester):
+    pytester.makeconftest(WORKLOAD.replace("llama-8k", "flux-256px-t128"))
+    result = sim.fresh()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["E   ValueError: workload 'flux-256px-t128' is registered already, *"])
+    assert not [line for line in result.errlines if "workloads.py:" in line]
+
+
+def install(pytester: pytest.Pytester, name: str, entry_point: str) -> None:
+    """What pip leaves of a distribution, as far as entry points go."""
+    info = pytester.mkdir(f"{name}-1.0.dist-info")
+    info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    info.joinpath("entry_points.txt").write_text(f"[attnbench.backends]\n{entry_point}\n")
+
+
+def test_an_installed_package_offers_a_backend(bench, pytester):
+    pytester.makepyfile(offered=OWN_KERNEL)
+    install(pytester, "offered", "mine = offered")
+    pytester.syspathinsert()
+    result = bench.fresh("--attn-backend=mine", "--attn-mode=eager", *TINY)
+    result.assert_outcomes(passed=1)
+
+
+def test_an_installed_package_that_fails_to_import_is_an_error_row_with_the_cause(bench, pytester):
+    pytester.makepyfile(offered="import libnosuch")
+    install(pytester, "offered", "its kernels = offered")
+    pytester.syspathinsert()
+    result = bench.fresh("--attn-backend=its-*", "--attn-backend=numpy", *TINY)
+    result.assert_outcomes(passed=1, failed=1)
+    cause = "entry point its kernels = offered failed: ModuleNotFoundError: No module named 'libnosuch'"
+    assert cause in result.stdout.str()
+    result.stdout.fnmatch_lines(["2 cases: 1 measured, 1 error"])
+    listed = bench.fresh("--attn-list", *TINY)
+    listed.stdout.fnmatch_lines([f"  its-kernels *eager: cannot be loaded: ImportError: {cause}"])
+
+
+def test_a_broken_package_under_a_taken_name_does_not_take_the_name(bench, pytester):
+    pytester.makepyfile(offered="import libnosuch")
+    install(pytester, "offered", "numpy = offered")
+    pytester.syspathinsert()
+    result = bench.fresh("--attn-backend=numpy*", *TINY)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "numpy-entry-point@eager" in result.stdout.str()

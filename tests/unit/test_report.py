@@ -1,0 +1,144 @@
+"""The section of a run: what stands in it, and how wide it gets."""
+
+import itertools
+
+from attnbench.model import Compilation, Fingerprint, Launch, Sample, Workload
+from attnbench.report.terminal import section
+
+
+def flux(pixels=256, tokens=128):
+    return Workload(f"flux-{pixels}px-t{tokens}", 1, (pixels // 16) ** 2 + tokens, 24, 128)
+
+
+def table(run, first):
+    """Lines of the table whose header starts with `first`."""
+    lines = iter(section(run))
+    return list(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line.startswith(first), lines)))
+
+
+def test_a_run_without_a_case_has_no_section(run_file):
+    assert section(run_file()) == []
+
+
+def test_one_measured_case_is_a_row_in_both_tables(run_file, record):
+    run = run_file(record(sample=Sample((1e-3, 2e-3, 3e-3), "perf_counter", host_s=45e-6), workspace_bytes=3 * 2**20))
+    assert table(run, "eager: median ms") == [
+        "eager: median ms   flux-256px-t128",
+        "seq                            384",
+        "-----------------  ---------------",
+        "torch_flash@eager            2.000",
+    ]
+    assert table(run, "flux-256px-t128  [") == [
+        "flux-256px-t128  [1×384×24×128] bf16 randn*randint(1,5); speed against torch_flash@eager",
+        "backend      mode   median  CV  TFLOP/s   speed  host  workspace",
+        "                        ms   %                     µs        MiB",
+        "-----------  -----  ------  --  -------  ------  ----  ---------",
+        "torch_flash  eager   2.000  50    0.906  1.000×  45.0       3.00",
+    ]
+
+
+def test_columns_that_nobody_has_a_figure_for_are_left_out_and_single_gaps_are_unknown(run_file, record):
+    with_host = Sample((1e-3, 1e-3), "perf_counter", host_s=45e-6)
+    lines = table(run_file(record(sample=with_host), record("torch_math@eager")), "flux-256px-t128  [")
+    assert lines[1].split() == ["backend", "mode", "median", "CV", "TFLOP/s", "speed", "host"]
+    assert lines[4].split()[-1] == "45.0"
+    assert lines[5].split()[-1] == "?"
+
+
+def test_error_columns_are_those_of_the_inputs_that_are_timed(run_file, record, check):
+    run = run_file(record(checks=(check({}, rel_l2=2.5e-3, max_abs=0.0125),)))
+    header, units, _, row = table(run, "flux-256px-t128  [")[1:]
+    assert header.endswith("rel. L2   max abs")
+    assert units.endswith("error     error")
+    assert row.endswith("2.50e-03  1.25e-02")
+
+
+def test_speed_is_the_references_median_over_the_cases_own(run_file, record):
+    run = run_file(
+        record(sample=Sample((2e-3,), "t")),
+        record("b@default", sample=Sample((1e-3,), "t")),
+        record("c@eager", sample=Sample((4e-3,), "t")),
+    )
+    rows = [line.split() for line in table(run, "flux-256px-t128  [")[4:]]
+    assert [(row[0], row[-1]) for row in rows] == [("b", "2.000×"), ("torch_flash", "1.000×"), ("c", "0.500×")]
+
+
+def test_without_the_reference_there_is_no_speed_and_a_sentence_why(run_file, record):
+    run = run_file(record("b@eager"), record(status="unsupported"))
+    lines = table(run, "flux-256px-t128  [")
+    assert lines[0].endswith("; no speed: torch_flash@eager was not measured")
+    assert "speed" not in lines[1]
+
+
+def test_a_run_of_checks_only_says_checked_and_nothing_of_speed(run_file, record, check):
+    run = run_file(record(status="checked", checks=(check({}),)))
+    lines = table(run, "flux-256px-t128  [")
+    assert lines[0].endswith("randn*randint(1,5)")
+    assert lines[-1].split() == ["torch_flash", "eager", "checked", "1.00e-03", "1.00e-03"]
+
+
+def test_a_table_of_many_workloads_is_cut_into_parts_that_fit(run_file, record):
+    workloads = [flux(p, t) for p in (256, 512, 1024) for t in (128, 256, 320, 384, 448, 512)]
+    run = run_file(*(record(v, w) for w in workloads for v in ("torch_flash@max-autotune", "b@max-autotune")))
+    assert max(map(len, section(run))) <= 120
+    heads = [line for line in section(run) if line.startswith("max-autotune: median ms")]
+    assert len(heads) > 1
+    assert [cell for head in heads for cell in head.split()[3:]].count("t512") == 3
+    sequences = [int(n) for line in section(run) if line.startswith("seq ") for n in line.split()[1:]]
+    assert sequences == sorted(w.seq for w in workloads)
+
+
+def test_workloads_of_different_names_are_named_in_full(run_file, record):
+    others = [Workload("1x64x2x64:fp32", 1, 64, 2, 64, "fp32"), Workload("mine", 1, 80, 2, 64), flux(), flux(256, 256)]
+    run = run_file(*(record(workload=w) for w in others))
+    assert table(run, "eager: ")[0].split()[3:] == ["1x64x2x64:fp32", "mine", "flux-256px-t128", "t256"]
+
+
+def test_a_very_long_name_loses_its_middle_in_the_wide_table_only(run_file, record):
+    name = "a-kernel-family-" + "with-a-long-name-" * 6 + "end"
+    run = run_file(record(workload=Workload(name, 1, 64, 2, 64)), record(workload=flux()))
+    assert table(run, "eager: ")[0].split()[3] == "a-kernel-fami…-long-name-end"
+    assert max(map(len, table(run, "eager: "))) <= 120
+    assert any(line.startswith(f"{name}  [1×64×2×64]") for line in section(run))
+
+
+def test_modes_come_in_their_order_and_an_unknown_one_last(run_file, record):
+    modes = ["of-the-future", "max-autotune", "eager", "default"]
+    run = run_file(*(record(f"b@{mode}") for mode in modes))
+    heads = [line.split(":")[0] for line in section(run) if ": median ms" in line]
+    assert heads == ["eager", "default", "max-autotune", "of-the-future"]
+
+
+def test_rounds_and_clock_are_said_once(run_file, record):
+    run = run_file(record(), record("b@eager", sample=Sample((1e-3,) * 30, "cuda-events")))
+    assert sum("median of 3 to 30 rounds, clock perf_counter, cuda-events" in line for line in section(run)) == 1
+
+
+def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_file, record):
+    odd = Sample((1e-3,) * 30, "cuda-events", unsettled=4, synchronising=True)
+    listed = table(run_file(record(), record("b@eager", sample=odd)), "flux-256px-t128  [")
+    assert listed[-2:] == [
+        "synchronising, so the host's work is inside the interval: b@eager",
+        "started below the clock's ceiling: b@eager (4 of 30 rounds)",
+    ]
+
+
+def test_graph_breaks_are_said(run_file, record):
+    run = run_file(record("b@default", compilation=Compilation(2, ("call to print",))))
+    assert section(run)[-1] == "graph breaks in b@default-flux-256px-t128: call to print"
+
+
+def test_a_device_whose_name_could_not_be_read_is_unknown(run_file, record):
+    launch = Launch("0", "2026-01-02T03:04:05+00:00", Fingerprint({"device": None}, {"driver": None}), simulated=True)
+    lines = section(run_file(record(), launches=(launch, launch)))
+    assert lines[0].strip("-") == " attnbench (simulated) "
+    assert lines[1:4] == [
+        "unknown device",
+        "unknown here: device, driver",
+        "SIMULATED: seeded noise, no kernel ran and nothing was measured",
+    ]
+
+
+def test_no_line_ends_in_blanks(run_file, record, check):
+    run = run_file(record(), record("b@eager", status="checked"), record("c@default", status="error"))
+    assert all(line == line.rstrip() for line in section(run))

@@ -1,0 +1,80 @@
+"""`python -m attnbench.report FILE` on what is no stored run: one sentence, exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnbench.records import to_plain
+from attnbench.report.__main__ import main
+from attnbench.report.terminal import section
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def document(run, **changes):
+    return json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": {**to_plain(run), **changes}})
+
+
+def as_program(*arguments, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "attnbench.report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+
+
+BAD = {
+    "an empty file": (lambda run: "", "is not JSON"),
+    "a truncated file": (lambda run: document(run)[:-40], "was cut off"),
+    "foreign JSON": (lambda run: '{"results": []}', "not from pytest-benchmark"),
+    "a run of another suite": (lambda run: '{"machine_info": {}, "benchmarks": []}', "not written by an attnbench run"),
+    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 1: upgrade"),
+    "a field of another type": (lambda run: document(run, reference=[]), r"Expected `str`, got `array`"),
+    "a run that selected nothing": (lambda run: document(run, records=[]), "holds no case"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_exit_code_two(tmp_path, capsys, run_file, record, name):
+    content, said = BAD[name]
+    path = tmp_path / "run.json"
+    path.write_text(content(run_file(record())))
+    assert main([str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"attnbench: {path}")
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("none.json", "No such file or directory"), ("", "Is a directory")])
+def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, name, said):
+    done = as_program(tmp_path / name)
+    assert done.returncode == 2
+    assert done.stderr.decode() == f"attnbench: {tmp_path / name} cannot be read: {said}\n"
+
+
+def test_without_a_file_it_says_how_to_call_it():
+    done = as_program()
+    assert done.returncode == 2
+    assert b"usage: python -m attnbench.report" in done.stderr
+
+
+def test_a_run_is_printed_and_a_terminal_without_unicode_gets_escapes(tmp_path, run_file, record):
+    path = tmp_path / "run.json"
+    path.write_text(document(run_file(record())))
+    text = "".join(f"{line}\n" for line in section(run_file(record())))
+    assert "×" in text
+    assert as_program(path, PYTHONIOENCODING="utf-8").stdout.decode() == text
+    assert (
+        as_program(path, PYTHONIOENCODING="ascii").stdout.decode() == text.encode("ascii", "backslashreplace").decode()
+    )
+
+
+def test_it_needs_neither_torch_nor_pytest():
+    seen = "import sys, attnbench.report.__main__; print({'torch', 'pytest', 'numpy'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, env=environment, timeout=60, check=True)
+    assert done.stdout.decode().strip() == "set()"

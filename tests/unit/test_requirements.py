@@ -1,0 +1,68 @@
+"""Requirements: each reason says what was found and what is needed, and all come at once."""
+
+import pytest
+
+from attnbench.model import Workload
+from attnbench.requirements import (
+    Capability,
+    Device,
+    DType,
+    Facts,
+    HeadDim,
+    Package,
+    TorchVersion,
+    installed_version,
+    unmet,
+)
+
+H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
+CPU = Facts("cpu", "A CPU", None, (2, 11))
+WORKLOAD = Workload("w", 1, 64, 2, 100, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "facts", "said"),
+    [
+        (Device("cuda"), CPU, "needs device cuda, found cpu"),
+        (Device("cuda", "sim"), CPU, "needs device cuda or sim, found cpu"),
+        (Capability((10, 0)), H200, "needs sm_100 or newer, found sm_90 (NVIDIA H200)"),
+        (Capability((8, 0), below=(9, 0)), H200, "needs sm_80 to below sm_90, found sm_90 (NVIDIA H200)"),
+        (Package("no_such_module"), CPU, "package 'no_such_module' is not installed (pip install no_such_module)"),
+        (Package("no_such.deep", "no-such"), CPU, "package 'no_such.deep' is not installed (pip install no-such)"),
+        (TorchVersion((2, 12)), CPU, "needs torch 2.12 or newer, found 2.11"),
+        (DType("bf16", "fp16"), CPU, "needs dtype bf16 or fp16, found fp32"),
+        (HeadDim(lambda d: d % 8 == 0, "a multiple of 8"), CPU, "needs head_dim a multiple of 8, found 100"),
+    ],
+)
+def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement, facts, said):
+    (reason,) = unmet([requirement], facts, WORKLOAD)
+    assert reason.text == said
+    assert reason.code == type(requirement).__name__.lower()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "facts"),
+    [
+        (Device("cuda", "cpu"), CPU),
+        (Capability((9, 0)), H200),
+        (Capability((9, 0), below=(10, 0)), H200),
+        (Capability((9, 0)), CPU),  # that a GPU is needed is for Device to say
+        (Package("json"), CPU),
+        (TorchVersion((2, 11)), CPU),
+        (TorchVersion((2, 9)), H200),  # compared as numbers
+        (DType("fp32"), CPU),
+        (HeadDim(lambda d: d <= 128, "at most 128"), CPU),
+    ],
+)
+def test_a_met_requirement_says_nothing(requirement, facts):
+    assert unmet([requirement], facts, WORKLOAD) == ()
+
+
+def test_all_reasons_are_said_at_once_and_in_the_order_of_the_requirements():
+    needs = [Package("no_such_module"), Device("cuda"), DType("bf16"), Device("cpu"), TorchVersion((3, 0))]
+    assert [r.code for r in unmet(needs, CPU, WORKLOAD)] == ["package", "device", "dtype", "torchversion"]
+
+
+def test_a_version_is_read_without_an_import():
+    assert installed_version("pytest") == pytest.__version__
+    assert installed_version("no-such-distribution") is None

@@ -1,0 +1,72 @@
+"""Tolerances: what is allowed, and what is said when it is exceeded."""
+
+import math
+
+import pytest
+
+from attnbench.tolerances import SIXTEEN_BIT, TOLERANCES, Bound, Tolerance, allowed, violations
+
+METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
+
+
+def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding(error):
+    limits = allowed(SIXTEEN_BIT, error(max_abs=0.01, rel_l2=0.002), rounding=0.004)
+    assert limits == pytest.approx({"max_abs": 2 * 0.01 + 2 * 0.004, "rel_l2": 2 * 0.002})
+
+
+def test_every_tolerance_has_a_reason_and_a_source_and_is_found_by_its_name():
+    assert all(t.why and t.source and t.bounds and TOLERANCES[t.name] is t for t in TOLERANCES.values())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_error_at_its_limit_is_accepted_and_one_above_it_is_not(error, metric):
+    limits = allowed(Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), error(**{metric: 0.5}), 0.0)
+    assert violations(error(**{metric: 1.0}), limits, "randn") == ()
+    (reason,) = violations(error(**{metric: math.nextafter(1.0, 2.0)}), limits, "randn")
+    assert reason.code == "tolerance"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("limit", [0.0, 1.0, math.inf, math.nan])
+def test_a_metric_that_is_not_a_number_is_a_violation_whatever_the_limit(error, metric, limit):
+    (reason,) = violations(error(**{metric: math.nan}), {metric: limit}, "randn")
+    assert f"{metric} found nan, allowed {limit:.3g} on randn inputs" in reason.text
+
+
+def test_a_limit_that_is_not_a_number_allows_nothing(error):
+    assert len(violations(error(max_abs=0.0), {"max_abs": math.nan}, "randn")) == 1
+
+
+def test_output_that_is_not_finite_is_a_violation_even_with_perfect_metrics(error):
+    perfect = error(**dict.fromkeys(METRICS, 0.0), nonfinite=3, worst_found=None)
+    (reason,) = violations(perfect, dict.fromkeys(METRICS, math.inf), "randn")
+    assert reason.code == "nonfinite"
+    assert reason.text == (
+        "3 elements are NaN or Inf on randn inputs, the first at [0, 3, 1, 7] of [batch, seq, heads, head_dim]"
+    )
+
+
+def test_the_worst_is_said_first(error):
+    limits = {"mse": 1.0, "rel_l1": 1.0, "rel_l2": 1.0, "max_abs": 0.0, "mean_abs": 1.0}
+    found = error(mse=2.0, rel_l1=0.5, rel_l2=40.0, max_abs=1e-9, mean_abs=math.nan, nonfinite=1)
+    codes = [reason.text.split(" ")[0] for reason in violations(found, limits, "randn")]
+    assert codes[0] == "1"  # element that is NaN
+    assert set(codes[1:3]) == {"max_abs", "mean_abs"}  # nothing was allowed; not a number
+    assert codes[3:] == ["rel_l2", "mse"]
+
+
+def test_not_a_number_among_violations_does_not_disturb_their_order(error):
+    limits = dict.fromkeys(METRICS, 1.0)
+    for position in METRICS:
+        sizes = {metric: 2.0 + at for at, metric in enumerate(METRICS)} | {position: math.nan}
+        said = [reason.text.split(" ")[0] for reason in violations(error(**sizes), limits, "randn")]
+        rest = [metric for metric in reversed(METRICS) if metric != position]
+        assert said == [position, *rest]
+
+
+def test_a_violation_says_where_the_worst_element_is_and_what_was_there(error):
+    (reason,) = violations(error(max_abs=0.25), {"max_abs": 0.1}, "randn")
+    assert reason.text == (
+        "max_abs found 0.25, allowed 0.1 on randn inputs; worst element at [0, 3, 1, 7] of "
+        "[batch, seq, heads, head_dim]: 0.5 instead of 0.25"
+    )

@@ -1,0 +1,80 @@
+"""What a report says of the cases without a latency."""
+
+import itertools
+
+import pytest
+
+from attnbench.model import Reason, Workload
+from attnbench.report.terminal import section
+
+
+def flux(pixels=256, tokens=128):
+    return Workload(f"flux-{pixels}px-t{tokens}", 1, (pixels // 16) ** 2 + tokens, 24, 128)
+
+
+def table(run, first):
+    """Lines of the block whose first line starts with `first`."""
+    lines = iter(section(run))
+    return list(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line.startswith(first), lines)))
+
+
+@pytest.mark.parametrize(
+    ("status", "mark"),
+    [("unsupported", "–"), ("incorrect", "INCORRECT"), ("error", "ERROR"), ("not-run", "not run")],
+)
+def test_every_case_that_was_not_measured_is_marked_listed_and_counted(run_file, record, status, mark):
+    run = run_file(record(), record("torch_math@eager", status=status))
+    assert table(run, "eager: median ms")[-1].endswith(mark)
+    listed = table(run, "not measured")
+    assert listed[1] == f"  {status}: torch_math@eager on flux-256px-t128: because it is {status}"
+    assert section(run)[-1] == f"2 cases: 1 measured, 1 {status}"
+
+
+def test_a_run_that_measured_nothing_is_its_reasons_and_counts(run_file, record):
+    run = run_file(record(status="error"), interrupted="interrupted (Ctrl-C)")
+    assert table(run, "not measured")[1].startswith("  error: torch_flash@eager on flux-256px-t128: ")
+    assert section(run)[-2:] == ["1 cases: 1 error", "the run ended early: interrupted (Ctrl-C)"]
+    assert not any("median" in line for line in section(run))
+
+
+def test_what_is_wrong_is_listed_before_what_cannot_run(run_file, record):
+    states = ["unsupported", "not-run", "error", "incorrect"]
+    run = run_file(*(record(f"b{at}@eager", status=status) for at, status in enumerate(states)))
+    said = [line.split(":")[0].strip() for line in table(run, "not measured")[1:]]
+    assert said == ["incorrect", "error", "not-run", "unsupported"]
+
+
+def test_cases_that_share_their_reasons_are_one_entry_that_names_them_all(run_file, record):
+    pairs = itertools.product(["a@eager", "a@default", "b@eager"], [flux(256), flux(512), flux(1024)])
+    run = run_file(*(record(variant, workload, "unsupported") for variant, workload in pairs))
+    assert table(run, "not measured")[1:] == [
+        "  unsupported: a@{eager,default}, b@eager on all 3 workloads: because it is unsupported"
+    ]
+
+
+def test_an_entry_of_some_cases_names_exactly_those(run_file, record):
+    first, rest = (
+        "a@default, b@eager on flux-256px-t128",
+        "a@{eager,default}, b@eager on flux-512px-t128, flux-1024px-t128",
+    )
+    ended = [record(v, flux(256), "not-run") for v in ("a@default", "b@eager")]
+    ended += [record(v, w, "not-run") for w in (flux(512), flux(1024)) for v in ("a@eager", "a@default", "b@eager")]
+    assert table(run_file(record("a@eager", flux(256)), *ended), "not measured")[1:] == [
+        f"  not-run: {first}; {rest}",
+        "      because it is not-run",
+    ]
+
+
+def test_many_or_long_reasons_stand_each_in_lines_of_their_own(run_file, record):
+    reasons = tuple(Reason("c", f"reason {n} " + "word " * 30) for n in range(3))
+    listed = table(run_file(record(status="unsupported", reasons=reasons)), "not measured")
+    assert sum(line.startswith("      reason ") for line in listed) == 3
+    assert max(map(len, listed)) <= 120
+
+
+def test_the_text_of_an_exception_neither_breaks_the_lines_nor_fills_the_screen(run_file, record):
+    reason = Reason("error", "RuntimeError: first\n\n  second\tline " + "x" * 50 + " y" * 5000)
+    listed = table(run_file(record(status="error", reasons=(reason,))), "not measured")
+    assert "RuntimeError: first second line" in " ".join(listed)
+    assert len(listed) < 12
+    assert "(whole in the stored record)" in listed[-1]
