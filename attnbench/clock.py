@@ -8,6 +8,7 @@ constant is one only if the launch is hidden, so a short spin leads in: without 
 
 from __future__ import annotations
 
+import functools
 import statistics
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,12 @@ class Spin:
     def hz(self, overhead_s: float) -> float:
         """The SM clock during the spin."""
         return self._cycles / (self.seconds() - overhead_s)
+
+
+@functools.cache
+def spin_clock() -> SpinClock:
+    """The clock of this process's device; its ceiling is found once."""
+    return SpinClock()
 
 
 class SpinClock:

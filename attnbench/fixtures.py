@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import pytest
 
 from attnbench.device import OpenDevice
+from attnbench.faults import errors_as_rows
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.timer import Timer
-from attnbench.torch_case import Rounds, TorchCase, errors_as_rows
+from attnbench.torch_case import Rounds, TorchCase
 from attnbench.variant import Variant
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnbench.clock import SpinClock
+from attnbench.model import Sample
 from attnbench.stamp import CycleStamps
 
 #: One step of the SM clock on Hopper: 15 MHz. A clock within half a step of the ceiling is at the ceiling.
@@ -119,6 +120,20 @@ class CudaPacer:
         self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
         self._open = None
         return seconds
+
+    def sample(self, rounds_s: list[float]) -> Sample:
+        """What is kept of the rounds: their seconds, as the timer gave them, and what was seen around each."""
+        return Sample(
+            rounds_s=tuple(rounds_s),
+            timer="cuda_event",
+            host_s=self.host_s,
+            empty_s=self.empty_s,
+            ceiling_hz=self._clock.ceiling.hz,
+            before_hz=tuple(r.before_hz for r in self.rounds),
+            cycles=tuple(r.cycles for r in self.rounds),
+            unsettled=sum(not r.settled for r in self.rounds),
+            synchronising=any(not r.hidden for r in self.rounds),
+        )
 
     def event(self) -> Any:
         """A recorded timing event."""

@@ -12,6 +12,7 @@ from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, at
 from attnbench.progress import Progress
 from attnbench.recorder import Recorder
 from attnbench.run import RUN, Run, case_of, is_case, is_selected
+from attnbench.termination import Termination
 from attnbench.timer import Timer
 
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
@@ -38,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins.register(worker.Worker(config, run), "attnbench-worker")
     elif not hasattr(config, "workerinput"):
         plugins.register(Progress(config, run), "attnbench-progress")
+        if comparing.is_ours(config, run):
+            plugins.register(Termination(), "attnbench-termination")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -10,12 +10,13 @@ import pytest
 
 from attnbench.comparing import is_parallel, runs_tests
 from attnbench.device import OpenDevice
+from attnbench.faults import errors_as_rows
 from attnbench.fixtures import CASE
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.records import launch_from, record_from, to_plain
 from attnbench.report import listing, terminal
 from attnbench.run import Run, case_of, is_case
-from attnbench.torch_case import errors_as_rows, refusals
+from attnbench.torch_case import refusals
 from attnbench.variant import Variant
 
 
@@ -78,8 +79,8 @@ class Recorder:
             self._run.note(record_from(stored["record"]))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        exited = isinstance(excinfo.value, pytest.exit.Exception)  # pytest.exit() comes through this hook too
-        self._run.interrupted = str(excinfo.value) if exited else "interrupted (Ctrl-C)"
+        # pytest.exit() comes through this hook too; Ctrl-C has no words of its own
+        self._run.interrupted = str(excinfo.value) or "interrupted (Ctrl-C)"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._run.settings.list_only and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from attnbench import accuracy, pacing, requirements, route
-from attnbench.clock import SpinClock
-from attnbench.device import OpenDevice, context_is_lost
+from attnbench.clock import spin_clock
+from attnbench.device import OpenDevice
+from attnbench.faults import errors_as_rows
+from attnbench.form import wrong_form
 from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, Status
 from attnbench.timer import HostInstant, Timer
 from attnbench.tolerances import TOLERANCES, allowed, violations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from attnbench.inputs import Inputs
 
 
-AXES = "[batch, seq, heads, head_dim]"
 SPARE_BLOCKS, POISON_TRIES = 4, 3
 
 
@@ -141,7 +140,7 @@ class TorchCase:
             return Rounds(count, pacing.HostPacer().before_round, one_call, lambda s: Sample(tuple(s), "perf_counter"))
         pacer = pacing.CudaPacer(spin_clock(), one_call)
         timer.use("cuda_event", pacer.instant)
-        return Rounds(count, pacer.before_round, one_call, lambda s: paced_sample(s, pacer))
+        return Rounds(count, pacer.before_round, one_call, pacer.sample)
 
     def close(self) -> None:
         """Let go of the compiled call, so that its memory does not count against the next case."""
@@ -181,27 +180,7 @@ class TorchCase:
         return output, poisoned
 
     def _assert_form(self, output: Any) -> None:
-        import torch
-
-        workload = self._inputs.workload
-        reference = self._inputs.timed[0]
-        if not isinstance(output, torch.Tensor):
-            text = f"returned {type(output).__name__}, needed one tensor {list(workload.shape)} of {AXES}"
-            raise CaseEnded(Status.INCORRECT, Reason("wrong-type", text))
-        reasons = []
-        if tuple(output.shape) != workload.shape:
-            text = f"returned shape {list(output.shape)}, needed {list(workload.shape)} of {AXES}"
-            reasons.append(Reason("wrong-shape", text))
-        if output.dtype != reference.dtype:
-            reasons.append(Reason("wrong-dtype", f"returned {output.dtype}, needed {reference.dtype}"))
-        if output.device != reference.device:
-            reasons.append(Reason("wrong-device", f"returned a tensor on {output.device}, needed {reference.device}"))
-        if output.layout != reference.layout:  # a sparse tensor has no storage that could be looked at
-            text = f"returned a {output.layout} tensor, needed {reference.layout}"
-            raise CaseEnded(Status.INCORRECT, *reasons, Reason("wrong-layout", text))
-        inputs = {t.untyped_storage().data_ptr() for triple in self._inputs.sets.values() for t in triple}
-        if output.untyped_storage().data_ptr() in inputs:
-            reasons.append(Reason("aliases-input", "returned a view of an input, needed memory of its own"))
+        reasons = wrong_form(output, self._inputs)
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
 
@@ -237,53 +216,6 @@ def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reaso
     if unmet or backend.refuses is None:
         return unmet
     return tuple(Reason("refused", text) for text in backend.refuses(workload, device.type))
-
-
-def paced_sample(rounds_s: list[float], pacer: pacing.CudaPacer) -> Sample:
-    """What a paced case keeps: the rounds, and what the pacer saw of the clock around each."""
-    return Sample(
-        rounds_s=tuple(rounds_s),
-        timer="cuda_event",
-        host_s=pacer.host_s,
-        empty_s=pacer.empty_s,
-        ceiling_hz=spin_clock().ceiling.hz,
-        before_hz=tuple(r.before_hz for r in pacer.rounds),
-        cycles=tuple(r.cycles for r in pacer.rounds),
-        unsettled=sum(not r.settled for r in pacer.rounds),
-        synchronising=any(not r.hidden for r in pacer.rounds),
-    )
-
-
-@functools.cache
-def spin_clock() -> SpinClock:
-    """The clock of this process's device; its ceiling is found once."""
-    return SpinClock()
-
-
-def describe_error(exc: BaseException) -> str:
-    """One line: the type, and the first line; the last one too where the first only points at it."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    if not lines:
-        return type(exc).__name__
-    said = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
-    return f"{type(exc).__name__}: {said}"
-
-
-@contextmanager
-def errors_as_rows(what: str, code: str, device: str) -> Iterator[None]:
-    """Turn whatever a kernel raises inside into CaseEnded(error): its row, and the session goes on."""
-    try:
-        yield
-    except CaseEnded:
-        raise
-    except (Exception, SystemExit) as exc:
-        if isinstance(exc, MemoryError) or "OutOfMemory" in type(exc).__name__ or "can't allocate memory" in str(exc):
-            reason = Reason("out-of-memory", f"{what}: {describe_error(exc)}")
-        elif context_is_lost(device):
-            reason = Reason("context-lost", f"{what} and took the CUDA context with it: {describe_error(exc)}")
-        else:
-            reason = Reason(code, f"{what}: {describe_error(exc)}")
-        raise CaseEnded(Status.ERROR, reason) from exc
 
 
 def _assert_compiled(compilation: Compilation | None) -> None:

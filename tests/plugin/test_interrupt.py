@@ -67,19 +67,22 @@ def hanging(sim: Any, pytester: pytest.Pytester) -> Iterator[Callable[..., tuple
         run.wait()
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"), [(signal.SIGINT, "interrupted (Ctrl-C)"), (signal.SIGTERM, "terminated (SIGTERM)")]
+)
 @pytest.mark.parametrize("isolate", [(), ("--attn-isolate",)], ids=["in-process", "isolated"])
-def test_ctrl_c_keeps_and_shows_what_was_measured_and_names_the_rest(
-    hanging: Any, sim: Any, pytester: pytest.Pytester, isolate: tuple[str, ...]
+def test_a_signal_keeps_and_shows_what_was_measured_and_names_the_rest(
+    hanging: Any, sim: Any, pytester: pytest.Pytester, isolate: tuple[str, ...], sent: signal.Signals, said: str
 ) -> None:
     run, hung = hanging("--benchmark-json=run.json", *isolate)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
     printed = run.communicate(timeout=60)[0].decode()
     assert run.returncode == pytest.ExitCode.INTERRUPTED
     [saved] = (pytester.path / "baselines").glob("*/0001_mid.json")
     for path in ("run.json", str(saved)):
         records = sim.records(path)
         assert [records[case]["status"] for case in (FIRST, SECOND, THIRD)] == ["measured", "not-run", "not-run"]
-        assert "interrupted (Ctrl-C)" in records[THIRD]["reasons"][0]["text"]
+        assert said in records[THIRD]["reasons"][0]["text"]
         assert [entry["extra_info"]["case"] for entry in sim.stored(path)["benchmarks"]] == [FIRST]
     assert "3 cases: 1 measured, 2 not-run" in printed
     assert "INTERNALERROR" not in printed
