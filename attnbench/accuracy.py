@@ -25,11 +25,13 @@ class Reference:
     """What is correct for one input set: fp64 math attention on the same quantised inputs.
 
     output: fp64 `[batch, rows, heads, head_dim]`; plain: error of plain attention in the inputs' dtype;
+    fused: error of an ideal fused kernel;
     rounding: max |(r + 0.3) − 0.3 − r| in that dtype (FlashAttention's tests); rows: the query rows, None for all.
     """
 
     output: torch.Tensor
     plain: ErrorMetrics
+    fused: ErrorMetrics
     rounding: float
     rows: torch.Tensor | None
     rows_said: str
@@ -52,7 +54,8 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     plain = attend(q, k, v, q.dtype, rows)
     quantised = output.to(q.dtype)
     rounding = ((quantised + 0.3) - 0.3 - quantised).abs().max().item()
-    return Reference(output, metrics(plain, output), float(rounding), rows, said)
+    fused = attend_fused(q, k, v, rows)
+    return Reference(output, metrics(plain, output), metrics(fused, output), float(rounding), rows, said)
 
 
 def attend(
@@ -71,6 +74,25 @@ def attend(
     for start, stop in _chunks(chosen.shape, k.shape[1], dtype.itemsize):
         queries = chosen[:, start:stop].to(dtype).transpose(1, 2)
         out[:, start:stop] = (torch.softmax(queries @ keys, dim=-1) @ values).transpose(1, 2)
+    return out
+
+
+def attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+    """What an ideal fused kernel returns: every step in fp32, but exp(scores − max) and the output rounded to q's dtype.
+
+    Those two roundings are in every kernel that feeds tensor cores in that dtype, so no such kernel can do much better.
+    """
+    import torch
+
+    chosen = q if rows is None else q.index_select(1, rows)
+    keys = (k.float() * k.shape[-1] ** -0.5).permute(0, 2, 3, 1)  # [batch, heads, head_dim, seq]
+    values = v.float().transpose(1, 2)  # [batch, heads, seq, head_dim]
+    out = torch.empty_like(chosen)
+    for start, stop in _chunks(chosen.shape, k.shape[1], torch.float32.itemsize):
+        scores = chosen[:, start:stop].float().transpose(1, 2) @ keys
+        weights = torch.exp(scores - scores.amax(dim=-1, keepdim=True))
+        products = weights.to(q.dtype).float() @ values
+        out[:, start:stop] = (products / weights.sum(dim=-1, keepdim=True)).transpose(1, 2).to(q.dtype)
     return out
 
 

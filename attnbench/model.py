@@ -130,7 +130,8 @@ class Check:
 
     distribution: str
     error: ErrorMetrics
-    plain: ErrorMetrics  # plain PyTorch attention in the same dtype on the same inputs
+    plain: ErrorMetrics  # plain PyTorch attention on the same inputs, every step in their dtype
+    fused: ErrorMetrics  # an ideal fused kernel on the same inputs: fp32, but probabilities and output rounded
     allowed: dict[str, float]  # metric → largest permitted value
     rows: str  # "all", or how many query rows were sampled and with which seed
     poisoned: bool  # the output was written into memory that held NaN before

@@ -105,7 +105,7 @@ class SimCase:
         """A small error, or one beyond its tolerance when the scenario says incorrect."""
         wrong = self._outcome() == "incorrect"
         error = _error(0.2 if wrong else 5e-4)
-        check = Check("randn", error, _error(1e-3), {"max_abs": 2e-3}, "all", poisoned=True)
+        check = Check("randn", error, _error(1e-3), _error(5e-4), {"max_abs": 2e-3}, "all", poisoned=True)
         self.record = replace(self.record, checks=(check,))
         if wrong:
             text = "simulated: max_abs found 0.2, allowed 0.002 on randn inputs"

@@ -114,3 +114,24 @@ def test_every_input_set_of_a_workload_has_a_reference_that_numpy_confirms():
     for name, reference in references.items():
         expected = attention_in_numpy(*inputs.sets[name])
         torch.testing.assert_close(reference.output, expected, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("distribution", ["randn*randint(1,5)", "randn", "outlier-k"])
+def test_the_wall_lets_a_good_kernel_pass_and_stops_one_that_is_one_percent_wrong_on_every_distribution(distribution):
+    import torch
+
+    from attnbench.accuracy import make_reference, metrics
+    from attnbench.inputs import make_inputs
+    from attnbench.tolerances import SIXTEEN_BIT, allowed, violations
+    from attnbench.workloads import select_workloads
+
+    (workload,) = select_workloads(("1x128x4x64:bf16",))
+    triple = make_inputs(workload, "cpu").sets[distribution]
+    reference = make_reference(triple)
+    limits = allowed(SIXTEEN_BIT, reference.plain, reference.fused, reference.rounding)
+    q, k, v = (x.transpose(1, 2) for x in triple)
+    right = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    assert violations(metrics(right, reference.output), limits, distribution) == ()
+    wrong = (right.float() * 1.01).to(right.dtype)
+    (reason,) = violations(metrics(wrong, reference.output), limits, distribution)
+    assert "rel_l2" in reason.text

@@ -77,4 +77,6 @@ def error() -> Callable[..., ErrorMetrics]:
 @pytest.fixture
 def check(error: Callable[..., ErrorMetrics]) -> Callable[..., Check]:
     """`check({metric: limit}, metric=value …)` on the inputs that are timed."""
-    return lambda limits, **changes: Check(WORKLOAD.distribution, error(**changes), error(), limits, "all", True)
+    return lambda limits, **changes: Check(
+        WORKLOAD.distribution, error(**changes), error(), error(), limits, "all", True
+    )

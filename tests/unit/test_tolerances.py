@@ -9,8 +9,9 @@ from attnbench.tolerances import SIXTEEN_BIT, TOLERANCES, Bound, Tolerance, allo
 METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
 
 
-def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding(error):
-    limits = allowed(SIXTEEN_BIT, error(max_abs=0.01, rel_l2=0.002), rounding=0.004)
+def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding_and_twice_an_ideal_fused_kernel(error):
+    plain, fused = error(max_abs=0.01, rel_l2=0.02), error(max_abs=0.5, rel_l2=0.002)
+    limits = allowed(SIXTEEN_BIT, plain, fused, rounding=0.004)
     assert limits == pytest.approx({"max_abs": 2 * 0.01 + 2 * 0.004, "rel_l2": 2 * 0.002})
 
 
@@ -20,7 +21,7 @@ def test_every_tolerance_has_a_reason_and_a_source_and_is_found_by_its_name():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_error_at_its_limit_is_accepted_and_one_above_it_is_not(error, metric):
-    limits = allowed(Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), error(**{metric: 0.5}), 0.0)
+    limits = allowed(Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), error(**{metric: 0.5}), error(), 0.0)
     assert violations(error(**{metric: 1.0}), limits, "randn") == ()
     (reason,) = violations(error(**{metric: math.nextafter(1.0, 2.0)}), limits, "randn")
     assert reason.code == "tolerance"
