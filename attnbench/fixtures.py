@@ -191,6 +191,8 @@ def attn_inputs(request: pytest.FixtureRequest, attn_workload: Workload) -> Iter
     from attnbench.inputs import make_inputs
 
     run = request.config.stash[RUN]
+    if run.device_type == "sim":
+        pytest.fail("the simulated device has no tensors: attn_inputs needs --attn-device cpu or cuda", pytrace=False)
     inputs = make_inputs(attn_workload, run.device_type)
     yield inputs
     inputs.sets.clear()

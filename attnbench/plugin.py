@@ -9,6 +9,7 @@ import pytest
 import attnbench
 from attnbench import comparing, saving, settings, worker
 from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
+from attnbench.leaving import Leaving
 from attnbench.progress import Progress
 from attnbench.recorder import Recorder
 from attnbench.run import RUN, Run, case_of, is_case, is_selected
@@ -16,6 +17,13 @@ from attnbench.termination import Termination
 from attnbench.timer import Timer
 
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
+
+#: What torch's compiler says about torch's own code, on every run: a kernel's author can do nothing about it, and under
+#: `-W error` it would end the case.
+TORCH_NOISE = (
+    r"ignore:.torch\.jit\.script_method. is deprecated:DeprecationWarning",
+    r"ignore:TypedStorage is deprecated:UserWarning:torch\._inductor",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins.register(Progress(config, run), "attnbench-progress")
         if comparing.is_ours(config, run):
             plugins.register(Termination(), "attnbench-termination")
+    plugins.register(Leaving(), "attnbench-leaving")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -91,6 +100,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         timer = item.stash[TIMER] = Timer()
         item.add_marker("attn")
         item.add_marker(pytest.mark.benchmark(timer=timer))
+        if config.pluginmanager.hasplugin("warnings"):
+            item.add_marker(pytest.mark.filterwarnings(*TORCH_NOISE))
     if run.settings.isolate:  # one process per backend: its cases stand together
         order = {name: at for at, name in enumerate(run.backends)}
         items.sort(key=lambda item: order[case_of(item, run)[0].backend.name] if is_case(item) else -1)

@@ -14,6 +14,13 @@ from attnbench.registry import Backend
 
 NAME_LENGTH = 240
 
+_CUDA_TRACES: list[str] = []
+
+
+def cuda_was_traced() -> bool:
+    """Whether this process has run the profiler on CUDA."""
+    return bool(_CUDA_TRACES)
+
 
 def trace(call: Callable[[], object], device: str) -> tuple[DeviceOp, ...]:
     """Run `call` once under torch's profiler and say what ran, in order of first appearance."""
@@ -25,6 +32,7 @@ def trace(call: Callable[[], object], device: str) -> tuple[DeviceOp, ...]:
         return _merged(DeviceOp(e.name) for e in profiler.events() if e.name.startswith("aten::"))
     import torch
 
+    _CUDA_TRACES.append(device)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         call()
         torch.cuda.synchronize()

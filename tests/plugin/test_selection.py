@@ -117,3 +117,10 @@ def test_a_test_that_only_needs_a_workload_gets_each_once(sim, pytester):
     result = sim("test_flop.py", "--attn-workload=flux-256px-t1*", "--attn-workload=flux-512px-t128", "-v")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*test_flop?flux-512px-t128? PASSED*", "*test_flop?flux-256px-t128? PASSED*"])
+
+
+def test_inputs_of_a_simulated_device_are_refused_in_one_sentence(sim, pytester):
+    pytester.makepyfile(test_mine="def test_mine(attn_inputs): pass")
+    run = sim("test_mine.py")
+    run.assert_outcomes(errors=1)
+    run.stdout.fnmatch_lines(["the simulated device has no tensors: attn_inputs needs --attn-device cpu or cuda"])
