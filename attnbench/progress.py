@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
+from attnbench.model import Record, Status
 from attnbench.run import Run, is_case
 from attnbench.units import duration
 
 QUIET_S = 10.0  # short runs print nothing
 BETWEEN_LINES_S = 10.0
+
+
+def time_left_s(records: Collection[Record]) -> float:
+    """How long the records that are not run yet will take.
+
+    A case takes what the last one of its variant took. Of a variant that has had none yet nothing is known: what the
+    cases so far took in the median, as one that a compiler was first started for is no measure.
+    """
+    spent = {r.variant: sum(r.spent_s.values()) for r in records if r.status is not Status.NOT_RUN}
+    usual = statistics.median_low(spent.values()) if spent else 0.0
+    return sum(spent.get(r.variant, usual) for r in records if r.status is Status.NOT_RUN)
 
 
 class Progress:
@@ -33,11 +47,12 @@ class Progress:
             return
         now = time.monotonic()
         self._done += 1
-        total = len(self._run.records)
-        if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S or not total:
+        records = self._run.records
+        if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S or not records:
             return
         self._printed = now
-        left_s = (now - self._started) / max(1, self._done - 1) * (total - self._done + 1)
-        case = self._run.records[item.nodeid].case
+        left = duration(time_left_s(records.values()))
         reporter.ensure_newline()
-        reporter.write_line(f"attnbench: case {self._done} of {total}, {case}, about {duration(left_s)} left")
+        reporter.write_line(
+            f"attnbench: case {self._done} of {len(records)}, {records[item.nodeid].case}, about {left} left"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -62,6 +63,9 @@ def json_schema() -> str:
     schema = msgspec.json.schema(RunFile)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = f"attnbench run, schema {SCHEMA_VERSION}"
+    for definition in schema["$defs"].values():
+        if "description" in definition:  # a docstring, which Python 3.13 indents in another way than 3.12
+            definition["description"] = inspect.cleandoc(definition["description"])
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 

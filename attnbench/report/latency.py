@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -20,6 +21,9 @@ MARKS = {
 }
 #: What stands where a measured case lacks a figure that others in its table have.
 UNKNOWN = "?"
+#: Names of device kernels and aten operators that only copy: what a backend does to the layout inside the timed call, and
+#: what a captured graph does to its inputs.
+COPY = re.compile(r"aten::copy_$|Memcpy|copy_kernel|::Copy<")
 LONGEST_HEAD = 28
 CELL = max(len(mark) for mark in MARKS.values())
 
@@ -31,6 +35,7 @@ _COLUMNS = (
     ("TFLOP/s", ""),
     ("speed", ""),
     ("host", "µs"),
+    ("copies", ""),
     ("workspace", "MiB"),
     ("first call", "s"),
     ("rel. L2", "error"),
@@ -53,7 +58,10 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
 
 
 def of_workload(records: Sequence[Record], reference: str) -> list[str]:
-    """One workload's cases that ran, fastest first. A column that no case has a figure for is left out."""
+    """One workload's cases that ran, fastest first. A column that no case has a figure for is left out.
+
+    `copies` counts the kernels of one call that only copy.
+    """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)
     base_s = _median_s(base) if base else None
@@ -96,7 +104,8 @@ def _row(record: Record, base_s: float | None) -> list[str]:
             f"{base_s / median_s:.3f}×" if base_s else "",
         ]
     host = microseconds(record.sample.host_s) if record.sample else ""
-    spent = [host, mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
+    copies = str(sum(op.count for op in record.route if COPY.search(op.name))) if record.route else ""
+    spent = [host, copies, mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
     return [record.backend, record.mode, *latency, *spent, *error]
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from attnbench.model import Compilation, Fingerprint, Launch, Sample, Workload
+from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample, Workload
 from attnbench.report.terminal import section
 
 
@@ -43,6 +43,16 @@ def test_columns_that_nobody_has_a_figure_for_are_left_out_and_single_gaps_are_u
     assert lines[1].split() == ["backend", "mode", "median", "CV", "TFLOP/s", "speed", "host"]
     assert lines[4].split()[-1] == "45.0"
     assert lines[5].split()[-1] == "?"
+
+
+def test_kernels_that_only_copy_are_counted(run_file, record):
+    copied = (DeviceOp("void at::native::direct_copy_kernel_cuda", count=3), DeviceOp("aten::copy_"))
+    kernels = (DeviceOp("triton_tem_fused__to_copy_flex_attention_0"), DeviceOp("aten::_to_copy"))
+    lines = table(
+        run_file(record(route=(*copied, *kernels)), record("torch_math@eager", route=kernels)), "flux-256px-t128  ["
+    )
+    assert lines[1].split()[-1] == "copies"
+    assert [line.split()[-1] for line in lines[4:6]] == ["4", "0"]
 
 
 def test_error_columns_are_those_of_the_inputs_that_are_timed(run_file, record, check):
