@@ -25,7 +25,8 @@ class Bench:
         self._pytester = pytester
 
     def __call__(self, *arguments: str | Path) -> pytest.RunResult:
-        return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments)
+        quiet = ("-W", "ignore:Module already imported")  # pytest 9.1 would say so of the plugin that this run uses
+        return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments, *quiet)
 
     def fresh(self, *arguments: str | Path, timeout_s: float = 120) -> pytest.RunResult:
         return self._pytester.runpytest_subprocess("-p", "attnbench.plugin", *arguments, timeout=timeout_s)
