@@ -206,7 +206,7 @@ def _software(torch: Any) -> dict[str, Field]:
 
     return {
         "torch": str(torch.__version__),
-        "triton": installed_version("triton"),
+        "triton": installed_version("triton") or "not installed",
         "numpy": installed_version("numpy"),
         "python": platform.python_version(),
         "os": f"{platform.system()} {platform.release()}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ class Bench:
 
     def __call__(self, *arguments: str | Path) -> pytest.RunResult:
         quiet = ("-W", "ignore:Module already imported")  # pytest 9.1 would say so of the plugin that this run uses
-        return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments, *quiet)
+        with warnings.catch_warnings():  # those that the inner run does not show itself would be shown as this run's
+            warnings.simplefilter("ignore")
+            return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments, *quiet)
 
     def fresh(self, *arguments: str | Path, timeout_s: float = 120) -> pytest.RunResult:
         return self._pytester.runpytest_subprocess("-p", "attnbench.plugin", *arguments, timeout=timeout_s)
