@@ -48,7 +48,7 @@ def _extensions_once() -> None:
     """pytester drops the modules that a test was first to import, and these do not survive a second import."""
     import msgspec  # noqa: F401
     import numpy  # noqa: F401, ICN001
-    import torch  # noqa: F401
+    import torch._inductor.test_operators  # noqa: F401  # the profiler imports Inductor, which registers operators
 
 
 @pytest.fixture(autouse=True)

@@ -144,9 +144,3 @@ def test_compare_fail_with_nothing_to_compare_with_is_refused_before_anything_ru
     result = sim(ONE, "--benchmark-compare", "--benchmark-compare-fail=mean:5%")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail: nothing to compare with for simulated device*"])
-
-
-def test_a_histogram_is_drawn_where_pygal_is_installed(sim, pytester):
-    pytest.importorskip("pygal")
-    sim(ONE, "--benchmark-histogram=drawn").assert_outcomes(passed=1)
-    assert list(pytester.path.glob("drawn*.svg"))
