@@ -56,7 +56,8 @@ def hanging(sim: Any, pytester: pytest.Pytester) -> Iterator[Callable[..., tuple
     def start(*arguments: str) -> tuple[subprocess.Popen[bytes], int]:
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", *HANGS, *arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        run = pytester.popen(command, **pipes)
+        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
+        run = pytester.popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
         started.append(run)
         waiting = {run.pid} if "--attn-isolate" in arguments else set()
         return run, _until(lambda: _pids_at(SECOND) - waiting, f"a process hangs in {SECOND}").pop()
