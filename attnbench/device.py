@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.requirements import Facts
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
@@ -240,10 +240,3 @@ def context_is_lost(device: str) -> bool:
     except Exception:
         return True
     return False
-
-
-def current_device(device: str) -> torch.device:
-    """torch's device for a device type."""
-    import torch
-
-    return torch.device(device)

@@ -16,7 +16,7 @@ from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.timer import Timer
-from attnbench.torch_case import Rounds, TorchCase
+from attnbench.torch_case import Rounds, TorchCase, nothing
 from attnbench.variant import Variant
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class LaunchedCase:
         sample = self.record.sample
         assert sample is not None, "a launched case that is timed here was measured there"
         timer.replay(sample.timer, sample.rounds_s)
-        return Rounds(len(sample.rounds_s), _nothing, _nothing, lambda _: sample)
+        return Rounds(len(sample.rounds_s), nothing, nothing, lambda _: sample)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -231,7 +231,3 @@ def attn_case(
     request.node.stash[CASE] = case
     yield case
     case.close()
-
-
-def _nothing() -> None:
-    return None

@@ -20,7 +20,7 @@ from attnbench.clock import SpinClock
 from attnbench.model import Sample
 from attnbench.stamp import CycleStamps
 
-#: One step of the SM clock on Hopper: 15 MHz. A clock within half a step of the ceiling is at the ceiling.
+#: One step of the SM clock on Hopper, as its corrected readings show it.
 CLOCK_STEP_HZ = 15e6
 
 
@@ -52,13 +52,6 @@ class Round:
     settled: bool
     hidden: bool
     probes: int
-
-
-class HostPacer:
-    """On the CPU there is nothing to pace."""
-
-    def before_round(self) -> None:
-        """Do nothing."""
 
 
 class CudaPacer:

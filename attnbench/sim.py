@@ -29,7 +29,7 @@ from attnbench.model import (
     Status,
 )
 from attnbench.timer import Timer
-from attnbench.torch_case import Rounds
+from attnbench.torch_case import Rounds, nothing
 from attnbench.variant import Variant
 
 BETWEEN_ROUNDS, BETWEEN_LAUNCHES = 0.0015, 0.001  # relative standard deviations, as measured on H200s
@@ -125,7 +125,7 @@ class SimCase:
                 base_s *= 1 + slowdown
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
-        return Rounds(count, _nothing, _nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
+        return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -136,10 +136,6 @@ class SimCase:
     def _matches(self, glob: str) -> bool:
         names = (self.record.backend, self.record.variant, self.record.case)
         return glob in names or any(fnmatchcase(name, glob) for name in names)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _error(size: float) -> ErrorMetrics:
