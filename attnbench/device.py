@@ -8,12 +8,9 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attnbench.requirements import Facts
-
-if TYPE_CHECKING:
-    pass
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
