@@ -31,6 +31,21 @@ class Status(str, Enum):
         return self.value
 
 
+class Judgement(str, Enum):
+    """What a comparison with the baseline came to. Only `REGRESSED` fails a test by itself."""
+
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"  # the budget of launches is spent, and the interval still holds both answers
+    MISSING = "missing"  # selected and in the baseline, and not measured
+    INCOMPARABLE = "incomparable"  # the fingerprint's key or the inputs differ
+    NO_BASELINE = "no-baseline"
+    IMPROVED = "improved"
+    UNCHANGED = "unchanged"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class CaseEnded(Exception):
     """Raised where a case ends without a latency: carries the status and every reason."""
 
@@ -158,10 +173,15 @@ class DeviceOp:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What torch.compile made of a call. `graph_breaks` are dynamo's own sentences."""
+    """What torch.compile made of a call. `graph_breaks` are dynamo's own sentences.
+
+    `choices` are the configurations that Inductor's autotuning settled on, a line per generated kernel:
+    `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`.
+    """
 
     graphs: int
     graph_breaks: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +197,7 @@ class Sample:
     cycles: tuple[int | None, ...] = ()  # SM cycles from stamp to stamp (events included), None where not counted
     unsettled: int = 0  # rounds that started below the ceiling
     synchronising: bool = False  # the call waits for the device: the host's work is inside the interval
+    self_throttled: bool = False  # so long a call (100 ms and more) that it lowers its own clock
 
     def __post_init__(self) -> None:
         if not self.rounds_s:
@@ -214,6 +235,7 @@ class Record:
     checks: tuple[Check, ...] = ()
     route: tuple[DeviceOp, ...] = ()
     sample: Sample | None = None
+    injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
 
     def __post_init__(self) -> None:
         if (self.status is Status.MEASURED) != (self.sample is not None):
@@ -260,6 +282,33 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What the comparison of one case with its baseline came to, and all that it rests on.
+
+    change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
+    grants this case. `measure` says which of seconds and cycles they are of: the one that speaks less for a change.
+    found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included.
+    """
+
+    case: str
+    kind: Judgement
+    reasons: tuple[Reason, ...] = ()
+    baseline_s: float | None = None
+    found_s: float | None = None
+    measure: str = ""
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    known_unit: bool | None = None
+    found_by: float | None = None
+    launches: int = 0  # of this run, that the case was measured in
+    compared_with: tuple[str, ...] = ()  # stored sessions, `nvidia-h200/0001_0123456789ab.json`
+    notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, autotune choices, versions
+    reproduce: str = ""
+
+
+@dataclass(frozen=True)
 class RunFile:
     """What one run stores under the key `attnbench` of pytest-benchmark's JSON."""
 
@@ -269,3 +318,4 @@ class RunFile:
     launches: tuple[Launch, ...]
     records: tuple[Record, ...]
     interrupted: str = ""
+    verdicts: tuple[Verdict, ...] = ()

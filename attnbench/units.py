@@ -38,6 +38,11 @@ def percent(value: float | None) -> str:
     return "" if value is None else significant(value * 100, 2)
 
 
+def change(value: float) -> str:
+    """A relative change in percent with its sign, as many digits as it has: `+2 %`, `-0.15 %`."""
+    return f"{value * 100:+.6f}".rstrip("0").rstrip(".") + " %"
+
+
 def duration(value_s: float) -> str:
     """A time to wait: `40 s`, `3 min`."""
     return f"{value_s:.0f} s" if value_s < 100 else f"{value_s / 60:.0f} min"

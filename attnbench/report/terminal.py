@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
+from collections.abc import Sequence
 
 from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
+from attnbench.report.pooling import pooled
 from attnbench.report.table import WIDTH
 from attnbench.report.unmeasured import unmeasured
+from attnbench.report.verdicts import verdicts
+from attnbench.units import change
 
 
 def section(run: RunFile) -> list[str]:
@@ -16,12 +21,13 @@ def section(run: RunFile) -> list[str]:
     if not run.records:
         return []
     blocks = [_head(run)]
-    ran = [r for r in run.records if r.status in (Status.MEASURED, Status.CHECKED)]
+    records = pooled(run.records)
+    ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
-        blocks += by_sequence(run.records, mode)
+        blocks += by_sequence(records, mode)
     for workload in dict.fromkeys(r.workload for r in ran):
-        blocks.append(of_workload([r for r in run.records if r.workload == workload], run.reference))
-    blocks += [unmeasured(run.records), _counts(run)]
+        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference))
+    blocks += [unmeasured(records), verdicts(run), _counts(run, records)]
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(WIDTH, max(map(len, lines)))), *lines]
 
@@ -37,7 +43,20 @@ def _head(run: RunFile) -> list[str]:
         lines.append(f"unknown here: {', '.join(unknown)}")
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
-    return [*dict.fromkeys(lines), *_method(run)]
+    return [*dict.fromkeys(lines), *_injected(run.records), *_method(run)]
+
+
+def _injected(records: Sequence[Record]) -> list[str]:
+    """Which of the figures below were made slower on purpose, and by how much."""
+    cases: dict[str, set[str]] = {}
+    for record in records:
+        if record.injected is not None:
+            cases.setdefault(f"{record.variant} {change(record.injected)}", set()).add(record.case)
+    if not cases:
+        return []
+    said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
+    line = f"INJECTED slow-down: {', '.join(said)}"
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _is_simulated(run: RunFile) -> bool:
@@ -61,14 +80,19 @@ def _method(run: RunFile) -> list[str]:
     counts = sorted({len(s.rounds_s) for s in samples})
     rounds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     clocks = ", ".join(dict.fromkeys(s.timer for s in samples))
-    return [f"median of {rounds} rounds, clock {clocks}; CV: their standard deviation / mean; speed: higher is faster"]
+    launches = sorted(set(Counter(r.case for r in run.records if r.sample).values()))
+    each = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
+    of = f" in each of {each} launches" if launches[-1] > 1 else ""
+    return [
+        f"median of {rounds} rounds{of}, clock {clocks}; CV: their standard deviation / mean; speed: higher is faster"
+    ]
 
 
-def _counts(run: RunFile) -> list[str]:
-    found = Counter(record.status for record in run.records)
+def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:
+    found = Counter(record.status for record in records)
     said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
-    lines = [f"{len(run.records)} cases: {said}"]
-    lines += [line for record in run.records for line in _graph_breaks(record)]
+    lines = [f"{len(records)} cases: {said}"]
+    lines += [line for record in records for line in _graph_breaks(record)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")
     return lines

@@ -1,0 +1,148 @@
+"""Verdicts as text: one line for a failing test, and the rows of the section, worst first (layer 1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from attnbench.model import Judgement, Record, RunFile, Verdict
+from attnbench.report.table import aligned
+from attnbench.units import milliseconds, significant
+
+#: Worst first, as `Judgement` lists them.
+ORDER = {kind: at for at, kind in enumerate(Judgement)}
+_HEADER = [
+    ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "launches"],
+    ["", "", "ms", "ms", "%", "%", "%", "%", ""],
+]
+
+
+def line(verdict: Verdict, record: Record) -> str:
+    """`REGRESSED torch_flash@eager · flux-1024px-t512  0.790 → 0.806 ms  +2.0 % [+1.8, +2.2]  limit 1 %  known unit …`."""
+    head = f"{str(verdict.kind).upper()} {record.variant} · {record.workload.name}"
+    parts = [head]
+    if verdict.change is not None and verdict.baseline_s is not None and verdict.found_s is not None:
+        parts += [
+            f"{_ms(verdict.baseline_s)} → {_ms(verdict.found_s)} ms",
+            f"{_percent(verdict.change, 1)} % [{_percent(verdict.low, 1)}, {_percent(verdict.high, 1)}]",
+            f"limit {_limit(verdict.limit)} %",
+            "known unit" if verdict.known_unit else "unknown unit",
+        ]
+    else:
+        parts.append("; ".join(reason.text for reason in verdict.reasons))
+    parts += [*_accuracy(verdict), *verdict.notes]
+    return "  ".join([*parts, f"(reproduce: {verdict.reproduce})"])
+
+
+def verdicts(run: RunFile) -> list[str]:
+    """The block of the section: every verdict but *unchanged* is a row, and those are counted with what they rule out."""
+    if not run.verdicts:
+        return []
+    records = {record.case: record for record in run.records}
+    ordered = worst_first(run.verdicts)
+    compared = [v for v in ordered if v.change is not None]
+    lines = ["verdicts" + (f" against {', '.join(_sessions(compared))}" if compared else "")]
+    rows = [_row(v, records) for v in compared if v.kind is not Judgement.UNCHANGED]
+    if rows:
+        lines += [
+            "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
+            "  been called regressed in 95 of 100 runs",
+            *(f"  {text}" for text in aligned(_HEADER, rows, left=2)),
+        ]
+    unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
+    lines += [f"  {text}" for text in _unchanged(unchanged)]
+    lines += [f"  {text}" for text in _explained(ordered, records)]
+    lines += [f"  {text}" for text in _notes(ordered, records)]
+    counts = Counter(v.kind for v in ordered)
+    return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
+
+
+def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """By kind, and within one the largest slow-down first."""
+    return sorted(verdicts, key=lambda v: (ORDER[v.kind], -(v.change or 0.0), v.case))
+
+
+def _row(verdict: Verdict, records: Mapping[str, Record]) -> list[str]:
+    assert verdict.change is not None
+    return [
+        str(verdict.kind),
+        _name(verdict, records) + ("" if verdict.known_unit else " (unknown unit)"),
+        _cell_ms(verdict.baseline_s),
+        _cell_ms(verdict.found_s),
+        _percent(verdict.change, 2),
+        f"[{_percent(verdict.low, 2)}, {_percent(verdict.high, 2)}]",
+        _limit(verdict.limit),
+        _percent(verdict.found_by, 2),
+        str(verdict.launches),
+    ]
+
+
+def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    changes = sorted(v.change for v in verdicts if v.change is not None)
+    found = sorted(v.found_by for v in verdicts if v.found_by is not None)
+    limits = sorted({_limit(v.limit) for v in verdicts})
+    text = f"unchanged: {len(verdicts)} cases, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
+    text += f"; limit {' or '.join(limits)} %"
+    if found:
+        text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
+    return [text]
+
+
+def _explained(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
+    """Why a verdict has no figure, or why its figures decide nothing: those that share kind and reason are one line."""
+    groups: dict[tuple[Judgement, str], list[str]] = {}
+    for verdict in verdicts:
+        if verdict.change is None or verdict.kind is Judgement.INCONCLUSIVE:
+            said = "; ".join(reason.text for reason in verdict.reasons if reason.code != "interval")  # it is in the row
+            if said:
+                groups.setdefault((verdict.kind, said), []).append(_name(verdict, records))
+    return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]
+
+
+def _accuracy(verdict: Verdict) -> list[str]:
+    """What makes a verdict one on the output and not on the latency."""
+    return (
+        [reason.text for reason in verdict.reasons if reason.code == "accuracy"] if verdict.change is not None else []
+    )
+
+
+def _notes(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
+    """What else differs from the baseline, each once."""
+    cases: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        for note in (*_accuracy(verdict), *verdict.notes):
+            cases.setdefault(note, []).append(_name(verdict, records))
+    compared = sum(v.change is not None for v in verdicts)
+    return [f"{note}: {'all' if len(names) == compared > 1 else _some(names)}" for note, names in cases.items()]
+
+
+def _sessions(verdicts: Sequence[Verdict]) -> list[str]:
+    return list(dict.fromkeys(name for verdict in verdicts for name in verdict.compared_with))
+
+
+def _name(verdict: Verdict, records: Mapping[str, Record]) -> str:
+    record = records.get(verdict.case)
+    return f"{record.variant} · {record.workload.name}" if record else verdict.case
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    """All of a few names, a count and the first of many."""
+    return ", ".join(names) if len(names) <= most else f"{len(names)} cases ({names[0]} …)"
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "?" if value is None else f"{value * 100:+.{digits}f}"
+
+
+def _limit(limit: float | None) -> str:
+    return "?" if limit is None else f"{limit * 100:.3g}"
+
+
+def _cell_ms(value_s: float | None) -> str:
+    return "?" if value_s is None else milliseconds(value_s)
+
+
+def _ms(value_s: float) -> str:
+    return significant(value_s * 1e3, 3)

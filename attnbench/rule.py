@@ -1,0 +1,216 @@
+"""The rule of verdicts: launches of one case against stored ones, with error rates that are stated (layer 1).
+
+The rule, for one of m selected cases. A case is slower only where seconds and cycles both say so: compute-bound kernels
+follow the clock and memory-bound ones do not, so either measure alone would speak for a clock step.
+
+- *regressed*: the interval's lower end is above the tolerated slow-down and the estimate is at least half the limit;
+- *improved*: the mirror image; *unchanged*: the upper end is below the limit;
+- otherwise the case is measured again in fresh processes, and *inconclusive* when no launch is left.
+
+Each end of the interval is wrong for at most alpha/(m · looks) of comparisons (Bonferroni), where the looks are the times
+that a case may be called regressed while launches are added. What the rule does at no change, at the tolerated slow-down
+and at the limit follows from that: at or below the tolerated one, at most alpha of whole runs hold a false *regressed*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+from attnbench.model import Judgement, Reason
+from attnbench.readings import CYCLES, SECONDS, SELF_THROTTLED_LAUNCH, Noise, Reading, Scatter, between, grouped
+
+#: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
+FOUND_SHARE = 0.95
+#: No limit is below this many steps of the event timer.
+RESOLUTIONS = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What counts as a slow-down, and how often a verdict may be wrong.
+
+    cases: how many are judged in the run; relaunches: fresh launches that a suspect may still be given, 0 to convict on
+    the first.
+    """
+
+    cases: int
+    relaunches: int = 3
+    tolerated: float = 0.003
+    known_limit: float = 0.01
+    unknown_limit: float = 0.02
+    alpha: float = 0.01
+
+    @property
+    def quantile(self) -> float:
+        """Standard errors from the estimate to either end of the interval."""
+        return NormalDist().inv_cdf(1 - self.alpha / (max(1, self.cases) * max(1, self.relaunches)))
+
+
+@dataclass(frozen=True)
+class Change:
+    """The relative change of one measure with its interval, and its standard error."""
+
+    measure: str
+    value: float
+    low: float
+    high: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the rule says of a case now. `suspect`: worth a fresh launch, should there be one left."""
+
+    kind: Judgement
+    reasons: tuple[Reason, ...]
+    changes: tuple[Change, ...]
+    said: Change  # the one that a report prints
+    limit: float
+    known_unit: bool
+    found_by: float
+    suspect: bool
+
+
+def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scatter: Scatter) -> Comparison:
+    """Hold the launches of this run against the stored ones. Raises ValueError when either is empty.
+
+    On a unit that is among the stored ones only its own sessions count. On another, all do, and what units differ by is
+    part of the interval: that makes it a screen for what no unit explains.
+    """
+    if not ours or not theirs:
+        raise ValueError("a comparison needs a launch on either side")
+    units = {one.unit for one in ours}
+    same = [one for one in theirs if one.unit in units and one.unit is not None]
+    known = bool(same) and len(units) == 1
+    base = same if known else list(theirs)
+    wanted = rule.known_limit if known else rule.unknown_limit
+    limit = max(wanted, RESOLUTIONS * max(one.resolution for one in (*ours, *base)))
+    measures = [m for m in (SECONDS, CYCLES) if all(m in one.estimates for one in (*ours, *base))]
+    changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
+    kind = _kind(changes, rule, limit)
+    said = _said(kind, changes)
+    last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
+    ever = [_change(ours, base, m, known, rule, scatter.of[m], math.inf) for m in measures]
+    again = len(ours) <= rule.relaunches and (
+        (kind is Judgement.REGRESSED and len(ours) == 1)
+        or (kind is Judgement.INCONCLUSIVE and _kind(ever, rule, limit) is not Judgement.INCONCLUSIVE)
+    )
+    kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
+    return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
+
+
+def _change(
+    ours: Sequence[Reading],
+    base: Sequence[Reading],
+    measure: str,
+    known: bool,
+    rule: Rule,
+    noise: Noise,
+    launches: float = 0,
+) -> Change:
+    """Difference of the mean logs, and the root of the sum of everything that may scatter.
+
+    launches: how many launches like these the error is for; as many as there are by default.
+    """
+    value = fmean(one.estimates[measure].log for one in ours) - _centre(base, measure, known)
+    of_ours = _of_one(ours, measure, noise) / (launches or len(ours))
+    error = math.sqrt(of_ours + _of_base(base, measure, noise) + _of_origin(base, known, noise))
+    width = rule.quantile * error
+    return Change(measure, math.expm1(value), math.expm1(value - width), math.expm1(value + width), error)
+
+
+def _centre(base: Sequence[Reading], measure: str, known: bool) -> float:
+    """Mean log of the baseline: every launch alike on one unit, every unit alike otherwise."""
+    groups = [list(base)] if known else grouped(base, "unit")
+    return fmean(fmean(one.estimates[measure].log for one in group) for group in groups)
+
+
+def _of_one(readings: Sequence[Reading], measure: str, noise: Noise) -> float:
+    """Variance of one launch of an occasion.
+
+    From the pooled noise and the rounds' scatter, or from how these launches differ, where that is larger.
+    """
+    floor = max(noise.launch, SELF_THROTTLED_LAUNCH) if any(r.self_throttled for r in readings) else noise.launch
+    expected = fmean(floor**2 + one.estimates[measure].error ** 2 for one in readings)
+    seen, _ = between([one.estimates[measure].log for one in readings])
+    return max(expected, seen)
+
+
+def _of_base(base: Sequence[Reading], measure: str, noise: Noise) -> float:
+    sessions = grouped(base, "session")
+    shares = [len(session) / len(base) for session in sessions]
+    return sum(share**2 * _of_one(s, measure, noise) / len(s) for share, s in zip(shares, sessions, strict=True))
+
+
+def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
+    """Variance of another occasion, and of another unit where this one is not in the baseline."""
+    sessions, units = len(grouped(base, "session")), len(grouped(base, "unit"))
+    return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
+
+
+def _kind(changes: Sequence[Change], rule: Rule, limit: float) -> Judgement:
+    if all(c.low > rule.tolerated and c.value >= limit / 2 for c in changes):
+        return Judgement.REGRESSED
+    if all(c.high < -rule.tolerated and c.value <= -limit / 2 for c in changes):
+        return Judgement.IMPROVED
+    if any(c.high < limit for c in changes):
+        return Judgement.UNCHANGED
+    return Judgement.INCONCLUSIVE
+
+
+def _said(kind: Judgement, changes: Sequence[Change]) -> Change:
+    """The change that decides: the smaller slow-down, the smaller gain, or the one that rules a slow-down out."""
+    if kind is Judgement.REGRESSED:
+        return min(changes, key=lambda c: c.value)
+    if kind is Judgement.IMPROVED:
+        return max(changes, key=lambda c: c.value)
+    return min(changes, key=lambda c: c.high)
+
+
+def _found_by(changes: Sequence[Change], rule: Rule, limit: float) -> float:
+    """The smallest slow-down that `FOUND_SHARE` of runs call regressed once every launch is used.
+
+    It must lift the interval's lower end above the tolerated slow-down and the estimate above half the limit, and must not
+    be dismissed with an upper end below the limit.
+    """
+    beyond = NormalDist().inv_cdf(FOUND_SHARE)
+    return max(
+        max(
+            rule.tolerated + (rule.quantile + beyond) * c.error,
+            limit / 2 + beyond * c.error,
+            limit - (rule.quantile - beyond) * c.error,
+        )
+        for c in changes
+    )
+
+
+def _with_reasons(
+    kind: Judgement,
+    said: Change,
+    ours: Sequence[Reading],
+    base: Sequence[Reading],
+    limit: float,
+    rule: Rule,
+    known: bool,
+) -> tuple[Judgement, tuple[Reason, ...]]:
+    """The final kind, and every reason for it."""
+    if kind is Judgement.REGRESSED and any(one.unsettled for one in (*ours, *base)):
+        text = "slower, but started below the clock's ceiling in more than a tenth of the rounds: nothing is claimed"
+        return Judgement.INCONCLUSIVE, (Reason("unsettled", text),)
+    if kind is Judgement.REGRESSED:
+        text = f"at least {said.low:+.2%}, where {rule.tolerated:.1%} is tolerated and {limit:.2%} is the limit"
+        return kind, (Reason("slower", text),)
+    if kind is Judgement.IMPROVED:
+        return kind, (Reason("faster", f"at least {-said.high:.2%} faster"),)
+    if kind is Judgement.UNCHANGED:
+        return kind, (Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}"),)
+    if math.isinf(said.error):
+        return kind, (Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed"),)
+    reasons = [Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")]
+    if not known:
+        text = "no stored session is of this unit, and units differ: record one here with scripts/record_baseline"
+        reasons.append(Reason("unknown-unit", text))
+    return kind, tuple(reasons)

@@ -1,0 +1,139 @@
+"""Reviewed sessions of one GPU model: `baselines/<gpu slug>/NNNN_<id>.json` (layer 1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from attnbench.baseline import load_document
+from attnbench.fingerprint import differences, slug
+from attnbench.model import Launch, Record, RunFile, Status
+from attnbench.readings import Reading, Scatter, reading, scatter
+from attnbench.records import Unreadable, run_from
+
+FEWEST_LAUNCHES = 2
+SESSION_FILE = re.compile(r"(\d{4,})_[^/]+\.json")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One stored job on one physical GPU; `name` is its file below the folder of baselines."""
+
+    name: str
+    run: RunFile
+
+    @cached_property
+    def launches(self) -> Mapping[str, Launch]:
+        return {launch.id: launch for launch in self.run.launches}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The sessions that a run is compared with, oldest first, and those that do not fit it with what differs."""
+
+    sessions: tuple[Session, ...] = ()
+    unfit: tuple[tuple[Session, tuple[str, ...]], ...] = ()
+
+    @cached_property
+    def records(self) -> Mapping[str, tuple[tuple[Session, Record], ...]]:
+        """Measured records by case."""
+        found: dict[str, list[tuple[Session, Record]]] = defaultdict(list)
+        for session in self.sessions:
+            for record in session.run.records:
+                if record.sample is not None:
+                    found[record.case].append((session, record))
+        return {case: tuple(records) for case, records in found.items()}
+
+    @cached_property
+    def scatter(self) -> Scatter:
+        """How stored launches of the same case on the same inputs differ, over all cases."""
+        alike: dict[tuple[str, str | None], list[Reading]] = defaultdict(list)
+        for case, stored in self.records.items():
+            for session, record in stored:
+                found = reading(record, session.launches.get(record.launch), session.name)
+                alike[case, record.input_sha256].append(found)
+        return scatter(alike.values())
+
+
+def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
+    """All sessions of `device_name` below `folder`, held against the fingerprint of `launch`.
+
+    Raises Unreadable for a file there that is damaged or foreign: a baseline that silently lacks a part would let a
+    regression through.
+    """
+    fit, unfit = [], []
+    for path in session_files(folder / slug(device_name)):
+        document = load_document(path)
+        if "attnbench" not in document:
+            raise Unreadable(f"{path} was not written by an attnbench run")
+        session = Session(f"{path.parent.name}/{path.name}", run_from(document))
+        differing = [differences(launch.fingerprint, theirs.fingerprint) for theirs in session.run.launches]
+        if any(differing):
+            unfit.append((session, next(found for found in differing if found)))
+        else:
+            fit.append(session)
+    return Baseline(tuple(fit), tuple(unfit))
+
+
+def session_files(folder: Path) -> list[Path]:
+    """Stored sessions in one folder, the lowest number first."""
+    files = [f for f in folder.glob("*.json") if SESSION_FILE.fullmatch(f.name)] if folder.is_dir() else []
+    return sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.name))
+
+
+def refusals(run: RunFile) -> list[str]:
+    """Sentences why this run may not become a baseline, each with what was found and what is needed; empty when it may."""
+    measured = [record for record in run.records if record.sample is not None]
+    if not measured:
+        return ["no case was measured, at least one is needed"]
+    found = []
+    launches = {record.launch for record in measured}
+    if len(launches) < FEWEST_LAUNCHES:
+        found.append(f"{len(launches)} launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ")
+    if run.interrupted:
+        found.append(f"the run ended early: {run.interrupted}")
+    failed = [r for r in run.records if r.status in (Status.INCORRECT, Status.ERROR)]
+    found += [f"{r.case} is {r.status}: {r.reasons[0].text}" for r in failed]
+    if injected := sorted({record.case for record in measured if record.injected is not None}):
+        found.append(f"slowed down on purpose (--attn-inject): {', '.join(injected)}")
+    found += [
+        f"unsettled: {r.case} started {r.sample.unsettled} of {len(r.sample.rounds_s)} rounds below the clock's ceiling, "
+        "0 needed: another process on the GPU, or heat"
+        for r in measured
+        if r.sample is not None and r.sample.unsettled and not r.sample.self_throttled
+    ]
+    first, *others = run.launches
+    for other in others:
+        if differing := differences(first.fingerprint, other.fingerprint):
+            found.append(f"the launches were not on one set-up: {', '.join(differing)}")
+    return found
+
+
+def session_path(folder: Path, run: RunFile) -> Path:
+    """Where the next session of this device goes: `<folder>/nvidia-h200/0003_<id of its first launch>.json`."""
+    device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
+    below = folder / slug(device)
+    last = max((int(path.name.split("_")[0]) for path in session_files(below)), default=0)
+    return below / f"{last + 1:04}_{run.launches[0].id}.json"
+
+
+def write_session(path: Path, document: dict[str, Any]) -> None:
+    """Write a session whole or not at all: beside its place, flushed to the disk, then renamed. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with beside.open("w", encoding="utf8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""From records and stored sessions to a Verdict: what is compared, what is not, and what else differs (layer 1)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from attnbench.model import Judgement, Launch, Reason, Record, Verdict
+from attnbench.readings import SECONDS, reading
+from attnbench.rule import Rule, compare
+from attnbench.sessions import Baseline, Session
+from attnbench.units import change
+
+#: Versions whose change is said beside a verdict: comparing them may be the point, so they are not part of the key.
+SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
+#: By how much an error may exceed the stored one, inside the tolerance too.
+ERROR_GROWTH = 0.05
+_NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{16,}|(?<=_)\d+(?=_|$)")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and whether a fresh launch could still change it."""
+
+    verdict: Verdict
+    suspect: bool = False
+
+
+def judge(
+    records: Sequence[Record], launches: Mapping[str, Launch], baseline: Baseline, rule: Rule, reproduce: str
+) -> Judged:
+    """Hold the measured launches of one case against the baseline. Raises ValueError for a record without a sample."""
+    first = records[0]
+    stored = baseline.records.get(first.case, ())
+    plain = Verdict(first.case, Judgement.NO_BASELINE, launches=len(records), reproduce=reproduce)
+    if not stored:
+        return Judged(_without(plain, baseline))
+    fitting = [(session, theirs) for session, theirs in stored if _same_inputs(first, theirs)]
+    if not fitting:
+        text = (
+            f"the inputs differ: SHA-256 {str(first.input_sha256)[:12]} here, {str(stored[-1][1].input_sha256)[:12]} "
+            f"in {stored[-1][0].name}"
+        )
+        return Judged(_changed(plain, Judgement.INCOMPARABLE, Reason("inputs", text)))
+    ours = [reading(record, launches.get(record.launch)) for record in records]
+    theirs = [reading(record, session.launches.get(record.launch), session.name) for session, record in fitting]
+    found = compare(ours, theirs, rule, baseline.scatter)
+    compared = [one for one in theirs if not found.known_unit or one.unit == ours[0].unit]
+    names = tuple(dict.fromkeys(one.session for one in compared))
+    session, latest = next((s, r) for s, r in reversed(fitting) if s.name == names[-1])
+    verdict = Verdict(
+        case=first.case,
+        kind=found.kind,
+        reasons=found.reasons,
+        baseline_s=math.exp(fmean(one.estimates[SECONDS].log for one in compared)),
+        found_s=math.exp(fmean(one.estimates[SECONDS].log for one in ours)),
+        measure=found.said.measure,
+        change=found.said.value,
+        low=found.said.low if math.isfinite(found.said.high) else None,
+        high=_finite(found.said.high),
+        limit=found.limit,
+        known_unit=found.known_unit,
+        found_by=_finite(found.found_by),
+        launches=len(records),
+        compared_with=names,
+        notes=_notes(first, launches.get(first.launch), latest, session, _chosen(r for _, r in fitting)),
+        reproduce=reproduce,
+    )
+    less_accurate = _less_accurate(first, [record for _, record in fitting])
+    if less_accurate:  # the same inputs give the same output: there is nothing to measure again
+        return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*less_accurate, *found.reasons)))
+    return Judged(verdict, found.suspect)
+
+
+def _less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]:
+    """Every distribution on which the error grew past that of all stored launches by more than `ERROR_GROWTH`."""
+    reasons = []
+    for check in ours.checks:
+        before = [c.error for record in stored for c in record.checks if c.distribution == check.distribution]
+        for metric in ("rel_l1", "rel_l2") if before else ():
+            now, then = getattr(check.error, metric), max(getattr(error, metric) for error in before)
+            if now > (1 + ERROR_GROWTH) * then:
+                text = (
+                    f"less accurate: {metric} {now:.3g} on {check.distribution} inputs, the baseline's is {then:.3g} "
+                    f"and {ERROR_GROWTH:.0%} more is tolerated"
+                )
+                reasons.append(Reason("accuracy", text))
+    return tuple(reasons)
+
+
+def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | None:
+    """The verdict on a selected case that was not measured: *missing* where the baseline has it, else None."""
+    stored = baseline.records.get(record.case)
+    if record.sample is not None or not stored:
+        return None
+    why = "; ".join(reason.text for reason in record.reasons) or f"status {record.status}"
+    text = f"in {stored[-1][0].name}, and {record.status} here: {why}"
+    return Verdict(record.case, Judgement.MISSING, (Reason("not-measured", text),), reproduce=reproduce)
+
+
+def _without(plain: Verdict, baseline: Baseline) -> Verdict:
+    """No session holds the case: *incomparable* where one of another fingerprint does, else *no-baseline*."""
+    for session, differing in reversed(baseline.unfit):
+        if any(record.case == plain.case and record.sample for record in session.run.records):
+            reason = Reason("fingerprint", f"{session.name} was measured on another set-up: {', '.join(differing)}")
+            return _changed(plain, Judgement.INCOMPARABLE, reason)
+    return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", "no stored session holds this case"))
+
+
+def _changed(plain: Verdict, kind: Judgement, reason: Reason) -> Verdict:
+    return Verdict(plain.case, kind, (reason,), launches=plain.launches, reproduce=plain.reproduce)
+
+
+def _same_inputs(ours: Record, theirs: Record) -> bool:
+    """Whether both were timed on the same bytes; unknown on one side is no difference."""
+    return None in (ours.input_sha256, theirs.input_sha256) or ours.input_sha256 == theirs.input_sha256
+
+
+def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session, chosen: set[str]) -> tuple[str, ...]:
+    """What else differs from the latest stored launch: the kernels that ran and versions.
+
+    And autotune choices that none of the stored launches made: where two are equally fast, either may win.
+    """
+    notes = []
+    here, there = _kernels(ours), _kernels(theirs)
+    if here and there and here != there:
+        notes.append(f"other kernels ran: {_difference(here, there)}")
+    if chosen and (other := _chosen([ours]) - chosen):
+        kernels = {line.partition(":")[0] for line in other}
+        before = {line for line in chosen if line.partition(":")[0] in kernels}
+        notes.append(f"other autotune choices: {_difference(other, before)}")
+    stored = session.launches.get(theirs.launch)
+    if launch is not None and stored is not None:
+        for name in SOFTWARE:
+            now, then = launch.fingerprint.context.get(name), stored.fingerprint.context.get(name)
+            if now is not None and then is not None and now != then:
+                notes.append(f"{name} {now}, the baseline's was {then}")
+    if ours.injected is not None:
+        notes.append(f"INJECTED {change(ours.injected)}")
+    return tuple(notes)
+
+
+def _chosen(records: Iterable[Record]) -> set[str]:
+    return {line for record in records if record.compilation for line in record.compilation.choices}
+
+
+def _kernels(record: Record) -> set[str]:
+    """Names of what ran, without the numbers and hashes that change from one build to the next."""
+    return {_NUMBERS.sub("#", op.name) for op in record.route}
+
+
+def _difference(here: set[str], there: set[str]) -> str:
+    said = [f"{', '.join(sorted(here - there))} here"] if here - there else []
+    return "; ".join([*said, *([f"{', '.join(sorted(there - here))} in the baseline"] if there - here else [])])
+
+
+def _finite(value: float) -> float | None:
+    """None where the rounds are too few to tell: JSON has no infinity."""
+    return value if math.isfinite(value) else None

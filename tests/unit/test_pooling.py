@@ -1,0 +1,50 @@
+"""Several launches of a case as one row."""
+
+from __future__ import annotations
+
+from attnbench.model import Sample
+from attnbench.report.pooling import pooled
+
+
+def launched(record, name, *rounds_s, variant="torch_flash@eager", **changes):
+    return record(variant, launch=name, sample=Sample(rounds_s, "t", **changes))
+
+
+def test_a_case_of_one_launch_is_its_record(record):
+    records = [record(), record("b@eager", status="unsupported"), record("c@eager", status="error")]
+    assert pooled(records) == records
+
+
+def test_the_rounds_of_all_launches_are_one_sample_in_their_order(record):
+    first = launched(record, "1", 1.0, 2.0, before_hz=(1.0, 2.0), cycles=(1, 2), unsettled=1)
+    second = launched(record, "2", 3.0, 4.0, before_hz=(3.0, 4.0), cycles=(None, 4), unsettled=2)
+    (one,) = pooled([first, second])
+    assert one.sample == Sample(
+        (1.0, 2.0, 3.0, 4.0), "t", before_hz=(1.0, 2.0, 3.0, 4.0), cycles=(1, 2, None, 4), unsettled=3
+    )
+    assert (one.case, one.launch) == (first.case, "1")
+
+
+def test_what_was_seen_in_one_launch_is_said_of_all(record):
+    plain = launched(record, "1", 1.0)
+    odd = launched(record, "2", 1.0, synchronising=True, self_throttled=True)
+    for launches in ([plain, odd], [odd, plain]):
+        (one,) = pooled(launches)
+        assert one.sample.synchronising
+        assert one.sample.self_throttled
+
+
+def test_a_launch_that_could_not_measure_the_case_is_its_row(record):
+    measured, failed = launched(record, "1", 1.0), record(launch="2", status="error")
+    assert pooled([measured, failed]) == [failed]
+    assert pooled([failed, measured]) == [failed]
+
+
+def test_launches_that_only_checked_are_one_row(record):
+    checked = [record(launch=name, status="checked") for name in "12"]
+    assert pooled(checked) == checked[:1]
+
+
+def test_cases_keep_the_order_in_which_they_came_first(record):
+    records = [launched(record, launch, 1.0, variant=v) for launch in "12" for v in ("b@eager", "a@eager", "c@eager")]
+    assert [one.variant for one in pooled(records)] == ["b@eager", "a@eager", "c@eager"]

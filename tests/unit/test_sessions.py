@@ -1,0 +1,227 @@
+"""Stored sessions: which fit, which are refused, and where a new one goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from attnbench.model import Fingerprint, Launch, Sample
+from attnbench.readings import CYCLES, PRIOR, SECONDS
+from attnbench.records import Unreadable, to_plain
+from attnbench.sessions import load_baseline, refusals, session_files, session_path, write_session
+
+DEVICE = "NVIDIA H200"
+ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
+
+
+def launch(name="a", unit="u", **key):
+    return Launch(name, "2026-01-02T03:04:05+00:00", Fingerprint({"device": DEVICE, **key}, {"unit": unit}))
+
+
+BOTH = (launch("a"), launch("b"))
+
+
+@pytest.fixture
+def session(run_file, record):
+    """`session(launches, *further records, field=value …)`: one case measured in each of the launches."""
+
+    def make(launches=BOTH, *further, **changes):
+        measured = [record(launch=one.id, sample=Sample(ROUNDS, "t")) for one in launches]
+        return run_file(*measured, *further, launches=launches, **changes)
+
+    return make
+
+
+def document(run):
+    return {"machine_info": {}, "benchmarks": [], "attnbench": to_plain(run)}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """`store("0001_a.json", run or text)` writes it among the sessions of the device."""
+
+    def write(name, content):
+        path = tmp_path / "nvidia-h200" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(document(content)))
+        return path
+
+    return write
+
+
+# Reading
+
+
+@pytest.mark.parametrize("folder", ["", "none"])
+def test_a_folder_without_sessions_is_an_empty_baseline(tmp_path, folder):
+    baseline = load_baseline(tmp_path / folder, launch(), DEVICE)
+    assert (baseline.sessions, baseline.unfit, baseline.records) == ((), (), {})
+
+
+def test_sessions_are_read_by_their_numbers_and_named_below_the_folder(tmp_path, store, session, record):
+    for name in ("0010_a.json", "0002_b.json", "10000_c.json"):
+        store(name, session())
+    baseline = load_baseline(tmp_path, launch(), DEVICE)
+    assert [one.name for one in baseline.sessions] == [
+        f"nvidia-h200/{name}" for name in ("0002_b.json", "0010_a.json", "10000_c.json")
+    ]
+    assert len(baseline.records[record().case]) == 6
+    assert [session for session, _ in baseline.records[record().case]][::2] == list(baseline.sessions)
+
+
+def test_only_numbered_files_are_sessions(tmp_path, store, session):
+    for name in ("README.md", "notes.json", "1_short.json", ".0001_a.json.new", "0001_a.json.before"):
+        store(name, "no session")
+    path = store("0001_a.json", session())
+    assert session_files(path.parent) == [path]
+    assert len(load_baseline(tmp_path, launch(), DEVICE).sessions) == 1
+
+
+def test_another_devices_sessions_are_not_read(tmp_path, store, session):
+    store("0001_a.json", session())
+    assert load_baseline(tmp_path, launch(), "NVIDIA H100 80GB HBM3").sessions == ()
+
+
+@pytest.mark.parametrize("of", [0, 1], ids=["the first launch", "a later launch"])
+def test_a_session_of_another_set_up_is_kept_apart_with_what_differs(tmp_path, store, session, of):
+    launches = [launch("a", power_limit_w=700), launch("b", power_limit_w=700)]
+    launches[of] = launch("c", power_limit_w=650)
+    store("0001_a.json", session(tuple(launches)))
+    store("0002_b.json", session((launch("a", power_limit_w=700), launch("b", power_limit_w=700))))
+    baseline = load_baseline(tmp_path, launch("now", power_limit_w=700), DEVICE)
+    assert [one.name for one in baseline.sessions] == ["nvidia-h200/0002_b.json"]
+    ((unfit, differing),) = baseline.unfit
+    assert (unfit.name, differing) == ("nvidia-h200/0001_a.json", ("power_limit_w 700 here, 650 there",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is not JSON"),
+        ('{"benchmarks": [', "it is damaged or was cut off"),
+        ("[]", "not from pytest-benchmark"),
+        ('{"machine_info": {}, "benchmarks": []}', r"0002_b\.json was not written by an attnbench run"),
+        ('{"machine_info": {}, "benchmarks": [], "attnbench": {"schema": 99}}', "its attnbench schema is 99"),
+    ],
+)
+def test_a_session_that_cannot_be_read_is_said_and_not_left_out(tmp_path, store, session, content, said):
+    store("0001_a.json", session())
+    store("0002_b.json", content)
+    with pytest.raises(Unreadable, match=said):
+        load_baseline(tmp_path, launch(), DEVICE)
+
+
+def test_what_the_sessions_scatter_by_is_pooled_over_their_cases(tmp_path, store, run_file, record):
+    samples = {"a": Sample(ROUNDS, "t"), "b": Sample(tuple(1.05 * round_s for round_s in ROUNDS), "t")}
+    records = [record(launch=name, sample=sample) for name, sample in samples.items()]
+    store("0001_a.json", run_file(*records, launches=BOTH))
+    found = load_baseline(tmp_path, launch(), DEVICE).scatter.of
+    assert found[SECONDS].launch > 0.03
+    assert found[CYCLES] == PRIOR  # of cycles nothing is stored
+
+
+def test_other_inputs_are_another_case_to_the_scatter(tmp_path, store, run_file, record):
+    for number, sha in ((1, "x"), (2, "y")):
+        sample = Sample(tuple(number * round_s for round_s in ROUNDS), "t")
+        records = [record(launch=one.id, sample=sample, input_sha256=sha) for one in BOTH]
+        store(f"000{number}_a.json", run_file(*records, launches=BOTH))
+    assert load_baseline(tmp_path, launch(), DEVICE).scatter.of[SECONDS] == PRIOR
+
+
+# Refusing
+
+
+def test_two_launches_of_one_set_up_that_measured_something_are_a_session(session):
+    assert refusals(session()) == []
+
+
+def test_what_cannot_run_here_does_not_stop_a_session(session, record):
+    assert refusals(session(BOTH, record("b@eager", status="unsupported", launch="a"))) == []
+
+
+def test_a_run_that_measured_nothing_is_refused(run_file, record):
+    assert refusals(run_file(record(status="unsupported"))) == ["no case was measured, at least one is needed"]
+    assert refusals(run_file()) == ["no case was measured, at least one is needed"]
+
+
+def test_one_launch_is_refused(session):
+    assert refusals(session((launch("a"),))) == [
+        "1 launch, at least 2 are needed to know how launches differ",
+    ]
+
+
+def test_a_run_that_ended_early_is_refused(session):
+    assert refusals(session(interrupted="interrupted (Ctrl-C)")) == ["the run ended early: interrupted (Ctrl-C)"]
+
+
+@pytest.mark.parametrize("status", ["error", "incorrect"])
+def test_a_failed_case_is_refused_with_its_reason(session, record, status):
+    failed = record("b@eager", status=status, launch="a")
+    assert refusals(session(BOTH, failed)) == [f"{failed.case} is {status}: because it is {status}"]
+
+
+def test_cases_that_were_slowed_down_on_purpose_are_refused(session, record):
+    slow = [record("b@eager", launch=name, sample=Sample(ROUNDS, "t"), injected=0.02) for name in "ab"]
+    assert refusals(session(BOTH, *slow)) == [
+        f"slowed down on purpose (--attn-inject): {slow[0].case}",
+    ]
+
+
+def test_rounds_below_the_ceiling_are_refused_but_of_calls_that_lower_the_clock_themselves(session, record):
+    sample = Sample(ROUNDS, "t", unsettled=2)
+    (said,) = refusals(session(BOTH, record("b@eager", launch="a", sample=sample)))
+    assert said.startswith("unsettled: b@eager-flux-256px-t128 started 2 of 30 rounds below the clock's ceiling")
+    long = record("b@eager", launch="a", sample=replace(sample, self_throttled=True))
+    assert refusals(session(BOTH, long)) == []
+
+
+def test_launches_of_different_set_ups_are_refused(session):
+    launches = (launch("a", sm_count=132), launch("b", sm_count=114))
+    assert refusals(session(launches)) == ["the launches were not on one set-up: sm_count 132 here, 114 there"]
+
+
+def test_every_reason_is_said(session, record):
+    assert len(refusals(session((launch("a"),), record("b@eager", status="error"), interrupted="why"))) == 3
+
+
+# Writing
+
+
+def test_sessions_are_numbered_from_one_and_never_twice(tmp_path, session):
+    first = session_path(tmp_path, session())
+    assert first == tmp_path / "nvidia-h200" / "0001_a.json"
+    write_session(first, document(session()))
+    assert session_path(tmp_path, session()).name == "0002_a.json"
+    (first.parent / "0007_kept-by-hand.json").write_text("")
+    assert session_path(tmp_path, session()).name == "0008_a.json"
+    (first.parent / "12345_many.json").write_text("")
+    assert session_path(tmp_path, session()).name == "12346_a.json"
+
+
+def test_a_device_that_could_not_be_named_has_a_folder_too(tmp_path, session):
+    unknown = (replace(launch("a"), fingerprint=Fingerprint({"device": None}, {})),)
+    assert session_path(tmp_path, session(unknown)) == tmp_path / "unknown" / "0001_a.json"
+
+
+def test_what_is_written_is_read_again_and_nothing_lies_beside_it(tmp_path, session):
+    path = session_path(tmp_path, session())
+    write_session(path, document(session()))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    (stored,) = load_baseline(tmp_path, launch(), DEVICE).sessions
+    assert stored.run == session()
+
+
+def test_a_session_that_cannot_be_written_whole_is_not_written(tmp_path, session):
+    path = tmp_path / "nvidia-h200" / "0001_a.json"
+    with pytest.raises(TypeError):
+        write_session(path, {**document(session()), "cut off": object()})
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_an_error_of_the_system(tmp_path, session):
+    (tmp_path / "nvidia-h200").write_text("a file")
+    with pytest.raises(OSError, match=r"exists|Not a directory"):
+        write_session(tmp_path / "nvidia-h200" / "0001_a.json", document(session()))
+    assert (tmp_path / "nvidia-h200").read_text() == "a file"

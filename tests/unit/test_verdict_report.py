@@ -1,0 +1,176 @@
+"""Verdicts as text: the line that a test fails with, and the block of the section."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from attnbench.model import Judgement, Reason, Verdict
+from attnbench.report.terminal import section
+from attnbench.report.verdicts import line, verdicts, worst_first
+
+FLASH, CUDNN, MATH = (f"torch_{name}@eager-flux-256px-t128" for name in ("flash", "cudnn", "math"))
+REGRESSED = Verdict(
+    case=FLASH,
+    kind=Judgement.REGRESSED,
+    reasons=(Reason("slower", "at least +1.64%"),),
+    baseline_s=0.79e-3,
+    found_s=0.806e-3,
+    measure="cycles",
+    change=0.0203,
+    low=0.0161,
+    high=0.0246,
+    limit=0.01,
+    known_unit=True,
+    found_by=0.0088,
+    launches=2,
+    compared_with=("nvidia-h200/0001_a.json",),
+    reproduce="pytest --benchmark-only --attn-backend=torch_flash",
+)
+UNCHANGED = replace(REGRESSED, kind=Judgement.UNCHANGED, change=0.001, low=-0.001, high=0.003, launches=1)
+
+
+def without(kind, text, case=FLASH):
+    return Verdict(case, kind, (Reason("why", text),), reproduce="pytest again")
+
+
+@pytest.fixture
+def block(run_file, record):
+    """The lines of some verdicts, in a run of the cases that they are of."""
+
+    def render(*found):
+        records = [record(case.partition("-")[0]) for case in dict.fromkeys(verdict.case for verdict in found)]
+        return verdicts(run_file(*records, verdicts=found))
+
+    return render
+
+
+def test_the_line_of_a_regressed_case_says_everything_at_once(record):
+    assert line(REGRESSED, record()) == (
+        "REGRESSED torch_flash@eager · flux-256px-t128  0.790 → 0.806 ms  +2.0 % [+1.6, +2.5]  limit 1 %  known unit"
+        "  (reproduce: pytest --benchmark-only --attn-backend=torch_flash)"
+    )
+
+
+def test_what_else_differs_stands_in_the_line(record):
+    noted = replace(REGRESSED, known_unit=False, notes=("torch 2.12, the baseline's was 2.11", "INJECTED +2 %"))
+    said = line(noted, record())
+    assert "  limit 1 %  unknown unit  torch 2.12, the baseline's was 2.11  INJECTED +2 %  (reproduce: " in said
+
+
+def test_the_line_of_a_case_that_was_not_compared_says_why(record):
+    said = line(without(Judgement.NO_BASELINE, "no stored session holds this case"), record())
+    assert said == (
+        "NO-BASELINE torch_flash@eager · flux-256px-t128  no stored session holds this case  (reproduce: pytest again)"
+    )
+
+
+def test_a_run_without_verdicts_has_no_block(block, run_file, record):
+    assert block() == []
+    assert not any("verdict" in text for text in section(run_file(record())))
+
+
+def test_every_verdict_but_unchanged_is_a_row(block):
+    names = ["torch_math@eager · flux-256px-t128", "torch_cudnn@eager · flux-256px-t128 (unknown unit)"]
+    improved = replace(REGRESSED, case=CUDNN, kind=Judgement.IMPROVED, change=-0.02, low=-0.025, high=-0.015)
+    lines = block(UNCHANGED, replace(improved, known_unit=False), replace(REGRESSED, case=MATH))
+    assert lines[:3] == [
+        "verdicts against nvidia-h200/0001_a.json",
+        "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
+        "  been called regressed in 95 of 100 runs",
+    ]
+    assert [re.split(r" {2,}", text.strip()) for text in lines[3:8] if "---" not in text] == [
+        ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "launches"],
+        ["ms", "ms", "%", "%", "%", "%"],
+        ["regressed", names[0], "0.7900", "0.8060", "+2.03", "[+1.61, +2.46]", "1", "+0.88", "2"],
+        ["improved", names[1], "0.7900", "0.8060", "-2.00", "[-2.50, -1.50]", "1", "+0.88", "2"],
+    ]
+    assert lines[8:] == [
+        "  unchanged: 1 cases, +0.10 to +0.10 %; limit 1 %; finds +0.88 % in the median, +0.88 % at worst",
+        "  1 regressed, 1 improved, 1 unchanged",
+    ]
+
+
+def test_unchanged_cases_are_counted_with_what_they_rule_out(block):
+    other = replace(UNCHANGED, case=CUDNN, change=-0.002, limit=0.02, found_by=0.012)
+    assert block(UNCHANGED, other) == [
+        "verdicts against nvidia-h200/0001_a.json",
+        "  unchanged: 2 cases, -0.20 to +0.10 %; limit 1 or 2 %; finds +1.20 % in the median, +1.20 % at worst",
+        "  2 unchanged",
+    ]
+
+
+def test_the_worst_comes_first(block):
+    found = [
+        replace(REGRESSED, case=name, kind=kind, change=change)
+        for name, kind, change in (
+            ("a", Judgement.UNCHANGED, 0.0),
+            ("b", Judgement.IMPROVED, -0.02),
+            ("c", Judgement.REGRESSED, 0.02),
+            ("d", Judgement.INCONCLUSIVE, 0.01),
+            ("e", Judgement.REGRESSED, 0.04),
+            ("g", Judgement.REGRESSED, 0.02),
+        )
+    ]
+    missing = without(Judgement.MISSING, "why", case="f")
+    assert [v.case for v in worst_first([*found, missing])] == ["e", "c", "g", "d", "f", "b", "a"]
+
+
+def test_verdicts_that_share_their_reason_are_one_line(block):
+    found = [without(Judgement.NO_BASELINE, "none", case=case) for case in (FLASH, CUDNN)]
+    assert block(*found, without(Judgement.MISSING, "gone", case=MATH)) == [
+        "verdicts",
+        "  missing: torch_math@eager · flux-256px-t128: gone",
+        "  no-baseline: torch_cudnn@eager · flux-256px-t128, torch_flash@eager · flux-256px-t128: none",
+        "  1 missing, 2 no-baseline",
+    ]
+
+
+def test_many_cases_of_one_reason_are_counted(run_file):
+    found = [without(Judgement.NO_BASELINE, "none", case=f"case {number}") for number in range(5)]
+    assert verdicts(run_file(verdicts=tuple(found)))[1] == "  no-baseline: 5 cases (case 0 …): none"
+
+
+def test_why_nothing_was_decided_stands_below_the_rows(block):
+    reasons = (Reason("interval", "between this and that"), Reason("unknown-unit", "no session of this unit"))
+    found = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, reasons=reasons)
+    assert block(found)[-2:] == [
+        "  inconclusive: torch_flash@eager · flux-256px-t128: no session of this unit",
+        "  1 inconclusive",
+    ]
+    assert block(replace(found, reasons=reasons[:1]))[-2].startswith("  inconclusive  torch_flash@eager")
+
+
+def test_figures_that_are_not_known_are_question_marks(block):
+    found = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, low=None, high=None, found_by=None)
+    assert block(found)[6].split()[-5:] == ["[?,", "?]", "1", "?", "2"]
+
+
+def test_a_note_is_said_once_with_its_cases(block):
+    noted = [replace(UNCHANGED, case=case, notes=("torch 2.12, the baseline's was 2.11",)) for case in (FLASH, CUDNN)]
+    assert block(*noted)[-2] == "  torch 2.12, the baseline's was 2.11: all"
+    assert block(noted[0], replace(noted[1], notes=()))[-2] == (
+        "  torch 2.12, the baseline's was 2.11: torch_flash@eager · flux-256px-t128"
+    )
+    assert block(noted[0])[-2].endswith(": torch_flash@eager · flux-256px-t128")
+
+
+def test_every_session_that_was_compared_with_is_named_once(block):
+    other = replace(UNCHANGED, case=CUDNN, compared_with=("nvidia-h200/0001_a.json", "nvidia-h200/0002_b.json"))
+    assert block(UNCHANGED, other)[0] == "verdicts against nvidia-h200/0001_a.json, nvidia-h200/0002_b.json"
+
+
+def test_the_block_stands_before_the_counts_of_the_section(run_file, record):
+    lines = section(run_file(record(), verdicts=(REGRESSED,)))
+    assert lines[-3:] == ["  1 regressed", "", "1 cases: 1 measured"]
+
+
+def test_launches_are_counted_per_case(run_file, record):
+    def said(*records):
+        return next(text for text in section(run_file(*records)) if text.startswith("median of"))
+
+    assert "rounds, clock" in said(record(), record("b@eager", launch="2"))
+    assert "rounds in each of 2 launches, clock" in said(record(), record(launch="2"))
+    assert "rounds in each of 1 to 2 launches, clock" in said(record(), record(launch="2"), record("b@eager"))
