@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench.clock import spin_clock
+from attnbench.fingerprint import ceiling_mhz
 from attnbench.requirements import Facts
 
 DEVICES = ("cpu", "cuda", "sim")
@@ -152,7 +154,8 @@ def _cuda(torch: Any) -> OpenDevice:
         "memory_mib": properties.total_memory // 2**20,
         "l2_bytes": properties.L2_cache_size,
         "power_limit_w": nvml.get("power_limit_w"),
-        "protocol": "cuda-events/1",
+        "ceiling_mhz": ceiling_mhz(spin_clock().ceiling.hz),
+        "protocol": "cuda-events/2",  # 2: cycles are kept from stamp to stamp
     }
     context: dict[str, Field] = {
         "cuda": torch.version.cuda,

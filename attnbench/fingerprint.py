@@ -12,6 +12,9 @@ Field = str | int | float | None
 #: Fields that identify one machine or one physical unit: stored only as a salted hash.
 HASHED = ("host", "unit")
 
+#: One step of the SM clock. A warm GPU's plateau may sit one lower than a cold one's, a locked clock sits many lower.
+CEILING_STEP_MHZ = 15
+
 
 def make_fingerprint(key: dict[str, Field], context: dict[str, Field], salt: str) -> Fingerprint:
     """The fingerprint of a launch; `host` and `unit` are replaced by hashes with the repository's salt."""
@@ -27,13 +30,27 @@ def hashed(value: Field, salt: str) -> str:
 
 
 def differences(ours: Fingerprint, theirs: Fingerprint) -> tuple[str, ...]:
-    """Fields of the key that differ, `power_limit_w 700.0 here, 650.0 there`. Unknown on one side is no difference."""
+    """Fields of the key that differ, `power_limit_w 700.0 here, 650.0 there`.
+
+    Unknown on one side is no difference, and neither are two ceilings of the SM clock at most one step apart.
+    """
     found = []
     for name in sorted(ours.key.keys() | theirs.key.keys()):
         here, there = ours.key.get(name), theirs.key.get(name)
-        if here is not None and there is not None and here != there:
+        if here is not None and there is not None and not _same(name, here, there):
             found.append(f"{name} {here} here, {there} there")
     return tuple(found)
+
+
+def ceiling_mhz(hz: float) -> int:
+    """The plateau of the SM clock in whole steps: 1979.4 MHz reads 1980."""
+    return round(hz / 1e6 / CEILING_STEP_MHZ) * CEILING_STEP_MHZ
+
+
+def _same(name: str, here: str | float, there: str | float) -> bool:
+    if name == "ceiling_mhz" and isinstance(here, int | float) and isinstance(there, int | float):
+        return abs(here - there) <= CEILING_STEP_MHZ
+    return here == there
 
 
 def unknown_fields(fingerprint: Fingerprint) -> tuple[str, ...]:

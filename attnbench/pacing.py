@@ -22,6 +22,8 @@ from attnbench.stamp import CycleStamps
 
 #: One step of the SM clock on Hopper, as its corrected readings show it.
 CLOCK_STEP_HZ = 15e6
+#: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
+SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class Protocol:
     probe_min_s: float = 0.5e-3
     probe_max_s: float = 50e-3
     steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
-    settle_limit_s: float = 3.0  # for all rounds of a case together: a GPU that never settles must not take minutes
+    # For all rounds of a case together: a GPU that never settles must not take minutes. A call of tens of milliseconds
+    # heats the chip so much that every round has to wait, so it may take this many calls longer.
+    settle_limit_s: float = 3.0
+    settle_calls: float = 100.0
     tail_min_s: float = 200e-6
     tail_per_host: float = 2.0
     longest_tail_s: float = 20e-3
@@ -70,13 +75,17 @@ class CudaPacer:
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
         self.rounds: list[Round] = []
         self.empty_s = 0.0
-        self.host_s, call_s = self._costs()
+        self.host_s, self._call_s = self._costs()
         rule = self._protocol
-        self._probe_s = min(max(rule.probe_per_call * call_s, rule.probe_min_s), rule.probe_max_s)
+        self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
         self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
         self.empty_s = self._empty_interval()
-        self._settle_left_s = rule.settle_limit_s
+        self._settle_left_s = rule.settle_limit_s + rule.settle_calls * self._call_s
         self._open: _OpenRound | None = None
+
+    def rounds_for(self, count: int) -> int:
+        """How many rounds this call takes where `count` are wanted: at most 10 of one that lowers its own clock."""
+        return min(count, SELF_THROTTLED_ROUNDS) if self._call_s >= SELF_THROTTLING_S else count
 
     def before_round(self) -> None:
         """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
@@ -127,6 +136,7 @@ class CudaPacer:
             cycles=tuple(r.cycles for r in self.rounds),
             unsettled=sum(not r.settled for r in self.rounds),
             synchronising=any(not r.hidden for r in self.rounds),
+            self_throttled=statistics.median(rounds_s) >= SELF_THROTTLING_S,
         )
 
     def event(self) -> Any:

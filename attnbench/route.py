@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,30 @@ from attnbench.registry import Backend
 
 NAME_LENGTH = 240
 
+#: What the name of the kernel of `torch.cuda._sleep` contains in a trace.
+SPIN = "spin_kernel"
+#: About 10 ms before the call, so that the host has queued all of it before its turn, and about 1 µs behind it.
+LEAD_CYCLES, MARKER_CYCLES = 20_000_000, 1000
+#: Work that is ordered with the stream overlaps neither spin; this much is granted to the profiler's time stamps.
+SLACK_US = 1.0
+
 _CUDA_TRACES: list[str] = []
+
+
+@dataclass(frozen=True)
+class Unordered:
+    """A device kernel, copy or set of the call on a stream that the current one did not wait for, or the reverse."""
+
+    name: str
+    stream: int
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one call ran, in order of first appearance, and what of it can lie outside the timed interval."""
+
+    ops: tuple[DeviceOp, ...]
+    unordered: tuple[Unordered, ...] = ()
 
 
 def cuda_was_traced() -> bool:
@@ -22,30 +46,90 @@ def cuda_was_traced() -> bool:
     return bool(_CUDA_TRACES)
 
 
-def trace(call: Callable[[], object], device: str) -> tuple[DeviceOp, ...]:
-    """Run `call` once under torch's profiler and say what ran, in order of first appearance."""
+def trace(call: Callable[[], object], device: str) -> Traced:
+    """Run `call` once under torch's profiler and say what ran.
+
+    On CUDA the call stands between two spins on the current stream: what of it runs during one of them did not wait for
+    that stream, or was not waited for.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     if device != "cuda":
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             call()
-        return _merged(DeviceOp(e.name) for e in profiler.events() if e.name.startswith("aten::"))
+        return Traced(_merged(DeviceOp(e.name) for e in profiler.events() if e.name.startswith("aten::")))
     import torch
 
     _CUDA_TRACES.append(device)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
+        torch.cuda._sleep(LEAD_CYCLES)
         call()
+        torch.cuda._sleep(MARKER_CYCLES)
         torch.cuda.synchronize()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
-        return device_ops(json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+    return Traced(device_ops(found), unordered(found))
 
 
 def device_ops(chrome_trace: dict[str, Any]) -> tuple[DeviceOp, ...]:
-    """Kernels, copies and sets of a Chrome trace as torch's profiler writes it; `dur` there is microseconds."""
+    """Kernels, copies and sets of a Chrome trace as torch's profiler writes it, without the spins around the call."""
+    events = _device_events(chrome_trace)
+    around = _around(events)
+    return _merged(_device_op(e) for e in events if not any(e is spin for spin in around))
+
+
+def unordered(chrome_trace: dict[str, Any]) -> tuple[Unordered, ...]:
+    """What ran on another stream than the spins' and overlaps one of them.
+
+    However late the host was: work that the current stream waits for, and that waits for it, can neither start before
+    the first spin has ended nor end after the last one has begun. Empty where the trace does not show both spins.
+    """
+    events = _device_events(chrome_trace)
+    around = _around(events)
+    if len(around) < 2:
+        return ()
+    lead, marker = around
+    from_us, until_us = lead["ts"] + lead["dur"] - SLACK_US, marker["ts"] + SLACK_US
+    outside = [e for e in events if e["ts"] < from_us or e["ts"] + e["dur"] > until_us]
+    others = [e for e in outside if _stream(e) is not None and _stream(e) != _stream(lead)]
+    return tuple(dict.fromkeys(Unordered(e["name"][:NAME_LENGTH], e["args"]["stream"]) for e in others))
+
+
+def side_streams(found: tuple[Unordered, ...]) -> tuple[Reason, ...]:
+    """Why a call whose work is not ordered with the current stream cannot be timed; empty when there is none."""
+    if not found:
+        return ()
+    said = ", ".join(f"{one.name} on stream {one.stream}" for one in found)
+    return (
+        Reason(
+            "side-stream",
+            f"ran on a side stream that is not ordered with the current one, so outside the timed interval: {said}; "
+            "a side stream must wait for the current stream before its work, and the current stream for it before the "
+            "call returns (torch.cuda.Stream.wait_stream)",
+        ),
+    )
+
+
+def _device_events(chrome_trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """Kernels, copies and sets by their start; `ts` and `dur` are microseconds."""
     events = [e for e in chrome_trace["traceEvents"] if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    return _merged(_device_op(e) for e in sorted(events, key=lambda e: e["ts"]))
+    return sorted(events, key=lambda e: e["ts"])
+
+
+def _around(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The spins before and behind the call: of `events`, the first one and the last one on its stream."""
+    spins = [e for e in events if SPIN in e["name"]]
+    same = [e for e in spins if _stream(e) == _stream(spins[0])]
+    return same if len(same) < 2 else [same[0], same[-1]]
+
+
+def _stream(event: dict[str, Any]) -> tuple[object, object] | None:
+    """Device and stream of an event, None where the trace does not say."""
+    found = event.get("args", {})
+    return (found.get("device"), found["stream"]) if found.get("stream") is not None else None
 
 
 def _device_op(event: dict[str, Any]) -> DeviceOp:

@@ -12,10 +12,11 @@ import re
 import signal
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from attnbench.device import OpenDevice
+from attnbench.injection import Injection, matches, share_for
 from attnbench.model import (
     MODES,
     CaseEnded,
@@ -40,38 +41,53 @@ _SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a simulated run shall show: a seed, and per glob of variants or cases a slow-down or an outcome."""
+    """What a simulated run shall show: a seed, and per glob of variants or cases a slow-down or an outcome.
+
+    launch: tells processes apart that would else draw the same noise; unit: the simulated GPU's name.
+    """
 
     seed: int
     slowdowns: tuple[tuple[str, float], ...]
     outcomes: tuple[tuple[str, str], ...]
+    launch: int = 0
+    unit: str = "simulated-0"
 
 
 def parse_scenario(entries: tuple[str, ...]) -> Scenario:
     """Entries `seed=7`, `torch_flash*:+2%`, `torch_math@eager:error`. Raises ValueError that names the entry."""
-    seed, slowdowns, outcomes = 0, [], []
+    seed, launch, unit, slowdowns, outcomes = 0, 0, Scenario.unit, [], []
     for entry in entries:
         name, separator, what = entry.rpartition(":")
         if entry.startswith("seed=") and entry[5:].isdigit():
             seed = int(entry[5:])
+        elif entry.startswith("launch=") and entry[7:].isdigit():
+            launch = int(entry[7:])
+        elif entry.startswith("unit=") and entry[5:]:
+            unit = entry[5:]
         elif separator and (match := _SLOWDOWN.fullmatch(what)):
             slowdowns.append((name, float(match.group(1)) / 100))
         elif separator and what in OUTCOMES:
             outcomes.append((name, what))
         else:
             raise ValueError(
-                f"{entry!r} is none of seed=N, GLOB:+P%, GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}"
+                f"{entry!r} is none of seed=N, launch=N, unit=NAME, GLOB:+P%, "
+                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}"
             )
-    return Scenario(seed, tuple(slowdowns), tuple(outcomes))
+    return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit)
 
 
 class SimCase:
     """One simulated case, with the steps of `TorchCase`."""
 
-    def __init__(self, variant: Variant, record: Record, scenario: Scenario) -> None:
+    further: tuple[Record, ...] = ()
+
+    def __init__(
+        self, variant: Variant, record: Record, scenario: Scenario, injections: Sequence[Injection] = ()
+    ) -> None:
         self.record = record
         self._variant = variant
         self._scenario = scenario
+        self._injections = injections
 
     def prepare(self, device: OpenDevice) -> None:
         """Whatever the scenario says of this case. Raises CaseEnded, or really dies for crash, hang and exit."""
@@ -116,13 +132,17 @@ class SimCase:
         self.record = replace(self.record, route=(DeviceOp(f"simulated::{self.record.backend}"),))
 
     def rounds(self, count: int, timer: Timer) -> Rounds:
-        """Seeded rounds around a latency that depends on the backend's name only, times the chosen slow-downs."""
-        noise = random.Random(f"{self._scenario.seed}:{self.record.case}")
+        """Seeded rounds around a latency that depends on the backend's name only, times chosen and injected slow-downs."""
+        launch = f":{self._scenario.launch}" if self._scenario.launch else ""
+        noise = random.Random(f"{self._scenario.seed}{launch}:{self.record.case}")
         tflop_per_s = 300 + zlib.crc32(self.record.backend.encode()) % 400
         base_s = self.record.workload.flop / (tflop_per_s * 1e12) * (1 + noise.gauss(0, BETWEEN_LAUNCHES))
         for glob, slowdown in self._scenario.slowdowns:
-            if self._matches(glob):
+            if matches(glob, self.record):
                 base_s *= 1 + slowdown
+        share = share_for(self._injections, self.record)
+        base_s *= 1 + (share or 0)
+        self.record = replace(self.record, injected=share)
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
         return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
@@ -131,11 +151,7 @@ class SimCase:
         """Nothing to let go of."""
 
     def _outcome(self) -> str | None:
-        return next((outcome for glob, outcome in self._scenario.outcomes if self._matches(glob)), None)
-
-    def _matches(self, glob: str) -> bool:
-        names = (self.record.backend, self.record.variant, self.record.case)
-        return glob in names or any(fnmatchcase(name, glob) for name in names)
+        return next((outcome for glob, outcome in self._scenario.outcomes if matches(glob, self.record)), None)
 
 
 def _error(size: float) -> ErrorMetrics:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench import accuracy, pacing, requirements, route
+from attnbench import accuracy, choices, pacing, requirements, route
 from attnbench.clock import spin_clock
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
 from attnbench.form import wrong_form
+from attnbench.injection import Injection, share_for, slowed
 from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, Status
 from attnbench.timer import HostInstant, Timer
 from attnbench.tolerances import TOLERANCES, allowed, violations
@@ -45,6 +46,7 @@ def nothing() -> None:
 class TorchCase:
     """One case in this process. `record` always describes what is known so far and is valid at every moment."""
 
+    further: tuple[Record, ...] = ()  # this process is one launch
     _inputs: Inputs
 
     def __init__(
@@ -53,12 +55,14 @@ class TorchCase:
         record: Record,
         inputs: Callable[[], Inputs],
         references: Callable[[], dict[str, Reference]],
+        injections: Sequence[Injection] = (),
     ) -> None:
         """`inputs` and `references` are called when first needed, so that an unsupported case costs nothing."""
         self.record = record
         self._variant = variant
         self._make_inputs = inputs
         self._references = references
+        self._injections = injections
         self._call: Any = None
 
     def prepare(self, device: OpenDevice) -> None:
@@ -72,6 +76,7 @@ class TorchCase:
         with errors_as_rows("has no inputs", "inputs", self._device):
             self._inputs = self._make_inputs()
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
+        modules_before = choices.loaded_modules()
         with errors_as_rows("cannot be loaded", "load", self._device):
             self._call = self._variant.build(workload)
         before_bytes = _allocated(self._device)
@@ -81,7 +86,7 @@ class TorchCase:
             self._synchronize()
             first_call_s = time.perf_counter() - start
         self._assert_form(output)
-        compilation = self._variant.compilation()
+        compilation = self._variant.compilation(modules_before)
         self.record = replace(
             self.record,
             first_call_s=first_call_s,
@@ -118,11 +123,15 @@ class TorchCase:
             raise CaseEnded(Status.INCORRECT, *reasons)
 
     def assert_route(self) -> None:
-        """What one call ran is this backend's. Raises CaseEnded (incorrect, unsupported, error)."""
+        """What one call ran is this backend's, and is ordered with the current stream.
+
+        Raises CaseEnded (incorrect, unsupported, error).
+        """
         with errors_as_rows("failed under the profiler", "profiler", self._device):
-            ran = route.trace(lambda: self._run(self._inputs.timed), self._device)
-        self.record = replace(self.record, route=ran)
-        reasons = route.wrong_route(self._variant.backend, self._device, ran)
+            traced = route.trace(lambda: self._run(self._inputs.timed), self._device)
+        self.record = replace(self.record, route=traced.ops)
+        reasons = route.wrong_route(self._variant.backend, self._device, traced.ops)
+        reasons += route.side_streams(traced.unordered)
         if reasons:
             # Inductor may recognise plain attention and put a fused kernel in its place. That is not this backend's
             # fault and nothing is broken: there is just no such variant here, and no latency under its name.
@@ -130,7 +139,10 @@ class TorchCase:
             raise CaseEnded(Status.UNSUPPORTED if rewritten else Status.INCORRECT, *reasons)
 
     def rounds(self, count: int, timer: Timer) -> Rounds:
-        """Make ready for `count` rounds on the timed inputs, and set `timer` to this device's clock."""
+        """Make ready for `count` rounds on the timed inputs, and set `timer` to this device's clock.
+
+        Raises CaseEnded (error) where the slow-down that was asked for cannot be injected.
+        """
         q, k, v = self._inputs.timed
         call = self._call
         import torch
@@ -139,12 +151,15 @@ class TorchCase:
             with torch.no_grad():
                 call(q, k, v)
 
+        share = share_for(self._injections, self.record)
+        timed = one_call if share is None else slowed(one_call, share, self._device)
+        self.record = replace(self.record, injected=share)
         if self._device != "cuda":
             timer.use("perf_counter", HostInstant)
-            return Rounds(count, nothing, one_call, lambda s: Sample(tuple(s), "perf_counter"))
-        pacer = pacing.CudaPacer(spin_clock(), one_call)
+            return Rounds(count, nothing, timed, lambda s: Sample(tuple(s), "perf_counter"))
+        pacer = pacing.CudaPacer(spin_clock(), timed)
         timer.use("cuda_event", pacer.instant)
-        return Rounds(count, pacer.before_round, one_call, pacer.sample)
+        return Rounds(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
 
     def close(self) -> None:
         """Let go of the compiled call, so that its memory does not count against the next case."""

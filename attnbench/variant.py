@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench import choices
 from attnbench.model import MODES, Case, Compilation, Workload
 from attnbench.names import UnknownName, select
 from attnbench.registry import Backend
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import torch
 
     from attnbench.registry import AttentionFunction
@@ -53,8 +56,11 @@ class Variant:
             mode=None if self.mode == "default" else self.mode,
         )
 
-    def compilation(self) -> Compilation | None:
-        """What dynamo made of the call since `build`; None for eager."""
+    def compilation(self, modules_before: Sequence[ModuleType] = ()) -> Compilation | None:
+        """What torch.compile made of the call since `build`; None for eager.
+
+        `modules_before` is what `choices.loaded_modules` gave at that time.
+        """
         if self.mode == "eager":
             return None
         from torch._dynamo.utils import counters
@@ -63,7 +69,7 @@ class Variant:
         for explained, count in counters["graph_break"].items():
             said[explained.strip().splitlines()[0]] += count
         breaks = tuple(f"{reason} (×{count})" for reason, count in said.items())
-        return Compilation(graphs=int(counters["stats"]["unique_graphs"]), graph_breaks=breaks)
+        return Compilation(int(counters["stats"]["unique_graphs"]), breaks, choices.since(modules_before))
 
 
 def in_common_layout(attention: AttentionFunction, layout: str) -> AttentionFunction:

@@ -32,12 +32,13 @@ _COLUMNS = (
     ("mode", ""),
     ("median", "ms"),
     ("CV", "%"),
-    ("TFLOP/s", ""),
+    ("TFLOP", "/s"),
     ("speed", ""),
     ("host", "µs"),
     ("copies", ""),
+    ("copy", "µs"),
     ("workspace", "MiB"),
-    ("first call", "s"),
+    ("first", "call s"),
     ("rel. L2", "error"),
     ("max abs", "error"),
 )
@@ -60,7 +61,7 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
 def of_workload(records: Sequence[Record], reference: str) -> list[str]:
     """One workload's cases that ran, fastest first. A column that no case has a figure for is left out.
 
-    `copies` counts the kernels of one call that only copy.
+    `copies` counts the kernels of one call that only copy, `copying` is their time by the profiler.
     """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)
@@ -86,8 +87,13 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     samples = [(r.variant, r.sample) for r in records if r.sample]
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
-    lines = [f"synchronising, so the host's work is inside the interval: {', '.join(waiting)}"] if waiting else []
-    return [*lines, *([f"started below the clock's ceiling: {', '.join(below)}"] if below else [])]
+    throttled = [variant for variant, sample in samples if sample.self_throttled]
+    said = {
+        "synchronising, so the host's work is inside the interval": waiting,
+        "started below the clock's ceiling": below,
+        "lowered its own clock": throttled,
+    }
+    return [f"{doubt}: {', '.join(variants)}" for doubt, variants in said.items() if variants]
 
 
 def _row(record: Record, base_s: float | None) -> list[str]:
@@ -104,9 +110,18 @@ def _row(record: Record, base_s: float | None) -> list[str]:
             f"{base_s / median_s:.3f}×" if base_s else "",
         ]
     host = microseconds(record.sample.host_s) if record.sample else ""
-    copies = str(sum(op.count for op in record.route if COPY.search(op.name))) if record.route else ""
-    spent = [host, copies, mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
+    spent = [host, *_copies(record), mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
     return [record.backend, record.mode, *latency, *spent, *error]
+
+
+def _copies(record: Record) -> tuple[str, str]:
+    """How many kernels of the route only copy, and their microseconds by the profiler; empty where it has neither."""
+    if not record.route:
+        return "", ""
+    copies = [op for op in record.route if COPY.search(op.name)]
+    if any(op.duration_s is None for op in record.route):
+        return str(sum(op.count for op in copies)), ""
+    return str(sum(op.count for op in copies)), microseconds(sum(op.duration_s or 0.0 for op in copies))
 
 
 def _cell(record: Record) -> str:

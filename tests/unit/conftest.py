@@ -1,12 +1,16 @@
-"""Records to begin with: a test changes what it is about and leaves the rest."""
+"""What tests begin with and change what they are about: records, and a virtual GPU."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from virtual_gpu import VirtualGpu
 
+from attnbench import pacing
 from attnbench.model import (
     SCHEMA_VERSION,
     Check,
@@ -80,3 +84,12 @@ def check(error: Callable[..., ErrorMetrics]) -> Callable[..., Check]:
     return lambda limits, **changes: Check(
         WORKLOAD.distribution, error(**changes), error(), error(), limits, "all", True
     )
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> VirtualGpu:
+    """A virtual GPU behind `torch`; the protocol's host time is its own."""
+    gpu = VirtualGpu()
+    monkeypatch.setitem(sys.modules, "torch", gpu.torch)
+    monkeypatch.setattr(pacing, "time", SimpleNamespace(perf_counter=lambda: gpu.host_s))
+    return gpu

@@ -1,10 +1,14 @@
 """Fingerprints: comparable or not, and nobody's machine named."""
 
 import itertools
+import json
+from types import SimpleNamespace
 
 import pytest
 
-from attnbench.fingerprint import differences, hashed, make_fingerprint, slug, unknown_fields
+from attnbench import device
+from attnbench.comparing import machine_differences
+from attnbench.fingerprint import ceiling_mhz, differences, hashed, make_fingerprint, slug, unknown_fields
 from attnbench.model import Fingerprint
 
 
@@ -37,6 +41,62 @@ def test_unknown_on_one_side_is_no_difference_and_the_sides_agree(here, there):
     known = here.get("x") is not None and there.get("x") is not None
     assert bool(found) == (known and here != there)
     assert bool(found) == bool(differences(Fingerprint(there, {}), Fingerprint(here, {})))
+
+
+@pytest.mark.parametrize(("hz", "mhz"), [(1979.4e6, 1980), (1972.6e6, 1980), (1971.9e6, 1965), (1410e6, 1410)])
+def test_a_ceiling_is_whole_steps_of_the_clock(hz, mhz):
+    assert ceiling_mhz(hz) == mhz
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        (1980, 1980, ()),
+        (1980, 1965, ()),
+        (1965, 1980.0, ()),
+        (1980, 1950, ("ceiling_mhz 1980 here, 1950 there",)),
+        (1410, 1980, ("ceiling_mhz 1410 here, 1980 there",)),
+        (1980, None, ()),
+        (1980, "1980 MHz", ("ceiling_mhz 1980 here, 1980 MHz there",)),
+    ],
+)
+def test_a_warm_gpus_ceiling_is_the_cold_ones_and_a_locked_clock_is_another(here, there, said):
+    assert differences(Fingerprint({"ceiling_mhz": here}, {}), Fingerprint({"ceiling_mhz": there}, {})) == said
+
+
+def test_a_step_is_granted_to_the_ceiling_only():
+    ours, theirs = Fingerprint({"multiprocessors": 132}, {}), Fingerprint({"multiprocessors": 131}, {})
+    assert differences(ours, theirs) == ("multiprocessors 132 here, 131 there",)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({"ceiling_mhz": 1965, "protocol": "cuda-events/2"}, ()),
+        ({"ceiling_mhz": 1410, "protocol": "cuda-events/2"}, ("ceiling_mhz 1980 here, 1410 there",)),
+        ({"protocol": "cuda-events/1"}, ("protocol cuda-events/2 here, cuda-events/1 there",)),
+    ],
+)
+def test_what_pytest_benchmark_compares_with_is_held_against_the_same_rule(there, said):
+    ours = Fingerprint({"device": "GPU", "ceiling_mhz": 1980, "protocol": "cuda-events/2"}, {})
+    stored = json.loads(json.dumps({"device": "GPU", "node": "elsewhere", **there}))
+    assert machine_differences(SimpleNamespace(launch=SimpleNamespace(fingerprint=ours)), stored) == said
+
+
+def test_a_gpus_key_holds_its_ceiling(monkeypatch):
+    properties = SimpleNamespace(
+        name="GPU", major=9, minor=0, uuid="12ab", multi_processor_count=132, total_memory=2**37, L2_cache_size=2**25
+    )
+    torch = SimpleNamespace(
+        cuda=SimpleNamespace(get_device_properties=lambda at: properties, current_device=lambda: 0),
+        backends=SimpleNamespace(cudnn=SimpleNamespace(version=lambda: 91900)),
+        version=SimpleNamespace(cuda="13.0"),
+        __version__="2.11.0+cu130",
+    )
+    monkeypatch.setattr(device, "spin_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
+    monkeypatch.setattr(device, "_nvml", lambda uuid: {})
+    key = device._cuda(torch).key
+    assert (key["ceiling_mhz"], key["protocol"]) == (1980, "cuda-events/2")
 
 
 @pytest.mark.parametrize(

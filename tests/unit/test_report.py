@@ -30,17 +30,17 @@ def test_one_measured_case_is_a_row_in_both_tables(run_file, record):
     ]
     assert table(run, "flux-256px-t128  [") == [
         "flux-256px-t128  [1×384×24×128] bf16 randn*randint(1,5); speed against torch_flash@eager",
-        "backend      mode   median  CV  TFLOP/s   speed  host  workspace",
-        "                        ms   %                     µs        MiB",
-        "-----------  -----  ------  --  -------  ------  ----  ---------",
-        "torch_flash  eager   2.000  50    0.906  1.000×  45.0       3.00",
+        "backend      mode   median  CV  TFLOP   speed  host  workspace",
+        "                        ms   %     /s            µs        MiB",
+        "-----------  -----  ------  --  -----  ------  ----  ---------",
+        "torch_flash  eager   2.000  50  0.906  1.000×  45.0       3.00",
     ]
 
 
 def test_columns_that_nobody_has_a_figure_for_are_left_out_and_single_gaps_are_unknown(run_file, record):
     with_host = Sample((1e-3, 1e-3), "perf_counter", host_s=45e-6)
     lines = table(run_file(record(sample=with_host), record("torch_math@eager")), "flux-256px-t128  [")
-    assert lines[1].split() == ["backend", "mode", "median", "CV", "TFLOP/s", "speed", "host"]
+    assert lines[1].split() == ["backend", "mode", "median", "CV", "TFLOP", "speed", "host"]
     assert lines[4].split()[-1] == "45.0"
     assert lines[5].split()[-1] == "?"
 
@@ -53,6 +53,24 @@ def test_kernels_that_only_copy_are_counted(run_file, record):
     )
     assert lines[1].split()[-1] == "copies"
     assert [line.split()[-1] for line in lines[4:6]] == ["4", "0"]
+
+
+def test_what_copying_takes_is_said_beside_the_number_of_copies(run_file, record):
+    kernel = DeviceOp("attention", duration_s=400e-6)
+    copies = (DeviceOp("direct_copy_kernel_cuda", 3, duration_s=60e-6), DeviceOp("Memcpy DtoD", 1, duration_s=15.3e-6))
+    run = run_file(
+        record("b@max-autotune", route=(*copies, kernel)),
+        record("c@eager", route=(kernel,)),
+        record("d@eager", route=(DeviceOp("attention"),)),
+    )
+    lines = table(run, "flux-256px-t128  [")
+    assert lines[1].split()[-2:] == ["copies", "copy"]
+    assert lines[2].split()[-1] == "µs"
+    assert sorted(tuple(line.split()[i] for i in (0, -2, -1)) for line in lines[4:7]) == [
+        ("b", "4", "75.3"),  # of all copies together, not of one
+        ("c", "0", "0"),
+        ("d", "0", "?"),
+    ]
 
 
 def test_error_columns_are_those_of_the_inputs_that_are_timed(run_file, record, check):
@@ -125,11 +143,12 @@ def test_rounds_and_clock_are_said_once(run_file, record):
 
 
 def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_file, record):
-    odd = Sample((1e-3,) * 30, "cuda-events", unsettled=4, synchronising=True)
+    odd = Sample((1e-3,) * 30, "cuda-events", unsettled=4, synchronising=True, self_throttled=True)
     listed = table(run_file(record(), record("b@eager", sample=odd)), "flux-256px-t128  [")
-    assert listed[-2:] == [
+    assert listed[-3:] == [
         "synchronising, so the host's work is inside the interval: b@eager",
         "started below the clock's ceiling: b@eager (4 of 30 rounds)",
+        "lowered its own clock: b@eager",
     ]
 
 

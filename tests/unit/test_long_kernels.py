@@ -1,0 +1,30 @@
+"""Calls of 100 ms and more on the virtual GPU: fewer rounds, and a mark on what was measured."""
+
+import pytest
+from virtual_gpu import take
+
+from attnbench import clock, pacing
+
+
+def pacer_of(gpu, kernel_s):
+    gpu.kernel_s = lambda: kernel_s
+    return pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+
+
+@pytest.mark.parametrize(("kernel_s", "wanted", "taken"), [(0.09, 30, 30), (0.12, 30, 10), (0.12, 3, 3), (2.0, 30, 10)])
+def test_a_call_that_lowers_its_own_clock_takes_at_most_ten_rounds(gpu, kernel_s, wanted, taken):
+    assert pacer_of(gpu, kernel_s).rounds_for(wanted) == taken
+
+
+@pytest.mark.parametrize(("kernel_s", "throttled"), [(0.4e-3, False), (0.0999, False), (0.101, True)])
+def test_its_sample_says_so(gpu, kernel_s, throttled):
+    pacer = pacer_of(gpu, kernel_s)
+    sample = pacer.sample(take(pacer, gpu.kernel, count=3))
+    assert sample.rounds_s == pytest.approx([kernel_s] * 3)
+    assert sample.self_throttled is throttled
+
+
+def test_the_median_of_the_rounds_decides_and_not_one_of_them(gpu):
+    pacer = pacer_of(gpu, 0.4e-3)
+    assert not pacer.sample([0.09, 0.09, 0.3]).self_throttled
+    assert pacer.sample([0.09, 0.11, 0.3]).self_throttled
