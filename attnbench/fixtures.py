@@ -12,11 +12,13 @@ import pytest
 
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
+from attnbench.launched_case import LaunchedCase
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.timer import Timer
-from attnbench.torch_case import Rounds, TorchCase, nothing
+from attnbench.torch_case import Rounds, TorchCase
+from attnbench.units import change
 from attnbench.variant import Variant
 
 if TYPE_CHECKING:
@@ -34,46 +36,13 @@ class CaseSteps(Protocol):
 
     record: Record
 
+    @property
+    def further(self) -> tuple[Record, ...]: ...
     def prepare(self, device: OpenDevice) -> None: ...
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
     def rounds(self, count: int, timer: Timer) -> Rounds: ...
     def close(self) -> None: ...
-
-
-class LaunchedCase:
-    """A case that a fresh process runs: all steps happen there, the record comes back, its rounds are replayed."""
-
-    def __init__(self, run: Run, record: Record) -> None:
-        self.record = record
-        self._run = run
-
-    def prepare(self, device: OpenDevice) -> None:
-        """Run the whole case. Raises CaseEnded with whatever ended it there."""
-        del device
-        draft = self.record
-        # With the context lost there is one group: whatever is left, so that it costs one process and not one per case.
-        group = self._run.groups[draft.backend] if self._run.settings.isolate else list(self._run.records)
-        self.record = self._run.launcher.record(draft.nodeid, group, draft)
-        if self.record.status not in (Status.MEASURED, Status.CHECKED):
-            raise CaseEnded(self.record.status, *self.record.reasons)
-
-    def assert_accurate(self) -> None:
-        """Done by the process that ran the case."""
-
-    def assert_route(self) -> None:
-        """Done by the process that ran the case."""
-
-    def rounds(self, count: int, timer: Timer) -> Rounds:
-        """The rounds that were taken there, through the timer that pytest-benchmark reads here."""
-        del count  # its process took as many as it was told
-        sample = self.record.sample
-        assert sample is not None, "a launched case that is timed here was measured there"
-        timer.replay(sample.timer, sample.rounds_s)
-        return Rounds(len(sample.rounds_s), nothing, nothing, lambda _: sample)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class AttnCase:
@@ -91,6 +60,12 @@ class AttnCase:
         self._accurate = False
         self._sample: Sample | None = None
         self._spent_s: dict[str, float] = {}
+        self._again: tuple[Record, ...] = ()
+
+    @property
+    def further(self) -> tuple[Record, ...]:
+        """The same case in other launches: those of --attn-launches, and those that a suspect was measured again in."""
+        return (*self._steps.further, *self._again)
 
     @property
     def record(self) -> Record:
@@ -136,9 +111,18 @@ class AttnCase:
                 device=self._run.device.facts.device_name,
                 simulated=self._run.device_type == "sim",
             )
+            injected = self._steps.record.injected
+            if injected is not None:
+                self._benchmark.extra_info["injected"] = injected
+                self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
             self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
             timed: Any = self._benchmark.stats
             self._sample = rounds.sample(list(timed.stats.data))
+        judging = self._run.judging
+        if judging is not None:
+            with self._step("judge"):
+                self._again = judging.judge((self.record, *self.further))
+            self._fail_by_verdict()
 
     def stopped(self, status: Status, text: str) -> None:
         """The test raised something of its own before it came to an end here: that is this case's reason."""
@@ -163,11 +147,18 @@ class AttnCase:
         finally:
             self._spent_s[name] = time.perf_counter() - start
 
+    def _fail_by_verdict(self) -> None:
+        """Fail the test where its verdict says so: one line, no traceback."""
+        said = self._run.judging.failure(self.record) if self._run.judging else None
+        if said is not None:
+            raise pytest.fail.Exception(said, pytrace=False) from None
+
     def _end(self, ended: CaseEnded) -> NoReturn:
         self._outcome = ended
         text = "; ".join(reason.text for reason in ended.reasons)
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
         if ended.status is Status.UNSUPPORTED:
+            self._fail_by_verdict()
             pytest.skip(f"{self._steps.record.variant}: {text}")
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
         raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
@@ -219,13 +210,14 @@ def attn_case(
     if run.isolates():
         steps = LaunchedCase(run, draft)
     elif run.device_type == "sim":
-        steps = SimCase(attn_variant, draft, run.settings.scenario)
+        steps = SimCase(attn_variant, draft, run.settings.scenario, run.settings.injections)
     else:
         steps = TorchCase(
             attn_variant,
             draft,
             inputs=lambda: request.getfixturevalue("attn_inputs"),
             references=lambda: request.getfixturevalue("attn_reference"),
+            injections=run.settings.injections,
         )
     case = AttnCase(run, steps, benchmark, request.node.stash[TIMER])
     request.node.stash[CASE] = case

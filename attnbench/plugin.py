@@ -60,7 +60,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     device = "simulated" if run.device_type == "sim" else run.device_type
     rounds = "accuracy only, as pytest-xdist is on" if comparing.is_parallel(config) else f"{run.rounds} rounds"
     header = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {rounds}"
-    return ["; ".join([header, *comparing.idle_options(config), *run.comparison_said])]
+    injected = [f"INJECTED {', '.join(run.settings.inject)}"] if run.settings.inject else []
+    return ["; ".join([header, *injected, *comparing.idle_options(config), *run.comparison_said])]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

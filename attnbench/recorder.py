@@ -38,6 +38,7 @@ class Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         ours = [item for item in session.items if is_case(item)]
         if ours and runs_tests(self._config) and not self._skips_benchmarks():
+            self._run.begin_judging(len(ours))
             self._run.expect(ours)
 
     @pytest.hookimpl(tryfirst=True)
@@ -67,16 +68,17 @@ class Recorder:
         report = yield
         ended = call.when == "call" or (call.when == "setup" and not report.passed)
         if is_case(item) and ended and not self._skips_benchmarks():
-            record = self._record(item, call, report)
+            records = self._records(item, call, report)
             travelling: Any = report
-            travelling.attnbench = {"record": to_plain(record), "launch": to_plain(self._run.launch)}
+            plain = [to_plain(record) for record in records]
+            travelling.attnbench = {"records": plain, "launch": to_plain(self._run.launch)}
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         stored: dict[str, Any] | None = getattr(report, "attnbench", None)
         if stored is not None:
             self._run.launches.setdefault(stored["launch"]["id"], launch_from(stored["launch"]))
-            self._run.note(record_from(stored["record"]))
+            self._run.note(*map(record_from, stored["records"]))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest.exit() comes through this hook too; Ctrl-C has no words of its own
@@ -120,7 +122,8 @@ class Recorder:
         for line in (*lines, *self._run.comparison_said):
             terminalreporter.write_line(line)
 
-    def _record(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Record:
+    def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
+        """What is known of a case: its record, then those of other launches."""
         case = item.stash.get(CASE, None)
         text = str(call.excinfo.value) if call.excinfo else ""
         if case is not None:
@@ -128,12 +131,12 @@ class Recorder:
                 case.stopped(Status.NOT_RUN, f"skipped: {text}")
             elif call.excinfo is not None:
                 case.stopped(Status.ERROR, f"the test ended with {call.excinfo.typename}: {text}")
-            return case.record
+            return (case.record, *case.further)
         variant, workload = case_of(item, self._run)
         draft = self._run.draft(variant, workload, item.nodeid)
         if report.skipped:
-            return draft.ended(Status.NOT_RUN, Reason("skipped", f"skipped: {text}"))
-        return draft.ended(Status.ERROR, Reason("setup", f"its fixtures failed: {text}"))
+            return (draft.ended(Status.NOT_RUN, Reason("skipped", f"skipped: {text}")),)
+        return (draft.ended(Status.ERROR, Reason("setup", f"its fixtures failed: {text}")),)
 
     def _listing(self) -> list[str]:
         self._run.select()  # again for pytest-xdist's controller, which collects nothing

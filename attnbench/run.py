@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 
 import pytest
 
@@ -16,6 +16,8 @@ from attnbench import registry
 from attnbench.backends import FAMILIES
 from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device
 from attnbench.fingerprint import make_fingerprint
+from attnbench.injection import require_targets
+from attnbench.judging import Judging, open_baseline
 from attnbench.launcher import Launcher
 from attnbench.model import SCHEMA_VERSION, Case, Launch, Reason, Record, RunFile, Status, Workload
 from attnbench.names import UnknownName, require
@@ -36,11 +38,15 @@ class Run:
         self.workloads: dict[str, Workload] = {}
         self.offered = 0  # cases before -k, -m and their like
         self.records: dict[str, Record] = {}  # by node id, in the order of selection
+        self.further: dict[str, tuple[Record, ...]] = {}  # the same cases in other launches
         self.launches: dict[str, Launch] = {}
         self.comparison_said: list[str] = []
         self.interrupted = ""
+        self.judging: Judging | None = None  # the verdicts of this run
+        self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.context_lost_by = ""
         self.groups: dict[str, list[str]] = {}  # backend → node ids, for the launcher
+        self._launchers: dict[int, Launcher] = {}
         self._entry_points_loaded = False
 
     @cached_property
@@ -59,7 +65,10 @@ class Run:
     @cached_property
     def launch(self) -> Launch:
         """This process as a launch."""
-        fingerprint = make_fingerprint(self.device.key, self.device.context, self.settings.salt)
+        context = dict(self.device.context)
+        if self.device_type == "sim":
+            context["unit"] = self.settings.scenario.unit
+        fingerprint = make_fingerprint(self.device.key, context, self.settings.salt)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated=self.device_type == "sim")
 
@@ -77,6 +86,10 @@ class Run:
         try:
             workloads = select_workloads(settings.workloads or default_patterns(self.device_type))
             variants = select_variants(backends, settings.backends, settings.modes)
+            cases = [str(variant.case(workload)) for variant in variants for workload in workloads]
+            require_targets(
+                settings.injections, [*dict.fromkeys(v.backend.name for v in variants), *map(str, variants), *cases]
+            )
             require(
                 "reference", settings.reference, [f"{b.name}@{mode}" for b in backends.values() for mode in b.modes]
             )
@@ -86,10 +99,46 @@ class Run:
         self.workloads = {workload.name: workload for workload in workloads}
         self.variants = {str(variant): variant for variant in variants}
 
-    @cached_property
-    def launcher(self) -> Launcher:
-        """The launcher of isolated cases."""
-        return Launcher(self._child_command, self.settings.timeout_s)
+    def launched(self, draft: Record, number: int) -> Record:
+        """One case as the process `number` of those that this run starts measures it.
+
+        0 is that of an isolated case, 1 to N are those of --attn-launches N, and spare ones for suspects follow. A process
+        stays and takes the later cases of its group too.
+        """
+        launcher = self._launchers.get(number)
+        if launcher is None:
+            command = partial(self._child_command, number=number)
+            launcher = self._launchers[number] = Launcher(command, self.settings.timeout_s)
+        # With the context lost there is one group: whatever is left, so that it costs one process and not one per case.
+        group = self.groups[draft.backend] if self.settings.isolate else list(self.records)
+        record = launcher.record(draft.nodeid, group, draft)
+        self.launches.update((launch.id, launch) for launch in launcher.launches)
+        return record
+
+    @property
+    def launch_numbers(self) -> Sequence[int]:
+        """The processes that measure a case which is not measured in this one."""
+        return range(1, self.settings.launches + 1) if self.settings.launches else (0,)
+
+    def begin_judging(self, cases: int) -> None:
+        """Read the baseline, where cases are timed and a folder of baselines is configured.
+
+        Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
+        """
+        folder = self.settings.baselines
+        times = not (self.config.getoption("benchmark_disable", False) or self.config.getoption("attn_worker", None))
+        if folder is None or not times:
+            return
+        arguments = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else ()
+        first_spare = (self.settings.launches or 0) + 1
+        self.judging = Judging(
+            self.settings,
+            open_baseline(folder, self.launch, self.device.facts.device_name),
+            cases,
+            launches=self.launches,
+            relaunch=lambda record, spare: self.launched(record, first_spare + spare),
+            arguments=arguments,
+        )
 
     @property
     def backends(self) -> list[str]:
@@ -104,7 +153,7 @@ class Run:
         """Whether the next case runs in a process of its own: on request, or because this one's CUDA context is gone."""
         if self.config.getoption("attn_worker", None):
             return False  # this is the process of its own
-        return self.settings.isolate or bool(self.context_lost_by)
+        return self.settings.isolate or bool(self.settings.launches) or bool(self.context_lost_by)
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
         """The record of a case that nothing is known of yet."""
@@ -128,9 +177,10 @@ class Run:
             self.records[item.nodeid] = self.draft(variant, workload, item.nodeid)
             self.groups.setdefault(variant.backend.name, []).append(item.nodeid)
 
-    def note(self, record: Record) -> None:
-        """Keep what became of a case."""
+    def note(self, record: Record, *further: Record) -> None:
+        """Keep what became of a case, in this launch and in further ones."""
         self.records[record.nodeid] = record
+        self.further[record.nodeid] = further
         if any(reason.code == "context-lost" for reason in record.reasons) and not self.settings.isolate:
             self.context_lost_by = record.case
 
@@ -142,24 +192,26 @@ class Run:
             for nodeid, record in self.records.items():
                 if record.status is Status.NOT_RUN and record.reasons[0].code == "not-reached":
                     self.records[nodeid] = replace(record, reasons=(reason,))
-        if "launcher" in self.__dict__:
-            self.launches.update((launch.id, launch) for launch in self.launcher.launches)
-            self.launcher.close()
+        for launcher in self._launchers.values():
+            launcher.close()
+        self.uncompared = self.judging.finish(list(self.records.values())) if self.judging else []
 
     def file(self) -> RunFile:
         """What this run stores beside pytest-benchmark's own figures."""
-        used = {record.launch for record in self.records.values()}
+        records = tuple(r for nodeid, record in self.records.items() for r in (record, *self.further.get(nodeid, ())))
+        used = {record.launch for record in records}
         launches = tuple(launch for launch in self.launches.values() if launch.id in used)
         return RunFile(
             SCHEMA_VERSION,
             attnbench.__version__,
             self.settings.reference,
             launches,
-            tuple(self.records.values()),
+            records,
             self.interrupted,
+            tuple(self.judging.verdicts.values()) if records and self.judging else (),
         )
 
-    def _child_command(self, pipes: str) -> list[str]:
+    def _child_command(self, pipes: str, number: int) -> list[str]:
         """The same pytest run in a fresh process, told by `--attn-worker` which cases to wait for."""
         config = self.config
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", f"--rootdir={config.rootpath}"]
@@ -173,9 +225,13 @@ class Run:
             command += ["-o", override]
         if config.option.pyargs:
             command.append("--pyargs")
+        command.append(f"--benchmark-storage={config.getoption('benchmark_storage')}")  # it makes the folder at once
         if config.getoption("benchmark_disable", False):
             command.append("--benchmark-disable")
-        return [*command, f"--attn-worker={pipes}", *self.settings.arguments(self.device_type), *config.args]
+        arguments = self.settings.arguments(self.device_type)
+        if self.device_type == "sim" and number:
+            arguments.append(f"--attn-sim=launch={number}")  # or every launch would draw the same noise
+        return [*command, f"--attn-worker={pipes}", *arguments, *config.args]
 
 
 def case_of(item: pytest.Item, run: Run) -> tuple[Variant, Workload]:

@@ -49,6 +49,8 @@ class Saving:
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         self._run.finish(str(session.shouldfail or session.shouldstop or ""))
+        if self._run.uncompared and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         targets = _targets(self._config)
         kept = [_Kept(path) for path in targets.overwritten]
         before = set(targets.folder.glob("*.json")) if targets.folder else set()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from attnbench.device import DEVICES
+from attnbench.injection import Injection, parse_injections
 from attnbench.model import MODES
 from attnbench.names import UnknownName, require
 from attnbench.sim import Scenario, parse_scenario
@@ -31,11 +32,19 @@ SCRIPT_VARIABLES = ("ATTN_PYTHON",)
 class Option:
     """One setting and every way to give it."""
 
-    name: str  # "backend": --attn-backend, attn_backend, ATTN_BACKEND
+    name: str  # "require-baseline": --attn-require-baseline, attn_require_baseline, ATTN_REQUIRE_BASELINE
     kind: str  # "many", "one" or "flag"
     help: str
     metavar: str = ""
     ini_only: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"attn_{self.name.replace('-', '_')}"
+
+    @property
+    def variable(self) -> str:
+        return self.key.upper()
 
 
 OPTIONS = (
@@ -48,7 +57,21 @@ OPTIONS = (
     Option("list", "flag", "List backends × modes × workloads, each ready or with every reason why not, and exit."),
     Option("isolate", "flag", "Run each backend in a fresh process: a crash or a hang costs its own rows only."),
     Option("timeout", "one", "Seconds that one isolated case may take, compilation included. Default: 900.", "SECONDS"),
-    Option("sim", "many", "What --attn-device sim shows: seed=N, GLOB:+P%%, GLOB:OUTCOME; repeatable.", "ENTRY"),
+    Option("launches", "one", "Fresh processes that each measure every case. Default: none, this process does.", "N"),
+    Option(
+        "limit",
+        "one",
+        "Slow-down that counts, P%%. Default: 1%% on a GPU that the baseline knows, else 2%%.",
+        "PERCENT",
+    ),
+    Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),
+    Option("relaunch", "one", "Fresh processes that may measure a suspect again before it is judged. Default: 3.", "N"),
+    Option(
+        "inject", "many", "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.", "ENTRY"
+    ),
+    Option(
+        "sim", "many", "What --attn-device sim shows: seed=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME; repeatable.", "ENTRY"
+    ),
     Option("baselines", "one", "Folder of stored runs, relative to the root directory.", "FOLDER", ini_only=True),
     Option("salt", "one", "Salt of the hashes that stand for hosts and GPU units in stored files.", ini_only=True),
 )
@@ -67,6 +90,11 @@ class Settings:
     list_only: bool = False
     isolate: bool = False
     timeout_s: float = 900.0
+    launches: int | None = None
+    limit: float | None = None
+    require_baseline: bool = False
+    relaunches: int = 3
+    inject: tuple[str, ...] = ()
     sim: tuple[str, ...] = ()
     baselines: Path | None = None
     salt: str = "attnbench"
@@ -77,14 +105,40 @@ class Settings:
     def scenario(self) -> Scenario:
         return parse_scenario(self.sim)
 
+    @property
+    def injections(self) -> tuple[Injection, ...]:
+        return parse_injections(self.inject)
+
     def rounds_on(self, device: str) -> int:
         return self.rounds or (CPU_ROUNDS if device == "cpu" else DEVICE_ROUNDS)
 
     def arguments(self, device: str) -> list[str]:
         """The command line that gives a launch these settings; `device` is the one already chosen."""
-        many = {"backend": self.backends, "workload": self.workloads, "mode": self.modes, "sim": self.sim}
+        many = {
+            "backend": self.backends,
+            "workload": self.workloads,
+            "mode": self.modes,
+            "inject": self.inject,
+            "sim": self.sim,
+        }
         flags = [f"--attn-{name}={value}" for name, values in many.items() for value in values]
         return [*flags, f"--attn-device={device}", f"--attn-rounds={self.rounds_on(device)}"]
+
+    def again(self) -> list[str]:
+        """Arguments that were given for this run and not by the ini file, and that a verdict depends on."""
+        one = {
+            "device": self.device,
+            "rounds": self.rounds,
+            "launches": self.launches,
+            "relaunch": self.relaunches,
+            "limit": None if self.limit is None else f"{self.limit * 100:g}%",
+        }
+        found = [(name, f"={value}") for name, value in one.items() if value is not None]
+        found += [
+            (name, f"={value}") for name, values in (("inject", self.inject), ("sim", self.sim)) for value in values
+        ]
+        found += [("require-baseline", "")] if self.require_baseline else []
+        return [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -93,7 +147,7 @@ def add_options(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         if not option.ini_only:
             flag = f"--attn-{option.name}"
-            destination = f"attn_{option.name}"
+            destination = option.key
             if option.kind == "flag":
                 group.addoption(flag, dest=destination, action="store_true", default=None, help=option.help)
             elif option.kind == "many":
@@ -101,7 +155,7 @@ def add_options(parser: pytest.Parser) -> None:
             else:
                 group.addoption(flag, dest=destination, metavar=option.metavar, help=option.help)
         kind: Any = {"many": "args", "flag": "bool", "one": "string"}[option.kind]
-        parser.addini(f"attn_{option.name}", option.help.replace("%%", "%"), type=kind, default=None)
+        parser.addini(option.key, option.help.replace("%%", "%"), type=kind, default=None)
 
 
 def parse_settings(config: pytest.Config) -> Settings:
@@ -115,11 +169,18 @@ def parse_settings(config: pytest.Config) -> Settings:
         workloads=tuple(value["workload"] or ()),
         modes=tuple(value["mode"] or ()),
         device=value["device"] or None,
-        rounds=_whole_number(*found["rounds"]),
+        rounds=_whole_number(*found["rounds"], "rounds"),
         reference=value["reference"] or Settings.reference,
         list_only=bool(value["list"]),
         isolate=bool(value["isolate"]),
         timeout_s=_seconds(*found["timeout"]) or Settings.timeout_s,
+        launches=_whole_number(*found["launches"], "launches"),
+        limit=_limit(*found["limit"]),
+        require_baseline=bool(value["require-baseline"]),
+        relaunches=Settings.relaunches
+        if (again := _whole_number(*found["relaunch"], "launches", 0)) is None
+        else again,
+        inject=tuple(value["inject"] or ()),
         sim=tuple(value["sim"] or ()),
         baselines=config.rootpath / folder if folder else None,
         salt=value["salt"] or Settings.salt,
@@ -127,20 +188,28 @@ def parse_settings(config: pytest.Config) -> Settings:
         given=any(source.startswith("--") for source in sources.values()),
     )
     try:
+        source = sources["device"]
         if settings.device is not None:
             require("device", settings.device, DEVICES)
+        source = sources["inject"]
+        _ = settings.injections
+        source = sources["sim"]
         _ = settings.scenario
     except ValueError as exc:
-        source = sources["device" if isinstance(exc, UnknownName) else "sim"]
         raise pytest.UsageError(f"{source}: {exc}") from exc
     if settings.sim and settings.device != "sim":
         raise pytest.UsageError(f"{sources['sim']} chooses what the simulated device shows: add --attn-device sim")
+    if settings.require_baseline and settings.baselines is None:
+        raise pytest.UsageError(
+            f"{sources['require-baseline']} needs stored sessions to compare with: name their folder in the ini key "
+            "attn_baselines"
+        )
     return settings
 
 
 def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be silently ignored."""
-    known = (*(f"ATTN_{option.name.upper()}" for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
+    known = (*(option.variable for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
     for name in environment:
         if name.startswith("ATTN_"):
             try:
@@ -152,16 +221,15 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
     """The value that wins, and where it was given; None when it was given nowhere."""
     if not option.ini_only:
-        given = config.getoption(f"attn_{option.name}", None)
+        given = config.getoption(option.key, None)
         if given is not None:
             return given, f"--attn-{option.name}"
-        variable = f"ATTN_{option.name.upper()}"
-        text = os.environ.get(variable)
+        text = os.environ.get(option.variable)
         if text:
-            return _from_text(option, text, variable), variable
-    source = f"ini key attn_{option.name}"
+            return _from_text(option, text, option.variable), option.variable
+    source = f"ini key {option.key}"
     try:
-        ini = config.getini(f"attn_{option.name}")
+        ini = config.getini(option.key)
     except (TypeError, ValueError, pytest.UsageError) as exc:  # an open quote; in TOML, a number instead of a string
         raise pytest.UsageError(f"{source}: {exc}") from exc
     return (ini if ini not in (None, "", []) else None), source
@@ -180,12 +248,25 @@ def _from_text(option: Option, text: str, variable: str) -> Any:
     return text
 
 
-def _whole_number(text: str | None, source: str) -> int | None:
+def _whole_number(text: str | None, source: str, what: str, lowest: int = 1) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise pytest.UsageError(f"{source}: {text!r} is no number of rounds, a whole number from 1 is needed")
+    if not text.isdecimal() or int(text) < lowest:
+        raise pytest.UsageError(f"{source}: {text!r} is no number of {what}, a whole number from {lowest} is needed")
     return int(text)
+
+
+def _limit(text: str | None, source: str) -> float | None:
+    """The slow-down that counts as a share: `1.5%` is 0.015."""
+    if text is None:
+        return None
+    try:
+        percent = float(text.removesuffix("%")) if text.endswith("%") else math.nan
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent < math.inf:
+        raise pytest.UsageError(f"{source}: {text!r} is no slow-down, a percentage above 0 is needed: 1%")
+    return percent / 100
 
 
 def _seconds(text: str | None, source: str) -> float | None:

@@ -61,7 +61,7 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
 def of_workload(records: Sequence[Record], reference: str) -> list[str]:
     """One workload's cases that ran, fastest first. A column that no case has a figure for is left out.
 
-    `copies` counts the kernels of one call that only copy, `copying` is their time by the profiler.
+    `copies` counts the kernels of one call that only copy, `copy` is their time by the profiler.
     """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)

@@ -13,7 +13,7 @@ from attnbench.registry import Backend
 from attnbench.settings import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "CHANGELOG.md", "docs/adding-a-kernel.md", "docs/method.md")
+PAGES = ("README.md", "CHANGELOG.md", "docs/adding-a-kernel.md", "docs/method.md", "docs/runners.md")
 TINY = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x64x2x64:bf16")
 
 
@@ -94,9 +94,9 @@ def test_the_table_of_options_is_that_of_the_settings():
     rows = []
     for option in OPTIONS:
         flag = f"`--attn-{option.name} {option.metavar}".rstrip() + "`"
-        given = ("", "") if option.ini_only else (flag, f"`ATTN_{option.name.upper()}`")
+        given = ("", "") if option.ini_only else (flag, f"`{option.variable}`")
         help_text = option.help.replace("%%", "%")
-        rows.append(f"| {given[0]} | `attn_{option.name}` | {given[1]} | {help_text} |")
+        rows.append(f"| {given[0]} | `{option.key}` | {given[1]} | {help_text} |")
     (table,) = re.findall(r"^<!-- options:.*?-->\n\n(.*?)\n\n", text("README.md"), re.M | re.S)
     assert table.splitlines()[2:] == rows
 
@@ -104,8 +104,10 @@ def test_the_table_of_options_is_that_of_the_settings():
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_only_options_that_exist(page):
     known = {option.name for option in OPTIONS if not option.ini_only}
-    assert set(re.findall(r"--attn-([a-z]+)", text(page))) <= known
-    assert set(re.findall(r"\battn_([a-z]+) = ", text(page))) <= {option.name for option in OPTIONS}
+    assert set(re.findall(r"--attn-([a-z]+(?:-[a-z]+)*)", text(page))) <= known
+    assert set(re.findall(r"\battn_([a-z_]+) = ", text(page))) <= {
+        option.key.removeprefix("attn_") for option in OPTIONS
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -87,7 +87,7 @@ def test_an_empty_variable_is_not_set(sim, monkeypatch):
         ("workload", "flux", "no workload matches 'flux'; *"),
         ("mode", "fast", "no mode matches 'fast'; *"),
         ("reference", "cudnn", "'cudnn' is no reference; *"),
-        ("sim", "numpy:sad", "'numpy:sad' is none of seed=N, GLOB:+P%, GLOB:OUTCOME*"),
+        ("sim", "numpy:sad", "'numpy:sad' is none of seed=N, launch=N, unit=NAME, GLOB:+P%, GLOB:OUTCOME*"),
     ],
 )
 def test_a_bad_value_names_the_place_where_it_was_given(sim, pytester, monkeypatch, name, value, complaint):

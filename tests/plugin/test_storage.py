@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -33,6 +34,8 @@ def test_a_saved_run_lies_in_the_folder_that_the_ini_file_names(sim, stored):
 
 def test_a_saved_run_has_the_fingerprint_as_machine_info_and_every_record(sim, stored):
     document = json.loads((stored / "0001_first.json").read_text())
+    unit = document["machine_info"].pop("unit")
+    assert re.fullmatch("[0-9a-f]{12}", unit)
     assert document["machine_info"] == {"device": "simulated device", "protocol": "simulated"}
     assert [bench["extra_info"]["case"] for bench in document["benchmarks"]] == [CASE]
     assert [record["case"] for record in document["attnbench"]["records"]] == [CASE]

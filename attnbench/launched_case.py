@@ -1,0 +1,54 @@
+"""A case that fresh processes run, as a test of this one sees it (layer 4)."""
+
+from __future__ import annotations
+
+from attnbench.device import OpenDevice
+from attnbench.model import CaseEnded, Record, Status
+from attnbench.run import Run
+from attnbench.timer import Timer
+from attnbench.torch_case import Rounds, nothing
+
+
+class LaunchedCase:
+    """A case that fresh processes run: all steps happen there, records come back, their rounds are replayed.
+
+    `record` is the first launch's, or that of the launch which failed; `further` are the others'.
+    """
+
+    def __init__(self, run: Run, record: Record) -> None:
+        self.record = record
+        self.further: tuple[Record, ...] = ()
+        self._run = run
+
+    def prepare(self, device: OpenDevice) -> None:
+        """Run the whole case in each launch. Raises CaseEnded with whatever ended it there."""
+        del device
+        draft = self.record
+        passed: list[Record] = []
+        for number in self._run.launch_numbers:
+            record = self._run.launched(draft, number)
+            if record.status not in (Status.MEASURED, Status.CHECKED):
+                self.record, self.further = record, tuple(passed)
+                raise CaseEnded(record.status, *record.reasons)
+            passed.append(record)
+        self.record, *others = passed
+        self.further = tuple(others)
+
+    def assert_accurate(self) -> None:
+        """Done by the process that ran the case."""
+
+    def assert_route(self) -> None:
+        """Done by the process that ran the case."""
+
+    def rounds(self, count: int, timer: Timer) -> Rounds:
+        """The rounds that were taken there, of all launches, through the timer that pytest-benchmark reads here."""
+        del count  # its process took as many as it was told
+        samples = [record.sample for record in (self.record, *self.further) if record.sample is not None]
+        sample = self.record.sample
+        assert sample is not None, "a launched case that is timed here was measured there"
+        rounds_s = [round_s for one in samples for round_s in one.rounds_s]
+        timer.replay(sample.timer, rounds_s)
+        return Rounds(len(rounds_s), nothing, nothing, lambda _: sample)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

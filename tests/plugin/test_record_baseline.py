@@ -1,0 +1,236 @@
+"""`scripts/record_baseline`: a session is written whole, numbered and reviewed, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench.recording import main
+from attnbench.sessions import SESSION_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
+FOLDER = Path("baselines", "simulated-device")
+UNTOUCHED = "attnbench: nothing was written; what was stored before is untouched\n"
+
+
+@pytest.fixture
+def scratch(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    folder = pytester.mkdir("scratch")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def project(sim: Any, scratch: Path) -> Iterator[None]:
+    """The simulated project, in which nothing but sessions may be left behind."""
+    yield
+    assert not Path(".benchmarks").exists()
+    assert not [
+        path for path in Path("baselines").rglob("*") if path.is_file() and not SESSION_FILE.fullmatch(path.name)
+    ]
+    assert list(scratch.iterdir()) == []
+
+
+def sessions() -> dict[str, str]:
+    """Everything in the folder of sessions, by name."""
+    return {path.name: path.read_text() for path in sorted(FOLDER.iterdir())} if FOLDER.is_dir() else {}
+
+
+def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: None) -> None:
+    command = [sys.executable, "-m", "attnbench.recording", "--launches", "2", *SUITE]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert first.returncode == 0
+    ((name, content),) = sessions().items()
+    assert name.startswith("0001_")
+    assert first.stderr.splitlines()[-1] == (
+        f"attnbench: recorded baselines/simulated-device/{name}: 2 cases × 2 launches; review it, then commit it"
+    )
+    stored = json.loads(content)["attnbench"]
+    assert name == f"0001_{stored['launches'][0]['id']}.json"
+    assert len({record["launch"] for record in stored["records"]}) == len(stored["launches"]) == 2
+    assert [record["status"] for record in stored["records"]] == ["measured"] * 4
+    assert "verdicts" not in first.stdout, "a session is not judged by the one before"
+
+    one = ("--benchmark-json=run.json", "--benchmark-only", *SUITE[2:4])
+    assert sim(*one, "--attn-sim=torch_flash:+2%", "--attn-relaunch=0").ret == pytest.ExitCode.TESTS_FAILED
+    assert sim.stored()["attnbench"]["verdicts"][0]["compared_with"] == [f"simulated-device/{name}"]
+    result = sim(*one, "--benchmark-compare=simulated-device/0001")
+    assert result.ret == 0
+    assert any(line.startswith("test_attention[torch_flash@eager") and "0001" in line for line in result.outlines)
+
+
+def test_the_next_session_has_the_next_number_may_be_slower_and_names_launches_that_differ(
+    baseline: Any, project: None, monkeypatch: pytest.MonkeyPatch, capfd: Any, pytester: pytest.Pytester
+) -> None:
+    earlier = baseline("--attn-mode=eager", "--attn-backend=torch_flash")
+    content = earlier.read_text()
+    monkeypatch.setenv("ATTN_REQUIRE_BASELINE", "1")  # of runs that are judged
+    pytester.makeconftest(
+        """
+import pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    if "launch=2" in config.option.attn_sim:
+        config.option.attn_sim = ["torch_flash:+1%", *config.option.attn_sim]
+"""
+    )
+    assert main(["--launches=2", *SUITE, "--attn-sim=torch_*:+5%"]) == 0
+    assert [name[:5] for name in sessions()] == ["0001_", "0002_"]
+    assert earlier.read_text() == content
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attnbench: its")]
+    assert re.fullmatch(r"attnbench: its launches differ by [01]\.\d\d%: torch_flash@eager-flux-256px-t128", said)
+
+
+def test_every_reason_against_a_session_is_said_and_nothing_is_written(
+    baseline: Any, project: None, capfd: Any
+) -> None:
+    baseline("--attn-mode=eager", "--attn-backend=torch_flash")
+    before = sessions()
+    assert main(["--launches=2", *SUITE, "--attn-inject=torch_flash:+2%", "--attn-sim=torch_cudnn:error"]) == 1
+    said = capfd.readouterr().err
+    assert said.endswith(
+        "attnbench: refused: torch_cudnn@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: "
+        "undefined symbol\n"
+        "attnbench: refused: slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128\n" + UNTOUCHED
+    )
+    assert sessions() == before
+
+
+def test_a_test_of_another_kind_that_fails_refuses_the_session_too(
+    project: None, capfd: Any, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        test_more="""
+def test_benchmarked(benchmark):
+    benchmark.pedantic(lambda: None)
+    assert not "this one"
+"""
+    )
+    assert main(["--launches=2", *SUITE[:4]]) == 1
+    assert capfd.readouterr().err.endswith("attnbench: refused: a test failed, the lines above say which\n" + UNTOUCHED)
+    assert not sessions()
+
+
+def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> None:
+    assert main(["--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
+    assert capfd.readouterr().err.endswith(
+        "attnbench: refused: no case was measured, at least one is needed\n" + UNTOUCHED
+    )
+    assert not sessions()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["-k", "nosuch"], 5), (["--attn-backend=nosuch"], 4), (["--benchmark-disable"], 4)]
+)
+def test_a_run_that_pytest_refuses_ends_with_its_code(
+    project: None, capfd: Any, arguments: list[str], code: int
+) -> None:
+    assert main(["--launches=2", *SUITE[:3], *arguments]) == code
+    assert capfd.readouterr().err.endswith(
+        f"attnbench: nothing was written: pytest ended with exit code {code}, the lines above say why\n"
+    )
+    assert not sessions()
+
+
+@pytest.mark.parametrize("value", ["1", "0", "two"])
+def test_fewer_than_two_launches_are_wrong_usage(project: None, capsys: Any, value: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"--launches={value}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "at least 2 are needed to know how launches differ" in said or "invalid int value" in said
+
+
+def test_a_folder_that_cannot_be_written_is_said(project: None, capfd: Any) -> None:
+    Path("elsewhere").write_text("a file in its place")
+    assert main(["--launches=2", "--into", "elsewhere", *SUITE[:4]]) == 1
+    said = capfd.readouterr().err
+    assert "attnbench: refused: elsewhere/simulated-device/0001_" in said
+    assert said.endswith(".json cannot be written: Not a directory\n" + UNTOUCHED)
+    assert not sessions()
+    assert Path("elsewhere").read_text() == "a file in its place"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "Ctrl-C"])
+def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
+    baseline: Any, project: None, pytester: pytest.Pytester, sent: signal.Signals
+) -> None:
+    baseline("--attn-mode=eager", "--attn-backend=torch_flash")
+    before = sessions()
+    pytester.makeconftest(
+        """
+import os
+def pytest_runtest_call(item):
+    with open("at.txt", "a") as file:
+        print(os.getpid(), item.name, file=file)
+"""
+    )
+    command = [sys.executable, "-m", "attnbench.recording", "--launches=2", *SUITE, "--attn-sim=torch_cudnn:hang"]
+    recording = pytester.popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        processes = until(lambda: pids() if len(pids()) == 2 else None)
+        if sent is signal.SIGINT:
+            os.killpg(recording.pid, sent)  # as a terminal does
+        else:
+            recording.send_signal(sent)
+        _, said = recording.communicate(timeout=60)
+    finally:
+        for pid in (recording.pid, *pids()):
+            if runs(pid):
+                os.kill(pid, signal.SIGKILL)
+    assert recording.returncode == 2
+    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, the lines above say why\n")
+    assert "Traceback" not in said
+    assert sessions() == before
+    assert not [pid for pid in processes if runs(pid)]
+
+
+def test_the_script_says_how_it_is_called_without_installing_anything() -> None:
+    script = ROOT / "scripts" / "record_baseline"
+    said = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.startswith("Usage: scripts/record_baseline [--launches N] [--into FOLDER] [PYTEST ARGUMENTS]\n")
+    assert said.stderr == ""
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def pids() -> set[int]:
+    """The processes at the case that hangs: that of the launch, and the pytest that waits for it."""
+    lines = Path("at.txt").read_text().splitlines() if Path("at.txt").exists() else []
+    return {int(line.split()[0]) for line in lines if "cudnn" in line}
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
