@@ -1,48 +1,70 @@
-"""`python -m attnbench.report FILE`: the section of a stored run again, in the bytes that the run printed (layer 1)."""
+"""`python -m attnbench.report FILE`: the section of a stored run again, in the bytes that the run printed (layer 1).
+
+With `--markdown` the same run as GitHub's job summary, which scripts/job_summary puts where GitHub looks for it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attnbench.baseline import load_document
+from attnbench.model import RunFile
 from attnbench.records import Unreadable, run_from
+from attnbench.report.markdown import markdown, without_run
 from attnbench.report.terminal import section
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the section of one stored run. Exit code 2 with one sentence for a file that holds none."""
+    """Print one stored run. Exit code 2 with one sentence for a file that holds none; as Markdown it is a summary, too."""
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.report",
         description="Print the attnbench section of a run stored with --benchmark-json or --benchmark-save.",
     )
+    parser.add_argument("--markdown", action="store_true", help="as the Markdown of a GitHub job summary")
     parser.add_argument("file", type=Path, help="JSON file of pytest-benchmark that an attnbench run wrote")
-    path: Path = parser.parse_args(arguments).file
+    options = parser.parse_args(arguments)
+    path: Path = options.file
+    show = markdown if options.markdown else _section
     try:
-        lines = _lines(path)
+        text, code = _shown(path, show), 0
     except Unreadable as exc:
         sys.stderr.write(f"attnbench: {exc}\n")
-        return 2
+        text, code = without_run(str(exc)) if options.markdown else "", 2
     try:
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return code
 
 
-def _lines(path: Path) -> list[str]:
-    document = load_document(path)
+def _shown(path: Path, show: Callable[[RunFile], str]) -> str:
     try:
-        lines = section(run_from(document))
+        document = load_document(path)
+    except Unreadable:
+        raise
+    except RecursionError as exc:
+        raise Unreadable(f"{path} is JSON that is nested too deeply for a stored run") from exc
+    except ValueError as exc:  # a number of thousands of digits
+        raise Unreadable(f"{path} cannot be read: {exc}") from exc
+    try:
+        run = run_from(document)
+        text = show(run)
     except Unreadable as exc:
         raise Unreadable(f"{path}: {exc}") from exc
-    if not lines:
+    except (ArithmeticError, ValueError) as exc:  # a file of the right form, whose figures no run can have
+        raise Unreadable(f"{path} cannot be shown: {exc}") from exc
+    if not run.records:
         raise Unreadable(f"{path} holds no case: that run selected none")
-    return lines
+    return text
+
+
+def _section(run: RunFile) -> str:
+    return "".join(f"{line}\n" for line in section(run))
 
 
 if __name__ == "__main__":

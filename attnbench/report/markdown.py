@@ -1,0 +1,290 @@
+"""A stored run as Markdown for GitHub's job summary (layer 1).
+
+Names, reasons and commands in a stored run may be written by the author of a pull request. They stand in code spans and
+code blocks only: nothing in there is HTML, a mention, an image or a link. Everything else is this module's own words,
+and figures.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
+
+from attnbench.model import Judgement, Record, RunFile, Status, Verdict
+from attnbench.report.pooling import pooled
+from attnbench.report.table import WIDTH
+from attnbench.report.terminal import section
+from attnbench.report.unmeasured import unmeasured
+from attnbench.report.verdicts import worst_first
+from attnbench.units import milliseconds
+
+#: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
+LIMIT_BYTES = 1_000_000
+#: What is longer is shortened, so that a single row cannot fill the summary.
+LONGEST_NAME, LONGEST_TEXT = 200, 2000
+#: So many names stand before a block or in a sentence; the rest is counted.
+MOST_NAMES = 4
+
+#: Column heads, and whether the column is flush right.
+_COLUMNS = (
+    ("verdict", False),
+    ("case", False),
+    ("baseline ms", True),
+    ("now ms", True),
+    ("change %", True),
+    ("interval %", True),
+    ("limit %", True),
+    ("known unit", False),
+    ("finds %", True),
+    ("launches", True),
+)
+_LEGEND = (
+    "Interval: wrong at either end in less than 1 % of runs. Finds: the smallest slow-down that would have been called "
+    "regressed in 95 of 100 runs."
+)
+_FAILED = (Status.INCORRECT, Status.ERROR)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Lines that belong together. Where there is no room for all `items`, the first ones stay, each of them whole."""
+
+    what: str  # what the items are, for the sentence about those that were cut
+    before: tuple[str, ...]
+    items: tuple[str, ...]
+    after: tuple[str, ...] = ()
+
+
+def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
+    """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut."""
+    records = pooled(run.records)
+    names = {record.case: f"{record.variant} · {record.workload.name}" for record in records}
+    ordered = worst_first(run.verdicts)
+    changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED]
+    unchanged = [v for v in ordered if v.kind is Judgement.UNCHANGED]
+    blocks = [
+        _head(run),
+        *_interrupted(run),
+        *_compared_with(run),
+        *_changed(changed, names),
+        *_failed(_without_verdict(run, records)),
+        *_reasons(changed, names),
+        *_not_measured(records),
+        *_unchanged(unchanged, names),
+    ]
+    kept, cut = _fitted([block for block in blocks if block.items], limit_bytes)
+    return _text([f"## {_heading(run, records)}", "", *cut, *kept])
+
+
+def without_run(problem: str) -> str:
+    """The summary where there is no run to show: what is wrong with its file."""
+    block = _code_block("lines", (), _wrapped(problem))
+    said = "The run left no result that can be read. The log of the step that measured says what ended it."
+    return _text(["## attnbench: no result", "", said, "", *_lines(block)])
+
+
+def _heading(run: RunFile, records: Sequence[Record]) -> str:
+    """`attnbench (simulated): 2 regressed, 81 unchanged; 1 failed without a verdict`."""
+    marks = ["simulated"] if any(launch.simulated for launch in run.launches) else []
+    marks += ["slowed down on purpose"] if any(record.injected is not None for record in run.records) else []
+    title = f"attnbench ({', '.join(marks)})" if marks else "attnbench"
+    if not run.verdicts:
+        found = Counter(record.status for record in records)
+        said = [f"{found[status]} {status}" for status in Status if found[status]]
+        return f"{title}: no verdicts; {', '.join(said) or 'no case was selected'}"
+    counts = Counter(verdict.kind for verdict in run.verdicts)
+    said = [f"{counts[kind]} {kind}" for kind in Judgement if counts[kind]]
+    failed = len(_without_verdict(run, records))
+    return f"{title}: {', '.join(said)}" + (f"; {failed} failed without a verdict" if failed else "")
+
+
+def _head(run: RunFile) -> _Block:
+    """Device, what is unknown of it, what is simulated or injected, and how it was timed: as the terminal has them."""
+    lines = takewhile(bool, section(run)[1:])
+    return _code_block("lines about the device", (), [line.partition("; CV:")[0] for line in lines])  # no such column
+
+
+def _interrupted(run: RunFile) -> list[_Block]:
+    if not run.interrupted:
+        return []
+    return [_sentence(f"**The run ended early**: {_code(run.interrupted)}. Cases that it did not reach are not run.")]
+
+
+def _compared_with(run: RunFile) -> list[_Block]:
+    if not run.verdicts:
+        return [_sentence("Nothing was compared: nothing was timed, or the run had no folder of baselines.")]
+    sessions = list(dict.fromkeys(name for verdict in run.verdicts for name in verdict.compared_with))
+    return [_sentence(f"Compared with {_some(sessions, 'sessions')}. {_LEGEND}")] if sessions else []
+
+
+def _changed(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
+    return [_Block("verdicts", _table_head(_COLUMNS), tuple(_row(v, names) for v in verdicts))]
+
+
+def _failed(records: Sequence[Record]) -> list[_Block]:
+    """Cases that failed their test by what they are, and were not compared with anything."""
+    before = ("### Failed without a verdict", "", *_table_head([("status", False), ("case", False), ("why", False)]))
+    rows = [
+        _cells(str(r.status), _code(f"{r.variant} · {r.workload.name}"), _code("; ".join(e.text for e in r.reasons)))
+        for r in records
+    ]
+    return [_Block("failed cases", before, tuple(rows))]
+
+
+def _reasons(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
+    """Per kind, reasons and notes that some cases share: the cases, the texts, and the command of each case."""
+    groups: dict[tuple[Judgement, tuple[str, ...]], list[Verdict]] = {}
+    for verdict in verdicts:
+        said = (*(reason.text for reason in verdict.reasons), *verdict.notes)
+        groups.setdefault((verdict.kind, said), []).append(verdict)
+    title: tuple[str, ...] = ("### Reasons, notes, and how to measure again", "")
+    blocks = []
+    for (kind, texts), members in groups.items():
+        cases = _some([names.get(v.case, v.case) for v in members], "cases")
+        # As it is written: a quoted argument may hold line breaks, and wrapped it would be another command.
+        commands = [part for v in members if v.reproduce for part in f"$ {v.reproduce}".split("\n")]
+        if lines := [part for text in texts for part in _wrapped(text)] + commands:
+            before = (*title, f"**{kind}**: {cases}", "")
+            blocks.append(_code_block("lines of reasons, notes and commands", before, lines))
+            title = ()
+    return blocks
+
+
+def _not_measured(records: Sequence[Record]) -> list[_Block]:
+    return [_code_block("lines about cases that were not measured", ("### Not measured", ""), unmeasured(records)[1:])]
+
+
+def _unchanged(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
+    before = ("<details>", f"<summary>{len(verdicts)} unchanged</summary>", "", *_table_head(_COLUMNS))
+    rows = tuple(_row(v, names) for v in verdicts)
+    return [_Block("unchanged verdicts", before, rows, ("", "</details>")), *_notes(verdicts)]
+
+
+def _notes(verdicts: Sequence[Verdict]) -> list[_Block]:
+    """What differs from the baseline although nothing changed, each once."""
+    counts = Counter(note for verdict in verdicts for note in verdict.notes)
+    lines = [part for note, count in counts.items() for part in _wrapped(f"{count} of {len(verdicts)}: {note}")]
+    return [_code_block("lines of notes", ("Notes on the unchanged:", ""), lines)]
+
+
+def _without_verdict(run: RunFile, records: Sequence[Record]) -> list[Record]:
+    judged = {verdict.case for verdict in run.verdicts}
+    return [record for record in records if record.status in _FAILED and record.case not in judged]
+
+
+def _row(verdict: Verdict, names: Mapping[str, str]) -> str:
+    kind = str(verdict.kind)
+    return _cells(
+        f"**{kind}**" if verdict.kind is Judgement.REGRESSED else kind,
+        _code(names.get(verdict.case, verdict.case)),
+        _ms(verdict.baseline_s),
+        _ms(verdict.found_s),
+        _percent(verdict.change),
+        "–" if verdict.change is None else f"{_percent(verdict.low)} to {_percent(verdict.high)}",
+        "–" if verdict.limit is None else f"{verdict.limit * 100:.3g}",
+        {True: "yes", False: "no", None: "–"}[verdict.known_unit],
+        _percent(verdict.found_by),
+        str(verdict.launches),
+    )
+
+
+def _table_head(columns: Sequence[tuple[str, bool]]) -> tuple[str, str]:
+    return _cells(*(name for name, _ in columns)), _cells(*("--:" if right else "---" for _, right in columns))
+
+
+def _cells(*cells: str) -> str:
+    r"""A table's row. A pipe is `\|` in it, also in a code span.
+
+    For a pipe behind a backslash renderers differ on how to escape it: such a pipe becomes a broken bar.
+    """
+    return "| " + " | ".join(cell.replace("\\|", "\\¦").replace("|", "\\|") for cell in cells) + " |"
+
+
+def _sentence(text: str) -> _Block:
+    return _Block("sentences", (), (text,))
+
+
+def _code_block(what: str, before: Sequence[str], lines: Sequence[str]) -> _Block:
+    """A fence that is longer than any run of backticks in it, around the lines."""
+    shown = tuple(_printable(line, LONGEST_TEXT) for line in lines)
+    fence = "`" * max(3, _longest_ticks("\n".join(shown)) + 1)
+    return _Block(what, (*before, f"{fence}text"), shown, (fence,))
+
+
+def _code(text: str) -> str:
+    """A code span on one line, whatever is in `text`."""
+    shown = _printable(" ".join(text.split()), LONGEST_NAME) or "(empty)"
+    ticks = "`" * (_longest_ticks(shown) + 1)
+    room = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{ticks}{room}{shown}{room}{ticks}"
+
+
+def _longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _printable(text: str, longest: int) -> str:
+    """`text` with an escape for every character that does not show, such as those that turn the direction of a line."""
+    cut = text if len(text) <= longest else f"{text[:longest]} … (whole in the stored run)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def _wrapped(text: str) -> list[str]:
+    flat = " ".join(text.split())
+    return textwrap.wrap(flat, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _some(names: Sequence[str], noun: str) -> str:
+    """All of a few names, else their number and the first ones."""
+    first = ", ".join(map(_code, names[:MOST_NAMES]))
+    return first if len(names) <= MOST_NAMES else f"{len(names)} {noun} ({first} …)"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:+.2f}"
+
+
+def _ms(value_s: float | None) -> str:
+    return "–" if value_s is None else milliseconds(value_s)
+
+
+def _fitted(blocks: Iterable[_Block], limit_bytes: int) -> tuple[list[str], list[str]]:
+    """The lines for which there is room, and the sentence about the items that were cut; no sentence where none was."""
+    kept: list[str] = []
+    cut: Counter[str] = Counter()
+    left = limit_bytes
+    for block in blocks:
+        room = left - _size(_lines(block, 0))
+        sums = list(accumulate(map(_line_size, block.items)))
+        fitting = bisect_right(sums, room)
+        cut[block.what] += len(sums) - fitting
+        if fitting:
+            kept += _lines(block, fitting)
+            left = room - sums[fitting - 1]
+    said = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
+    return kept, [
+        f"**Cut**, as GitHub shows no summary above 1 MiB: {said}. The stored run has them.",
+        "",
+    ] if said else []
+
+
+def _lines(block: _Block, count: int | None = None) -> list[str]:
+    """The block's lines with its first `count` items, and a blank line after it."""
+    return [*block.before, *block.items[:count], *block.after, ""]
+
+
+def _size(lines: Iterable[str]) -> int:
+    return sum(map(_line_size, lines))
+
+
+def _line_size(line: str) -> int:
+    return len(line.encode("utf-8")) + 1
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(lines).rstrip("\n") + "\n"

@@ -1,0 +1,93 @@
+"""What every workflow promises: the least rights, pinned actions, and steps that are scripts which work by hand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def read(path: Path) -> dict:
+    return yaml.load(path.read_text(encoding="utf8"), yaml.BaseLoader)  # every scalar is text: `on` stays `on`
+
+
+def steps(path: Path) -> list[dict]:
+    return [step for job in read(path)["jobs"].values() for step in job["steps"]]
+
+
+def test_there_are_workflows():
+    assert {path.name for path in WORKFLOWS} >= {"bench.yml", "ci.yml"}
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
+def workflow(request) -> Path:
+    return request.param
+
+
+def test_no_workflow_lends_its_rights_to_a_pull_request(workflow):
+    assert set(read(workflow)["on"]) <= {"pull_request", "push"}
+    assert "secrets." not in workflow.read_text(encoding="utf8")
+
+
+def test_rights_are_none_but_to_read_the_contents(workflow):
+    assert read(workflow)["permissions"] == {}
+    assert [job["permissions"] for job in read(workflow)["jobs"].values()] == [{"contents": "read"}]
+
+
+def test_a_newer_push_ends_the_older_run_of_its_own_pull_request_only(workflow):
+    concurrency = read(workflow)["concurrency"]
+    assert concurrency["cancel-in-progress"] == "true"
+    assert "${{ github.ref }}" in concurrency["group"]
+    assert "${{ github.workflow }}" in concurrency["group"]
+
+
+def test_every_job_ends(workflow):
+    assert all(0 < int(job["timeout-minutes"]) <= 90 for job in read(workflow)["jobs"].values())
+
+
+def test_actions_are_pinned_to_a_commit_with_its_version_beside_it(workflow):
+    lines = re.findall(r"^ *(?:- )?uses: (.*)$", workflow.read_text(encoding="utf8"), re.M)
+    assert len(lines) == sum("uses" in step for step in steps(workflow)) > 0
+    assert [line for line in lines if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+
+
+def test_a_checkout_keeps_no_credentials_and_cleans(workflow):
+    checkouts = [step["with"] for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts == [{"persist-credentials": "false"}]  # clean is the default
+
+
+def test_every_command_is_one_script_of_this_repository(workflow):
+    for step in steps(workflow):
+        if "run" in step:
+            assert "${{" not in step["run"]
+            assert not re.search(r"[;&|<>$`\n]", step["run"])
+            script = ROOT / shlex.split(step["run"])[0]
+            assert script.parent == ROOT / "scripts"
+            assert script.stat().st_mode & 0o111, f"{script} cannot be run"
+
+
+def job() -> dict:
+    (only,) = read(ROOT / ".github/workflows/bench.yml")["jobs"].values()
+    return only
+
+
+def test_the_gpu_job_runs_for_pull_requests_of_this_repository_only():
+    assert set(read(ROOT / ".github/workflows/bench.yml")["on"]) == {"pull_request"}
+    assert job()["if"] == "github.event.pull_request.head.repo.full_name == github.repository"
+    assert job()["runs-on"] == ["self-hosted", "gpu"]
+
+
+def test_the_gpu_job_shows_and_keeps_the_file_that_it_measured_whatever_happened():
+    checkout, measure, summary, upload = job()["steps"]
+    assert "uses" in checkout
+    command = shlex.split(measure["run"])
+    assert command == ["scripts/bench", "--attn-require-baseline", "--benchmark-json=run.json"]
+    assert int(measure["timeout-minutes"]) < int(job()["timeout-minutes"])
+    assert (summary["run"], summary["if"]) == ("scripts/job_summary run.json", "always()")
+    assert (upload["with"]["path"], upload["if"]) == ("run.json", "always()")
