@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -14,9 +15,9 @@ from pathlib import Path
 from attnbench.baseline import load_document
 from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
+from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
 from attnbench.sessions import FEWEST_LAUNCHES, refusals, session_path, write_session
-from attnbench.stats import median_s
 
 DEFAULT_LAUNCHES = 3
 #: Launches of one case further apart than this are named, for whoever reviews the session.
@@ -40,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = look()
     if found := disturbances(before, before):
         return _refused(found[:1])
+    try:  # before minutes are spent on what could not be kept
+        options.into.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.into).close()
+    except OSError as exc:
+        return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
         stored = Path(scratch, "run.json")
         code = _measure(options.launches, stored, pytest_arguments)
@@ -84,13 +90,19 @@ def _measure(launches: int, stored: Path, arguments: Sequence[str]) -> int:
 
 
 def _wide(run: RunFile) -> list[str]:
-    """A line for every case whose launches differ by more than `WIDE`."""
-    medians: dict[str, list[float]] = {}
+    """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
+    readings: dict[str, list[Reading]] = {}
     for record in run.records:
         if record.sample is not None:
-            medians.setdefault(record.case, []).append(median_s(record.sample.rounds_s))
-    spread = {case: max(values) / min(values) - 1 for case, values in medians.items()}
+            readings.setdefault(record.case, []).append(reading(record, None))
+    spread = {case: _spread(launches) for case, launches in readings.items()}
     return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
+
+
+def _spread(launches: Sequence[Reading]) -> float:
+    measures = set.intersection(*(set(one.estimates) for one in launches))
+    logs = [[one.estimates[measure].log for one in launches] for measure in measures]
+    return min(math.expm1(max(found) - min(found)) for found in logs)
 
 
 def _refused(reasons: Sequence[str]) -> int:

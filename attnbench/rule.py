@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
 
 from attnbench.model import Judgement, Reason
@@ -24,6 +24,8 @@ from attnbench.readings import CYCLES, SECONDS, SELF_THROTTLED_LAUNCH, Noise, Re
 
 #: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
 FOUND_SHARE = 0.95
+#: By so many of its standard errors the mean of a few launches may move when more follow.
+REACH = 2.0
 #: No limit is below this many steps of the event timer.
 RESOLUTIONS = 3
 
@@ -93,10 +95,9 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     kind = _kind(changes, rule, limit)
     said = _said(kind, changes)
     last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
-    ever = [_change(ours, base, m, known, rule, scatter.of[m], math.inf) for m in measures]
     again = len(ours) <= rule.relaunches and (
         (kind is Judgement.REGRESSED and len(ours) == 1)
-        or (kind is Judgement.INCONCLUSIVE and _kind(ever, rule, limit) is not Judgement.INCONCLUSIVE)
+        or (kind is Judgement.INCONCLUSIVE and _may_settle(ours, base, measures, known, rule, scatter, limit))
     )
     kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
     return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
@@ -168,6 +169,31 @@ def _said(kind: Judgement, changes: Sequence[Change]) -> Change:
     if kind is Judgement.IMPROVED:
         return max(changes, key=lambda c: c.value)
     return min(changes, key=lambda c: c.high)
+
+
+def _may_settle(
+    ours: Sequence[Reading],
+    base: Sequence[Reading],
+    measures: Sequence[str],
+    known: bool,
+    rule: Rule,
+    scatter: Scatter,
+    limit: float,
+) -> bool:
+    """Whether launches without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
+
+    Where they could not, because of what the stored ones leave open, one more launch is time wasted.
+    """
+    for shift in (-REACH, 0.0, REACH):
+        moved = []
+        for measure in measures:
+            noise = scatter.of[measure]
+            found = _change(ours, base, measure, known, rule, noise, math.inf)
+            by = shift * math.sqrt(_of_one(ours, measure, noise) / len(ours))
+            moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
+        if _kind(moved, rule, limit) is not Judgement.INCONCLUSIVE:
+            return True
+    return False
 
 
 def _found_by(changes: Sequence[Change], rule: Rule, limit: float) -> float:

@@ -19,6 +19,7 @@ from attnbench.readings import Reading, Scatter, reading, scatter
 from attnbench.records import Unreadable, run_from
 
 FEWEST_LAUNCHES = 2
+HOST_TIMER = "perf_counter"
 SESSION_FILE = re.compile(r"(\d{4,})_[^/]+\.json")
 
 
@@ -97,6 +98,8 @@ def refusals(run: RunFile) -> list[str]:
     launches = {record.launch for record in measured}
     if len(launches) < FEWEST_LAUNCHES:
         found.append(f"{len(launches)} launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ")
+    if any(record.sample is not None and record.sample.timer == HOST_TIMER for record in measured):
+        found.append("timed by the host's clock on a CPU, whose noise nothing is known of: a GPU is needed")
     if run.interrupted:
         found.append(f"the run ended early: {run.interrupted}")
     failed = [r for r in run.records if r.status in (Status.INCORRECT, Status.ERROR)]

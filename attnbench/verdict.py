@@ -18,6 +18,8 @@ from attnbench.units import change
 SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
 #: By how much an error may exceed the stored one, inside the tolerance too.
 ERROR_GROWTH = 0.05
+#: A kernel that takes less of the call than this share is not worth a note.
+NEGLIGIBLE = 0.01
 _NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{16,}|(?<=_)\d+(?=_|$)")
 
 
@@ -129,9 +131,10 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
     if here and there and here != there:
         notes.append(f"other kernels ran: {_difference(here, there)}")
     if chosen and (other := _chosen([ours]) - chosen):
-        kernels = {line.partition(":")[0] for line in other}
-        before = {line for line in chosen if line.partition(":")[0] in kernels}
-        notes.append(f"other autotune choices: {_difference(other, before)}")
+        kernels = {_kernel(line) for line in other} - _negligible(ours)
+        here = {line for line in other if _kernel(line) in kernels}
+        before = {line for line in chosen if _kernel(line) in kernels}
+        notes += [f"other autotune choices: {_difference(here, before)}"] if here else []
     stored = session.launches.get(theirs.launch)
     if launch is not None and stored is not None:
         for name in SOFTWARE:
@@ -145,6 +148,17 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
 
 def _chosen(records: Iterable[Record]) -> set[str]:
     return {line for record in records if record.compilation for line in record.compilation.choices}
+
+
+def _kernel(choice: str) -> str:
+    return choice.partition(":")[0]
+
+
+def _negligible(record: Record) -> set[str]:
+    """Kernels that take less than `NEGLIGIBLE` of the call by the profiler: autotuning tosses a coin for those."""
+    took_s = [(op.name, op.duration_s) for op in record.route if op.duration_s is not None]
+    whole_s = sum(duration_s for _, duration_s in took_s)
+    return {name for name, duration_s in took_s if duration_s < NEGLIGIBLE * whole_s}
 
 
 def _kernels(record: Record) -> set[str]:

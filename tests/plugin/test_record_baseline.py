@@ -154,12 +154,12 @@ def test_fewer_than_two_launches_are_wrong_usage(project: None, capsys: Any, val
     assert "at least 2 are needed to know how launches differ" in said or "invalid int value" in said
 
 
-def test_a_folder_that_cannot_be_written_is_said(project: None, capfd: Any) -> None:
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(project: None, capfd: Any) -> None:
     Path("elsewhere").write_text("a file in its place")
     assert main(["--launches=2", "--into", "elsewhere", *SUITE[:4]]) == 1
-    said = capfd.readouterr().err
-    assert "attnbench: refused: elsewhere/simulated-device/0001_" in said
-    assert said.endswith(".json cannot be written: Not a directory\n" + UNTOUCHED)
+    captured = capfd.readouterr()
+    assert captured.err == "attnbench: refused: elsewhere cannot be written to: File exists\n" + UNTOUCHED
+    assert not captured.out
     assert not sessions()
     assert Path("elsewhere").read_text() == "a file in its place"
 

@@ -309,3 +309,12 @@ def test_a_comparison_with_nothing_is_refused(sides):
     ours, theirs = ([made(0.0) for _ in side] for side in sides)
     with pytest.raises(ValueError, match="a launch on either side"):
         compare(ours, theirs, ONE, Scatter())
+
+
+def test_an_undecided_case_is_measured_again_where_more_launches_may_bring_its_mean_to_a_decision():
+    stored = [made(shift, "0001") for shift in (-0.0015, 0.0, 0.0015)]
+    rule = Rule(cases=90)
+    found = compare([made(0.0052)], stored, rule, Scatter())
+    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
+    followed = compare([made(0.0052), made(0.001), made(0.001)], stored, rule, Scatter())
+    assert (followed.kind, followed.suspect) == (Judgement.UNCHANGED, False)

@@ -169,6 +169,12 @@ def test_cases_that_were_slowed_down_on_purpose_are_refused(session, record):
     ]
 
 
+def test_a_session_of_the_host_clock_is_refused(session, record):
+    on_cpu = [record("b@eager", launch=name, sample=Sample(ROUNDS, "perf_counter")) for name in "ab"]
+    (said,) = refusals(session(BOTH, *on_cpu))
+    assert "host's clock on a CPU" in said
+
+
 def test_rounds_below_the_ceiling_are_refused_but_of_calls_that_lower_the_clock_themselves(session, record):
     sample = Sample(ROUNDS, "t", unsettled=2)
     (said,) = refusals(session(BOTH, record("b@eager", launch="a", sample=sample)))

@@ -164,6 +164,13 @@ def test_an_autotune_choice_is_noted_that_no_stored_launch_made(verdict, session
     assert verdict(stored).notes == ()
 
 
+def test_the_choice_for_a_kernel_that_takes_next_to_nothing_of_the_call_is_not_noted(verdict, session):
+    route = (DeviceOp("k", duration_s=1e-6), DeviceOp("l", duration_s=1e-3))
+    stored = Baseline((session(compilation=Compilation(1, choices=("k: BLOCK=64", "l: x=1"))),))
+    (note,) = verdict(stored, route=route, compilation=Compilation(1, choices=("k: BLOCK=32", "l: x=2"))).notes
+    assert note == "other autotune choices: l: x=2 here; l: x=1 in the baseline"
+
+
 def test_other_versions_are_said_and_unknown_ones_are_not(verdict, session):
     stored = Baseline((session(of=launch("then", torch="2.11.0", cudnn="9.1", driver=None)),))
     now = launch("now", torch="2.12.0", cudnn="9.1", driver="580", host="elsewhere")
