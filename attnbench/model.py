@@ -286,7 +286,8 @@ class Verdict:
     """What the comparison of one case with its baseline came to, and all that it rests on.
 
     change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
-    grants this case. `measure` says which of seconds and cycles they are of: the one that speaks less for a change.
+    grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
+    is at the baseline's clock where it is cycles.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included.
     """
 

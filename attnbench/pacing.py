@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attnbench.clock import SpinClock
+from attnbench.clock import Ceiling, SpinClock
 from attnbench.model import Sample
 from attnbench.stamp import CycleStamps
 
@@ -42,6 +42,10 @@ class Protocol:
     tail_per_host: float = 2.0
     longest_tail_s: float = 20e-3
 
+    def enough_hz(self, ceiling: Ceiling) -> float:
+        """The lowest reading that is settled."""
+        return ceiling.hz - self.steps_below * CLOCK_STEP_HZ
+
 
 @dataclass(frozen=True)
 class Round:
@@ -57,6 +61,14 @@ class Round:
     settled: bool
     hidden: bool
     probes: int
+
+
+def settle(clock: SpinClock, limit_s: float = 0.5) -> None:
+    """Spin until the clock reads its ceiling, at most `limit_s`: before a single call whose kernels are looked at."""
+    rule = Protocol()
+    until = time.perf_counter() + limit_s
+    while clock.read(rule.probe_min_s) < rule.enough_hz(clock.ceiling) and time.perf_counter() < until:
+        pass
 
 
 class CudaPacer:
@@ -90,7 +102,7 @@ class CudaPacer:
     def before_round(self) -> None:
         """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
         rule, ceiling = self._protocol, self._clock.ceiling
-        enough_hz = ceiling.hz - rule.steps_below * CLOCK_STEP_HZ
+        enough_hz = rule.enough_hz(ceiling)
         before_hz, probes = self._clock.read(self._probe_s), 1
         waits_from = time.perf_counter()
         until = waits_from + self._settle_left_s

@@ -44,6 +44,7 @@ class Reading:
     resolution: float  # of the event timer, as a share of the median
     unsettled: bool
     self_throttled: bool
+    settled_hz: float | None = None  # the clock that the rounds started at, None where nobody read it
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
         launch=record.launch,
         estimates=estimates,
         resolution=stats.resolution_s(sample.rounds_s) / stats.median_s(sample.rounds_s),
+        settled_hz=statistics.median(sample.before_hz) if sample.before_hz else None,
         unsettled=sample.unsettled > UNSETTLED_SHARE * len(sample.rounds_s),
         self_throttled=sample.self_throttled,
     )

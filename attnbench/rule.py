@@ -1,7 +1,10 @@
 """The rule of verdicts: launches of one case against stored ones, with error rates that are stated (layer 1).
 
-The rule, for one of m selected cases. A case is slower only where seconds and cycles both say so: compute-bound kernels
-follow the clock and memory-bound ones do not, so either measure alone would speak for a clock step.
+The rule, for one of m selected cases, in the measures that count. Those are seconds and cycles both, because compute-bound
+kernels follow the clock and memory-bound ones do not, so either alone would speak for a clock step. On a unit that the
+baseline knows, with rounds that started at the baseline's clock, it is cycles alone: what the clock then does during a call
+is what that call's own load makes of it, which is a step up or down from one hour to the next and moves only the seconds of
+kernels that follow it (docs/method.md). Seconds must still not say the opposite.
 
 - *regressed*: the interval's lower end is above the tolerated slow-down and the estimate is at least half the limit;
 - *improved*: the mirror image; *unchanged*: the upper end is below the limit;
@@ -26,6 +29,8 @@ from attnbench.readings import CYCLES, SECONDS, SELF_THROTTLED_LAUNCH, Noise, Re
 FOUND_SHARE = 0.95
 #: By so many of its standard errors the mean of a few launches may move when more follow.
 REACH = 2.0
+#: Two clocks closer than this are one: half of a step of 15 MHz at 1980 MHz.
+SAME_CLOCK = 0.004
 #: No limit is below this many steps of the event timer.
 RESOLUTIONS = 3
 
@@ -90,17 +95,40 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     base = same if known else list(theirs)
     wanted = rule.known_limit if known else rule.unknown_limit
     limit = max(wanted, RESOLUTIONS * max(one.resolution for one in (*ours, *base)))
-    measures = [m for m in (SECONDS, CYCLES) if all(m in one.estimates for one in (*ours, *base))]
+    measures = _measures(ours, base, known)
     changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
     kind = _kind(changes, rule, limit)
+    opposed = kind is Judgement.REGRESSED and _change_of_seconds(ours, base, known) < -rule.tolerated
+    if opposed:
+        kind = Judgement.INCONCLUSIVE
     said = _said(kind, changes)
     last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
-        (kind is Judgement.REGRESSED and len(ours) == 1)
+        opposed
+        or (kind is Judgement.REGRESSED and len(ours) == 1)
         or (kind is Judgement.INCONCLUSIVE and _may_settle(ours, base, measures, known, rule, scatter, limit))
     )
     kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
+    if opposed:
+        text = (
+            f"slower in cycles ({said.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost"
+        )
+        reasons = (Reason("clock", text),)
     return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
+
+
+def _measures(ours: Sequence[Reading], base: Sequence[Reading], known: bool) -> tuple[str, ...]:
+    """The measures that must all say so."""
+    if not all(CYCLES in one.estimates for one in (*ours, *base)):
+        return (SECONDS,)
+    clocks = [[one.settled_hz for one in side if one.settled_hz is not None] for side in (ours, base)]
+    complete = len(clocks[0]) == len(ours) and len(clocks[1]) == len(base)
+    same = complete and abs(fmean(clocks[0]) / fmean(clocks[1]) - 1) < SAME_CLOCK
+    return (CYCLES,) if known and same else (SECONDS, CYCLES)
+
+
+def _change_of_seconds(ours: Sequence[Reading], base: Sequence[Reading], known: bool) -> float:
+    return math.expm1(fmean(one.estimates[SECONDS].log for one in ours) - _centre(base, SECONDS, known))
 
 
 def _change(

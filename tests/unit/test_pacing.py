@@ -75,3 +75,15 @@ def test_the_empty_interval_is_taken_off_whatever_events_cost(gpu):
     gpu.event_s = 10e-6
     pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
     assert take(pacer, gpu.kernel, count=1) == pytest.approx([KERNEL_S], rel=1e-6)
+
+
+def test_before_a_call_that_is_looked_at_the_clock_is_waited_for_but_not_for_ever(gpu):
+    spins = clock.SpinClock()
+    back_s = max(gpu.host_s, gpu.free_s) + 20e-3
+    gpu.hz = lambda at_s: CEILING_HZ if at_s > back_s else CEILING_HZ - 2 * STEP_HZ
+    pacing.settle(spins)
+    assert back_s < gpu.host_s < back_s + 5e-3
+    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
+    began_s = gpu.host_s
+    pacing.settle(spins)
+    assert 0.5 <= gpu.host_s - began_s < 0.6

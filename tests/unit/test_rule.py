@@ -318,3 +318,35 @@ def test_an_undecided_case_is_measured_again_where_more_launches_may_bring_its_m
     assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
     followed = compare([made(0.0052), made(0.001), made(0.001)], stored, rule, Scatter())
     assert (followed.kind, followed.suspect) == (Judgement.UNCHANGED, False)
+
+
+# Which measures count
+
+
+def test_where_rounds_started_at_the_baselines_clock_a_step_of_it_during_the_call_hides_nothing():
+    stored = [made(0.0, "0001", settled_hz=1980e6)] * 3
+    again = [made(0.001, cycles=0.0102, settled_hz=1979e6)] * 2
+    found = compare(again, stored, ONE, Scatter())
+    assert (found.kind, found.said.measure) == (Judgement.REGRESSED, CYCLES)
+    quiet = compare([made(-0.009, cycles=0.0, settled_hz=1980e6)], stored, ONE, Scatter())
+    assert quiet.kind is Judgement.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("unit", "settled_hz"), [("a", 1965e6), ("a", None), ("b", 1980e6)], ids=["another clock", "unread", "another unit"]
+)
+def test_elsewhere_seconds_have_to_say_so_too(unit, settled_hz):
+    stored = [made(0.0, "0001", settled_hz=1980e6)] * 3
+    ours = [made(0.0, unit=unit, cycles=0.08, settled_hz=settled_hz)] * 2
+    found = compare(ours, stored, ONE, Scatter())
+    assert found.kind is not Judgement.REGRESSED
+    assert {change.measure for change in found.changes} == {SECONDS, CYCLES}
+
+
+def test_slower_in_cycles_and_faster_in_seconds_is_neither():
+    stored = [made(0.0, "0001", settled_hz=1980e6)] * 3
+    ours = [made(-0.006, cycles=0.012, settled_hz=1980e6)]
+    found = compare(ours, stored, ONE, Scatter())
+    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
+    assert found.reasons[0].code == "clock"
+    assert not compare(ours * 4, stored, ONE, Scatter()).suspect

@@ -200,3 +200,15 @@ def test_a_case_is_not_missing_that_was_measured_or_never_stored(session, record
     assert missing(record(), Baseline((session(),)), "") is None
     assert missing(record(status="unsupported"), Baseline(), "") is None
     assert missing(record(status="unsupported"), Baseline((session(case="another"),)), "") is None
+
+
+def test_what_is_judged_in_cycles_is_shown_at_the_baselines_clock_beside_what_was_measured(verdict, session):
+    def at(seconds, cycles):
+        rounds_s = tuple(round_s * seconds for round_s in ROUNDS)
+        counted = tuple(round(1.8e9 * round_s * cycles) for round_s in ROUNDS)
+        return Sample(rounds_s, "t", cycles=counted, before_hz=(1.98e9,) * 30)
+
+    found = verdict(Baseline((session(sample=at(1, 1)),)), sample=at(1.01, 1.02))
+    assert (found.kind, found.measure) == (Judgement.REGRESSED, "cycles")
+    assert found.found_s / found.baseline_s == pytest.approx(1.02, rel=1e-4)
+    assert found.notes == ("1.011 ms as measured, at a clock +1.0% during the call",)
