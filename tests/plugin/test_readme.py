@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.model import Check, Record, Sample
+from attnbench.model import Check, Record, Sample, Verdict
 from attnbench.registry import Backend
 from attnbench.settings import OPTIONS
 
@@ -131,7 +131,7 @@ def test_adding_a_kernel_explains_every_field_of_a_backend():
     assert explained == [field.name for field in fields(Backend)]
 
 
-@pytest.mark.parametrize("model", [Record, Check, Sample])
+@pytest.mark.parametrize("model", [Record, Check, Sample, Verdict])
 def test_the_method_names_every_field_that_is_stored(model):
     table = text("docs/method.md").partition("| field of a record |")[2].partition("\n\n")[0]
     assert [field.name for field in fields(model) if f"`{field.name}`" not in table] == []
