@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench.clock import spin_clock
 from attnbench.model import DeviceOp, Reason
+from attnbench.pacing import settle
 from attnbench.registry import Backend
 
 NAME_LENGTH = 240
@@ -61,6 +63,7 @@ def trace(call: Callable[[], object], device: str) -> Traced:
     import torch
 
     _CUDA_TRACES.append(device)
+    settle(spin_clock())  # the kernels' durations are then those of the rounds that follow
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
         torch.cuda._sleep(LEAD_CYCLES)

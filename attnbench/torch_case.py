@@ -128,8 +128,6 @@ class TorchCase:
         Raises CaseEnded (incorrect, unsupported, error).
         """
         with errors_as_rows("failed under the profiler", "profiler", self._device):
-            if self._device == "cuda":
-                pacing.settle(spin_clock())  # the kernels' durations are then those of the rounds that follow
             traced = route.trace(lambda: self._run(self._inputs.timed), self._device)
         self.record = replace(self.record, route=traced.ops)
         reasons = route.wrong_route(self._variant.backend, self._device, traced.ops)
