@@ -103,4 +103,4 @@ class Judging:
             f"--attn-mode={record.mode}",
             f"--attn-workload={record.workload.name}",
         ]
-        return shlex.join(["pytest", "--benchmark-only", *self._arguments, *chosen, *self._settings.again()])
+        return shlex.join(["pytest", "--benchmark-only", *self._arguments, *chosen, *self._settings.again(record)])

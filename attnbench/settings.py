@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from attnbench.device import DEVICES
-from attnbench.injection import Injection, parse_injections
-from attnbench.model import MODES
+from attnbench.injection import Injection, matches, parse_injections
+from attnbench.model import MODES, Record
 from attnbench.names import UnknownName, require
 from attnbench.sim import Scenario, parse_scenario
 
@@ -124,19 +124,24 @@ class Settings:
         flags = [f"--attn-{name}={value}" for name, values in many.items() for value in values]
         return [*flags, f"--attn-device={device}", f"--attn-rounds={self.rounds_on(device)}"]
 
-    def again(self) -> list[str]:
-        """Arguments that were given for this run and not by the ini file, and that a verdict depends on."""
+    def again(self, record: Record) -> list[str]:
+        """Arguments given for this run and not by the ini file, that a verdict on this case depends on.
+
+        Of the injections only the case's own: measured alone, any other would match nothing, which is a usage error.
+        """
+        own = next(
+            (entry for entry, i in zip(self.inject, self.injections, strict=True) if matches(i.glob, record)), None
+        )
         one = {
             "device": self.device,
             "rounds": self.rounds,
             "launches": self.launches,
             "relaunch": self.relaunches,
             "limit": None if self.limit is None else f"{self.limit * 100:g}%",
+            "inject": own,
         }
         found = [(name, f"={value}") for name, value in one.items() if value is not None]
-        found += [
-            (name, f"={value}") for name, values in (("inject", self.inject), ("sim", self.sim)) for value in values
-        ]
+        found += [("sim", f"={value}") for value in self.sim]
         found += [("require-baseline", "")] if self.require_baseline else []
         return [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
 

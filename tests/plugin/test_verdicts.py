@@ -100,7 +100,7 @@ def test_the_launches_of_a_suspect_are_all_stored(sim: Any, baseline: Any) -> No
     "slower",
     [
         (SLOWER,),
-        ("--attn-inject=torch_c[u]dnn*:+2%",),
+        ("--attn-inject=torch_flash:+3%", "--attn-inject=torch_c[u]dnn*:+2%"),
         ("--attn-sim=torch_cudnn:+8%", "--attn-limit=5%"),
         (SLOWER, "--attn-rounds=12", "test_suite.py"),
     ],
