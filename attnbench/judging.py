@@ -43,7 +43,10 @@ class Judging:
         relaunch: Callable[[Record, int], Record],
         arguments: Sequence[str],
     ) -> None:
-        """`relaunch(record, n)` measures its case in the n-th spare process; `arguments` are the tests that were named."""
+        """`relaunch(record, n)` measures its case in the n-th spare process.
+
+        `arguments` are the tests that were named and the ini keys that were given by -o, for the command that repeats it.
+        """
         self._require = settings.require_baseline
         self._settings = settings
         self._baseline = baseline

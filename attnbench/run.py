@@ -129,7 +129,8 @@ class Run:
         times = not (self.config.getoption("benchmark_disable", False) or self.config.getoption("attn_worker", None))
         if folder is None or not times:
             return
-        arguments = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else ()
+        named = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else ()
+        overrides = [part for override in self.config.option.override_ini or () for part in ("-o", override)]
         first_spare = (self.settings.launches or 0) + 1
         self.judging = Judging(
             self.settings,
@@ -137,7 +138,7 @@ class Run:
             cases,
             launches=self.launches,
             relaunch=lambda record, spare: self.launched(record, first_spare + spare),
-            arguments=arguments,
+            arguments=[*overrides, *named],
         )
 
     @property

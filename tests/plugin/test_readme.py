@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -135,3 +138,24 @@ def test_adding_a_kernel_explains_every_field_of_a_backend():
 def test_the_method_names_every_field_that_is_stored(model):
     table = text("docs/method.md").partition("| field of a record |")[2].partition("\n\n")[0]
     assert [field.name for field in fields(model) if f"`{field.name}`" not in table] == []
+
+
+def test_the_regression_in_the_readme_is_what_its_commands_print(tmp_path):
+    (block,) = re.findall(r"^```console\n(\$ scripts/record_baseline .*?)^```$", text("README.md"), re.M | re.S)
+    commands = re.findall(r"^\$ (.*?[^\\])$", block, re.M | re.S)
+    shown = [line for line in block.splitlines() if line.startswith(("attnbench: recorded", "REGRESSED"))]
+    program = (
+        "\n".join(commands).replace("/tmp/baselines", str(tmp_path)).replace("pytest ", f"{sys.executable} -m pytest ")
+    )
+    done = subprocess.run(
+        ["bash", "-c", program],
+        capture_output=True,
+        encoding="utf8",
+        env={**os.environ, "ATTN_PYTHON": sys.executable},
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    printed = (done.stdout + done.stderr).replace(str(tmp_path), "/tmp/baselines").splitlines()
+    without_id = {re.sub(r"0001_[0-9a-f]{12}", "0001_ID", line) for line in printed}
+    assert {re.sub(r"0001_[0-9a-f]{12}", "0001_ID", line) for line in shown} <= without_id
