@@ -6,7 +6,7 @@ Importing this package imports neither torch nor pytest.
 
 from attnbench.model import Reason, Workload
 from attnbench.registry import Backend, register
-from attnbench.requirements import Capability, Device, DType, HeadDim, Package, TorchVersion
+from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package, TorchVersion, TritonDevice
 from attnbench.workloads import register_workload
 
 __version__ = "0.1.0"
@@ -16,10 +16,12 @@ __all__ = [
     "Capability",
     "DType",
     "Device",
+    "Distribution",
     "HeadDim",
     "Package",
     "Reason",
     "TorchVersion",
+    "TritonDevice",
     "Workload",
     "register",
     "register_workload",

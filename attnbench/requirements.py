@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -37,6 +38,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class TritonDevice:
+    """Where a kernel in Triton runs: CUDA, or the CPU when Triton interprets it, which only tiny shapes can afford."""
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del workload
+        said = os.environ.get("TRITON_INTERPRET", "")
+        interpreted = said.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
+        if facts.device == "cuda":
+            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={said}" if interpreted else None
+        if facts.device == "cpu" and interpreted:
+            return None
+        return f"needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found {facts.device}"
+
+
+@dataclass(frozen=True)
 class Capability:
     """CUDA compute capability, at least `lowest` and below `below` where given: `Capability((9, 0))`."""
 
@@ -55,10 +71,16 @@ class Capability:
 
 @dataclass(frozen=True)
 class Package:
-    """A Python module of a distribution, not imported here: `Package("flash_attn", distribution="flash-attn")`."""
+    """A Python module, not imported here: `Package("sageattention", distribution="sageattention")`.
+
+    distribution: what pip installs it from, where that is not the module's name. It need not be installed: the module
+    may lie in a folder of its own. Where two distributions share a module's folder, ask for a `Distribution`.
+    source: how to get it, where pip cannot.
+    """
 
     module: str
     distribution: str = ""
+    source: str = ""
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
@@ -68,7 +90,24 @@ class Package:
             spec = None
         if spec is not None:
             return None
-        return f"package {self.module!r} is not installed (pip install {self.distribution or self.module})"
+        how = self.source or f"pip install {self.distribution or self.module}"
+        return f"package {self.module!r} is not installed ({how})"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What pip knows as installed, whatever its modules are called: `Distribution("flash-attn")`.
+
+    `Package` cannot tell flash-attn from flash-attn-4: both have a folder `flash_attn`, and both one `flash_attn/cute`.
+    """
+
+    name: str
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        if installed_version(self.name) is not None:
+            return None
+        return f"package {self.name!r} is not installed (pip install {self.name})"
 
 
 @dataclass(frozen=True)
@@ -114,7 +153,7 @@ class HeadDim:
         return f"needs head_dim {self.needed}, found {workload.head_dim}"
 
 
-Requirement = Device | Capability | Package | TorchVersion | DType | HeadDim
+Requirement = Device | TritonDevice | Capability | Package | Distribution | TorchVersion | DType | HeadDim
 
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:

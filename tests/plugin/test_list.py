@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+PLAIN = ("--attn-backend=torch_*", "--attn-backend=numpy")  # whatever else is registered
+
 BROKEN = """
 from attnbench import Capability, Device, DType, Package, register
 
@@ -33,7 +35,7 @@ def test_a_listing_on_the_simulated_device_says_that_all_are_ready(sim):
 
 
 def test_a_listing_on_the_cpu_names_what_each_backend_lacks(bench):
-    result = bench("--attn-list", "--attn-device=cpu", "--attn-mode=eager", "--attn-workload=1x64x2x16")
+    result = bench("--attn-list", "--attn-device=cpu", "--attn-mode=eager", "--attn-workload=1x64x2x16", *PLAIN)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         [
@@ -61,7 +63,7 @@ def test_a_listing_gives_every_reason_and_loads_what_could_run(bench, pytester):
 
 def test_a_listing_needs_no_file_with_cases(bench, pytester):
     pytester.path.joinpath("test_suite.py").unlink()
-    result = bench("--attn-list", "--attn-device=sim", "--attn-workload=1x64x2x16")
+    result = bench("--attn-list", "--attn-device=sim", "--attn-workload=1x64x2x16", *PLAIN)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["15 cases: 15 ready, 0 not"])
 

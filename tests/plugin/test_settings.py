@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
+
+from attnbench.registry import all_backends
 
 SUITE_INI = "[pytest]\nattn_device = sim\n"
 
@@ -35,10 +38,12 @@ def test_of_several_values_command_line_beats_environment_beats_ini(
     monkeypatch.setenv(f"ATTN_{option.upper()}", variable)
     by_variable = collected()
     by_argument = collected(f"--attn-{option}={argument}")
+    offered = Counter(mode for backend in all_backends().values() for mode in backend.modes)
+    each, eager, both = sum(offered.values()), offered["eager"], offered["eager"] + offered["default"]
     everything = {
-        "backend": [90, 18, 36, 18],
-        "workload": [90, 15, 30, 90],
-        "mode": [90, 30, 60, 30],
+        "backend": [6 * each, 18, 36, 18],
+        "workload": [6 * each, each, 2 * each, 6 * each],
+        "mode": [6 * each, 6 * eager, 6 * both, 6 * offered["max-autotune"]],
     }
     assert [by_default, by_ini, by_variable, by_argument] == everything[option]
 

@@ -6,11 +6,13 @@ from attnbench.model import Workload
 from attnbench.requirements import (
     Capability,
     Device,
+    Distribution,
     DType,
     Facts,
     HeadDim,
     Package,
     TorchVersion,
+    TritonDevice,
     installed_version,
     unmet,
 )
@@ -29,6 +31,13 @@ WORKLOAD = Workload("w", 1, 64, 2, 100, "fp32")
         (Capability((8, 0), below=(9, 0)), H200, "needs sm_80 to below sm_90, found sm_90 (NVIDIA H200)"),
         (Package("no_such_module"), CPU, "package 'no_such_module' is not installed (pip install no_such_module)"),
         (Package("no_such.deep", "no-such"), CPU, "package 'no_such.deep' is not installed (pip install no-such)"),
+        (Package("no_such", source="build it from x"), CPU, "package 'no_such' is not installed (build it from x)"),
+        (Distribution("no-such"), CPU, "package 'no-such' is not installed (pip install no-such)"),
+        (
+            Distribution("json"),
+            CPU,
+            "package 'json' is not installed (pip install json)",
+        ),  # a module is no distribution
         (TorchVersion((2, 12)), CPU, "needs torch 2.12 or newer, found 2.11"),
         (DType("bf16", "fp16"), CPU, "needs dtype bf16 or fp16, found fp32"),
         (HeadDim(lambda d: d % 8 == 0, "a multiple of 8"), CPU, "needs head_dim a multiple of 8, found 100"),
@@ -48,6 +57,8 @@ def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement
         (Capability((9, 0), below=(10, 0)), H200),
         (Capability((9, 0)), CPU),  # that a GPU is needed is for Device to say
         (Package("json"), CPU),
+        (Distribution("pytest-benchmark"), CPU),
+        (Distribution("Pytest_Benchmark"), CPU),  # names are compared as pip compares them
         (TorchVersion((2, 11)), CPU),
         (TorchVersion((2, 9)), H200),  # compared as numbers
         (DType("fp32"), CPU),
@@ -61,6 +72,29 @@ def test_a_met_requirement_says_nothing(requirement, facts):
 def test_all_reasons_are_said_at_once_and_in_the_order_of_the_requirements():
     needs = [Package("no_such_module"), Device("cuda"), DType("bf16"), Device("cpu"), TorchVersion((3, 0))]
     assert [r.code for r in unmet(needs, CPU, WORKLOAD)] == ["package", "device", "dtype", "torchversion"]
+
+
+TRITON = "needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found "
+
+
+@pytest.mark.parametrize(
+    ("facts", "interpret", "said"),
+    [
+        (CPU, None, TRITON + "cpu"),
+        (CPU, "0", TRITON + "cpu"),
+        (CPU, "1", None),
+        (CPU, "True", None),
+        (H200, None, None),
+        (H200, "0", None),
+        (H200, "1", "needs a compiled kernel on device cuda, found TRITON_INTERPRET=1"),
+        (Facts("mps", "A GPU", None, (2, 11)), "1", TRITON + "mps"),
+    ],
+)
+def test_a_triton_kernel_runs_compiled_on_cuda_and_interpreted_on_a_cpu(monkeypatch, facts, interpret, said):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    if interpret is not None:
+        monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    assert TritonDevice().unmet(facts, WORKLOAD) == said
 
 
 def test_a_version_is_read_without_an_import():

@@ -1,0 +1,140 @@
+"""The flash-attn project: FlashAttention-2, FlashAttention-3 and flash-attn 4, each from a package of its own.
+
+flash-attn and flash-attn-4 are installed into one folder, `flash_attn/`, and flash-attn brings an early `flash_attn/cute`
+of its own, so a module that can be found does not say whose it is: the two are asked for as distributions.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from attnbench.model import MODES, Workload
+from attnbench.registry import register
+from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.registry import AttentionFunction
+
+#: Device kernels by which each is known. The `\\b` keeps PyTorch's own copy out, which is `pytorch_flash::flash_fwd_…`;
+#: with few rows and many keys FlashAttention-2 runs its `splitkv` kernel instead of the plain one.
+_FLASH_2 = r"\bflash::flash_fwd_(splitkv_)?kernel"
+_FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
+_FLASH_4 = r"flash_attn.*cute.*flash_fwd|FlashAttentionForward"
+#: Kernels that PyTorch has for SDPA.
+_TORCH = r"pytorch_flash::|fmha_cutlass|cudnn_generated"
+
+_FROM_SOURCE = "build it from the folder hopper of github.com/Dao-AILab/flash-attention"
+
+
+def _output(returned: Any) -> torch.Tensor:
+    """The attention of what a function returned: older releases return it with its log-sum-exp, newer ones alone."""
+    output: torch.Tensor = returned[0] if isinstance(returned, tuple) else returned
+    return output
+
+
+@register(
+    "flash_attn_2",
+    "flash-attn",
+    modes=MODES,
+    requires=(
+        Distribution("flash-attn"),
+        Device("cuda"),
+        Capability((8, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d <= 256, "at most 256"),
+    ),
+    route={"cuda": _FLASH_2},
+    foreign={"cuda": f"{_TORCH}|{_FLASH_3}|{_FLASH_4}"},
+)
+def flash_attn_2(workload: Workload) -> AttentionFunction:
+    """FlashAttention-2. Its option `deterministic` stays False: it is about the backward pass."""
+    del workload
+    from flash_attn import flash_attn_func
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return _output(flash_attn_func(q, k, v, deterministic=False))
+
+    return attention
+
+
+@functools.cache  # a second registration would take the first one's from under what was compiled with it
+def _flash_attn_3_op() -> Any:
+    """FlashAttention-3 as one operator of torch, for torch.compile: releases differ in whether dynamo can trace them.
+
+    The name is attnbench's own: a registration under that of the library's operator would replace it. What the library
+    returns is handed on without a copy, which an operator may do with memory that is none of its inputs'.
+    """
+    import torch
+    from flash_attn_interface import flash_attn_func
+
+    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return _output(flash_attn_func(q, k, v))
+
+    def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        del k
+        return q.new_empty((*q.shape[:-1], v.shape[-1]))
+
+    operator = torch.library.custom_op(
+        "attnbench::flash_attn_3", forward, mutates_args=(), schema="(Tensor q, Tensor k, Tensor v) -> Tensor"
+    )
+    operator.register_fake(shape_of_it)
+    return operator
+
+
+@register(
+    "flash_attn_3",
+    "flash-attn",
+    modes=MODES,
+    requires=(
+        Package("flash_attn_interface", source=_FROM_SOURCE),
+        Device("cuda"),
+        Capability((9, 0), below=(10, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+    ),
+    route={"cuda": _FLASH_3},
+    foreign={"cuda": f"{_TORCH}|{_FLASH_2}|{_FLASH_4}"},
+)
+def flash_attn_3(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3, for Hopper. Called as it stands in eager mode, as one operator inside torch.compile."""
+    del workload
+    import torch
+    from flash_attn_interface import flash_attn_func
+
+    operator = _flash_attn_3_op()
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            compiled: torch.Tensor = operator(q, k, v)
+            return compiled
+        return _output(flash_attn_func(q, k, v))
+
+    return attention
+
+
+@register(
+    "flash_attn_4",
+    "flash-attn",
+    requires=(
+        Distribution("flash-attn-4"),
+        Distribution("nvidia-cutlass-dsl"),
+        Device("cuda"),
+        Capability((9, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+    ),
+    route={"cuda": _FLASH_4},
+    foreign={"cuda": f"{_TORCH}|{_FLASH_2}|{_FLASH_3}"},
+)
+def flash_attn_4(workload: Workload) -> AttentionFunction:
+    """flash-attn 4, written in CuTe DSL, for Hopper and Blackwell; compiled by its own compiler on its first call."""
+    del workload
+    from flash_attn.cute import flash_attn_func
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return _output(flash_attn_func(q, k, v))
+
+    return attention

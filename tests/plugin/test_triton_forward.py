@@ -1,0 +1,181 @@
+"""The kernel in Triton: right under Triton's interpreter, unsupported where that cannot be, and compilable for its GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import attnbench
+from attnbench.backends.triton_forward import configuration
+from attnbench.registry import all_backends
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is published for Linux only")
+
+ROOT = Path(attnbench.__file__).parents[1]
+H200_SHARED_BYTES = 227 * 1024  # that one block may have on sm_90
+
+#: Every head_dim and both precisions; seq is 1, below a block, above one by a tail, and two whole blocks of keys.
+RIGHT = (
+    *("1x70x2x16:fp16", "1x70x2x32:fp32", "1x70x2x64:fp16", "1x70x1x128:fp16", "1x40x1x256:fp32"),
+    *("2x128x2x64:fp16", "1x1x2x64:fp16"),
+)
+REFUSED = {
+    "1x70x2x48:fp16": "needs head_dim a power of two from 16 to 256, found 48",
+    "1x32x1x8:fp16": "needs head_dim a power of two from 16 to 256, found 8",
+    "1x32x1x512:fp16": "needs head_dim a power of two from 16 to 256, found 512",
+    "1x32x1x16:bf16": "needs dtype fp16 or fp32 under Triton's interpreter, which cannot multiply bf16, found bf16",
+    "1x1025x1x16:fp16": "needs at most 1,048,576 scores (batch × heads × seq²) under Triton's interpreter, "
+    "found 1,050,625",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _triton_is_here() -> None:
+    """Not a skip: without triton nothing below would say anything about the kernel."""
+    assert importlib.util.find_spec("triton"), "triton is missing: it is in the dev group (pip install triton)"
+
+
+def fresh(*command: str, cwd: Path, interpreted: bool, may_exit_with: tuple[int, ...] = (0,)) -> str:
+    """Standard output of Python with this command; whether Triton interprets is settled when a kernel is decorated."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_", "TRITON_"))}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment["TRITON_CACHE_DIR"] = str(cwd / "triton")
+    if interpreted:
+        environment["TRITON_INTERPRET"] = "1"
+    ended = subprocess.run(
+        [sys.executable, *command],
+        check=False,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode in may_exit_with, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Records by workload, of one run of the suite under Triton's interpreter."""
+    project = tmp_path_factory.mktemp("interpreted")
+    (project / "test_suite.py").write_text("from attnbench.suite import test_attention\n")
+    (project / "pytest.ini").write_text("[pytest]\n")
+    workloads = [f"--attn-workload={name}" for name in (*RIGHT, *REFUSED)]
+    options = ("--benchmark-only", "--attn-device=cpu", "--attn-rounds=2", "--benchmark-json=run.json")
+    pytest_run = ("-m", "pytest", "-p", "attnbench.plugin", "--attn-backend=triton_fwd", *options, *workloads)
+    fresh(*pytest_run, cwd=project, interpreted=True, may_exit_with=(0, 1))  # 1: a wrong case fails its own test below
+    records = json.loads((project / "run.json").read_text())["attnbench"]["records"]
+    return {record["case"].removeprefix("triton_fwd@eager-"): record for record in records}
+
+
+@pytest.mark.parametrize("workload", RIGHT)
+def test_it_is_right_and_measured_under_the_interpreter(interpreted, workload):
+    record = interpreted[workload]
+    assert (record["status"], record["reasons"]) == ("measured", [])
+    assert len(record["sample"]["rounds_s"]) == 2
+    assert len(record["checks"]) == 3
+    if workload.endswith("fp16"):  # half of what is allowed is the error of an ideal fused kernel in 16 bits
+        for check in record["checks"]:
+            assert check["error"]["rel_l2"] <= 0.6 * check["allowed"]["rel_l2"], check["distribution"]
+
+
+@pytest.mark.parametrize("workload", REFUSED)
+def test_what_it_cannot_run_is_unsupported_with_the_reason(interpreted, workload):
+    record = interpreted[workload]
+    assert record["status"] == "unsupported"
+    assert [reason["text"] for reason in record["reasons"]] == [REFUSED[workload]]
+
+
+def test_without_the_interpreter_a_cpu_is_unsupported_whatever_the_dtype(bench, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    workloads = [f"--attn-workload=1x32x1x16:{dtype}" for dtype in ("bf16", "fp32")]
+    arguments = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", *workloads)
+    result = bench("--attn-backend=triton_fwd", *arguments)
+    result.assert_outcomes(skipped=2)
+    for record in bench.records().values():
+        (reason,) = record["reasons"]
+        assert record["status"] == "unsupported"
+        assert reason["text"] == "needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found cpu"
+
+
+def test_all_reasons_are_said_at_once(bench, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    listed = bench("--attn-list", "--attn-backend=triton_fwd", "--attn-device=cpu", "--attn-workload=1x32x1x48:fp16")
+    listed.stdout.fnmatch_lines(["*needs device cuda, or TRITON_INTERPRET=1 *; needs head_dim *, found 48"])
+
+
+STRIDED = """
+import json
+import torch
+from attnbench.accuracy import attend, metrics
+from attnbench.backends.triton_forward import triton_fwd
+from attnbench.model import Workload
+
+def strided(batch, seq, heads, head_dim):  # [batch, heads, seq, head_dim] in memory, NaN behind the last row
+    room = torch.full((batch, heads, seq + 64, head_dim), float("nan"))
+    room[:, :, :seq] = torch.randn(batch, heads, seq, head_dim)
+    return room[:, :, :seq].transpose(1, 2)
+
+shape = (2, 70, 3, 32)
+q, k, v = (strided(*shape) for _ in range(3))
+out = triton_fwd(Workload("w", *shape, dtype="fp32"))(q, k, v)
+error = metrics(out, attend(q, k, v, torch.float64))
+print(json.dumps([error.rel_l2, error.nonfinite]))
+"""
+
+
+def test_strided_inputs_are_read_where_they_lie_and_nothing_behind_them(tmp_path):
+    rel_l2, nonfinite = json.loads(fresh("-c", STRIDED, cwd=tmp_path, interpreted=True))
+    assert nonfinite == 0
+    assert rel_l2 < 1e-6
+
+
+COMPILED = """
+import json
+import triton
+from triton.backends.compiler import GPUTarget
+from attnbench.backends.triton_forward import configuration
+from attnbench.backends.triton_kernel import attnbench_forward as kernel
+
+def compiled(head_dim, dtype, whole_blocks):
+    block_m, block_n, warps, stages = configuration("nvidia-h200", head_dim, 4 if dtype == "fp32" else 2)
+    constants = dict(HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_N=block_n, WHOLE_BLOCKS=whole_blocks)
+    constants |= {name: 1 for name in kernel.arg_names if name.endswith("_dim")}  # contiguous rows
+    kinds = {"q": f"*{dtype}", "k": f"*{dtype}", "v": f"*{dtype}", "out": f"*{dtype}", "scale": "fp32"}
+    signature = {n: "constexpr" if n in constants else kinds.get(n, "i32") for n in kernel.arg_names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names)
+               if n in "qkv" or n == "out" or n.endswith(("_batch", "_row", "_head"))}
+    source = triton.compiler.ASTSource(kernel, signature, constants, aligned)
+    done = triton.compile(source, GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
+    return [done.metadata.name, done.metadata.shared, "wgmma" in done.asm["ptx"]]
+
+cases = [(d, "bf16", False) for d in (16, 32, 64, 128, 256)]
+cases += [(128, "bf16", True), (128, "fp16", True), (64, "fp32", False)]
+print(json.dumps([compiled(*case) for case in cases]))
+"""
+
+
+def test_it_compiles_for_an_h200_within_its_shared_memory_and_under_the_name_of_its_route(tmp_path):
+    compiled = json.loads(fresh("-c", COMPILED, cwd=tmp_path, interpreted=False))
+    assert len(compiled) == 8
+    for name, shared_bytes, _ in compiled:
+        assert re.search(all_backends()["triton_fwd"].route["cuda"], name)
+        assert shared_bytes <= H200_SHARED_BYTES
+    assert [tensor_cores for *_, tensor_cores in compiled] == [True] * 7 + [False]  # fp32 is computed in fp32
+
+
+def test_a_configuration_is_looked_up_by_gpu_and_by_the_room_of_a_row():
+    assert configuration("nvidia-h200", 128, 2) == (128, 64, 8, 3)
+    assert configuration("nvidia-h200", 64, 4) == configuration("nvidia-h200", 128, 2)
+    assert configuration("some-gpu", 128, 2) == configuration("some-gpu", 64, 4) == (64, 64, 4, 2)
+    assert configuration("some-gpu", 16, 2) == configuration("some-gpu", 64, 2) == (128, 64, 4, 2)
+    assert configuration("some-gpu", 256, 4) == (32, 16, 4, 2)
