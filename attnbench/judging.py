@@ -38,7 +38,7 @@ class Judging:
         self,
         settings: Settings,
         baseline: Baseline,
-        cases: int,
+        cases: Sequence[str],
         launches: dict[str, Launch],
         relaunch: Callable[[Record, int], Record],
         arguments: Sequence[str],
@@ -54,7 +54,8 @@ class Judging:
         self._relaunch = relaunch
         self._arguments = arguments
         limits = {} if settings.limit is None else {"known_limit": settings.limit, "unknown_limit": settings.limit}
-        self._rule = Rule(cases, settings.relaunches, **limits)
+        held = sum(case in baseline.records for case in cases)  # the others cannot be called anything
+        self._rule = Rule(held, settings.relaunches, **limits)
         self.verdicts: dict[str, Verdict] = {}
 
     def judge(self, records: Sequence[Record]) -> tuple[Record, ...]:

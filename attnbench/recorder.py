@@ -38,7 +38,8 @@ class Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         ours = [item for item in session.items if is_case(item)]
         if ours and runs_tests(self._config) and not self._skips_benchmarks():
-            self._run.begin_judging(len(ours))
+            selected = (case_of(item, self._run) for item in ours)
+            self._run.begin_judging([str(variant.case(workload)) for variant, workload in selected])
             self._run.expect(ours)
 
     @pytest.hookimpl(tryfirst=True)

@@ -120,8 +120,8 @@ class Run:
         """The processes that measure a case which is not measured in this one."""
         return range(1, self.settings.launches + 1) if self.settings.launches else (0,)
 
-    def begin_judging(self, cases: int) -> None:
-        """Read the baseline, where cases are timed and a folder of baselines is configured.
+    def begin_judging(self, cases: Sequence[str]) -> None:
+        """Read the baseline for these selected cases, where cases are timed and a folder of baselines is configured.
 
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """

@@ -96,6 +96,16 @@ def test_the_launches_of_a_suspect_are_all_stored(sim: Any, baseline: Any) -> No
     }
 
 
+def test_cases_that_no_session_holds_make_no_interval_wider(sim: Any, baseline: Any) -> None:
+    baseline("--attn-backend=torch_cudnn", "--attn-mode=eager")
+    widths = []
+    for selected in (("--attn-backend=torch_cudnn", "--attn-mode=eager"), ()):
+        sim(*RUN[:2], *selected)
+        found = verdicts(sim)[CUDNN]
+        widths.append(found["high"] - found["low"])
+    assert widths[0] == widths[1]
+
+
 @pytest.mark.parametrize(
     "slower",
     [
