@@ -117,7 +117,9 @@ def _without(plain: Verdict, baseline: Baseline) -> Verdict:
         if any(record.case == plain.case and record.sample for record in session.run.records):
             reason = Reason("fingerprint", f"{session.name} was measured on another set-up: {', '.join(differing)}")
             return _changed(plain, Judgement.INCOMPARABLE, reason)
-    return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", "no stored session holds this case"))
+    stored = baseline.sessions or baseline.unfit
+    text = "no stored session holds this case" if stored else "no session of this device is stored"
+    return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", text))
 
 
 def _changed(plain: Verdict, kind: Judgement, reason: Reason) -> Verdict:

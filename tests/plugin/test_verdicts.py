@@ -238,7 +238,9 @@ def test_without_a_session_there_is_no_baseline_and_nothing_fails_unless_one_is_
     assert kinds(sim) == {CUDNN: "no-baseline", FLASH: "no-baseline"}
     result = sim(*ONCE, REQUIRE)
     result.assert_outcomes(failed=2)
-    assert only_line(result, "NO-BASELINE torch_cudnn@eager · flux-256px-t128  no stored session holds this case  (rep")
+    assert only_line(
+        result, "NO-BASELINE torch_cudnn@eager · flux-256px-t128  no session of this device is stored  (rep"
+    )
 
 
 def test_a_baseline_that_is_required_needs_a_folder(sim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
