@@ -106,7 +106,8 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
 def _head(run: RunFile) -> _Block:
     """Device, what is unknown of it, what is simulated or injected, and how it was timed: as the terminal has them."""
     lines = takewhile(bool, section(run)[1:])
-    return _code_block("lines about the device", (), [line.partition("; CV:")[0] for line in lines])  # no such column
+    without_columns = [line.partition("; CV:")[0] for line in lines if not line.startswith("CV:")]
+    return _code_block("lines about the device", (), without_columns)
 
 
 def _interrupted(run: RunFile) -> list[_Block]:

@@ -15,6 +15,8 @@ from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import verdicts
 from attnbench.units import change
 
+SPEED = "speed: higher is faster"
+
 
 def section(run: RunFile) -> list[str]:
     """Every line, without colour; the first is the heading. Empty for a run without a case."""
@@ -83,9 +85,8 @@ def _method(run: RunFile) -> list[str]:
     launches = sorted(set(Counter(r.case for r in run.records if r.sample).values()))
     each = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
     of = f" in each of {each} launches" if launches[-1] > 1 else ""
-    return [
-        f"median of {rounds} rounds{of}, clock {clocks}; CV: their standard deviation / mean; speed: higher is faster"
-    ]
+    figures, columns = f"median of {rounds} rounds{of}, clock {clocks}", "CV: their standard deviation / mean"
+    return [figures, f"{columns}; {SPEED}"] if of else [f"{figures}; {columns}; {SPEED}"]
 
 
 def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:

@@ -12,7 +12,7 @@ from attnbench.units import milliseconds, significant
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}
 _HEADER = [
-    ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "launches"],
+    ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
     ["", "", "ms", "ms", "%", "%", "%", "%", ""],
 ]
 
@@ -46,8 +46,8 @@ def verdicts(run: RunFile) -> list[str]:
     if rows:
         lines += [
             "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
-            "  been called regressed in 95 of 100 runs",
-            *(f"  {text}" for text in aligned(_HEADER, rows, left=2)),
+            "  been called regressed in 95 of 100 runs; n: launches",
+            *aligned(_HEADER, rows, left=2),
         ]
     unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
     lines += [f"  {text}" for text in _unchanged(unchanged)]

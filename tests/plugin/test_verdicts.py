@@ -74,7 +74,7 @@ def test_a_regression_fails_its_own_test_with_one_line_and_no_traceback(sim: Any
         [
             "median of 30 rounds in each of 1 to 2 launches, *",
             f"verdicts against simulated-device/{stored.name}",
-            "  regressed  torch_cudnn@eager · flux-256px-t128 *",
+            "regressed  torch_cudnn@eager · flux-256px-t128 *",
             "  unchanged: 1 cases, *",
             "  1 regressed, 1 unchanged",
             "2 cases: 2 measured",
@@ -139,7 +139,7 @@ def test_what_is_as_before_and_what_is_faster_pass(sim: Any, baseline: Any) -> N
     result = sim(*ONCE, "--attn-sim=torch_cudnn:-4%")
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "improved", FLASH: "unchanged"}
-    result.stdout.fnmatch_lines(["  improved  torch_cudnn@eager*", "  1 improved, 1 unchanged"])
+    result.stdout.fnmatch_lines(["improved  torch_cudnn@eager*", "  1 improved, 1 unchanged"])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -222,7 +222,7 @@ def pytest_runtest_call(item):
     assert verdicts(sim)[CUDNN]["launches"] == 1
     result.stdout.fnmatch_lines(
         [
-            "  inconclusive  torch_cudnn@eager · flux-256px-t128 *",
+            "inconclusive  torch_cudnn@eager · flux-256px-t128 *",
             "  inconclusive: torch_cudnn@eager · flux-256px-t128: *a fresh process was error: * was ended by SIGABRT *",
         ]
     )
@@ -364,7 +364,7 @@ def test_an_unknown_unit_has_a_wider_limit_and_is_named(sim: Any, baseline: Any)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "  limit 2 %  unknown unit  (reproduce: " in only_line(result, "REGRESSED")
     result.stdout.fnmatch_lines(
-        ["  regressed * torch_cudnn@eager · flux-256px-t128 (unknown unit) *", "* no stored session is of this unit, *"]
+        ["regressed * torch_cudnn@eager · flux-256px-t128 (unknown unit) *", "* no stored session is of this unit, *"]
     )
     recorded = baseline(*TWO, other)
     assert sim(*ONCE, SLOWER, other).ret == pytest.ExitCode.TESTS_FAILED

@@ -79,10 +79,10 @@ def test_every_verdict_but_unchanged_is_a_row(block):
     assert lines[:3] == [
         "verdicts against nvidia-h200/0001_a.json",
         "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
-        "  been called regressed in 95 of 100 runs",
+        "  been called regressed in 95 of 100 runs; n: launches",
     ]
     assert [re.split(r" {2,}", text.strip()) for text in lines[3:8] if "---" not in text] == [
-        ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "launches"],
+        ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
         ["ms", "ms", "%", "%", "%", "%"],
         ["regressed", names[0], "0.7900", "0.8060", "+2.03", "[+1.61, +2.46]", "1", "+0.88", "2"],
         ["improved", names[1], "0.7900", "0.8060", "-2.00", "[-2.50, -1.50]", "1", "+0.88", "2"],
@@ -140,7 +140,7 @@ def test_why_nothing_was_decided_stands_below_the_rows(block):
         "  inconclusive: torch_flash@eager · flux-256px-t128: no session of this unit",
         "  1 inconclusive",
     ]
-    assert block(replace(found, reasons=reasons[:1]))[-2].startswith("  inconclusive  torch_flash@eager")
+    assert block(replace(found, reasons=reasons[:1]))[-2].startswith("inconclusive  torch_flash@eager")
 
 
 def test_figures_that_are_not_known_are_question_marks(block):
