@@ -20,7 +20,7 @@ from attnbench.records import Unreadable, run_from
 
 #: pytest-benchmark's machine id: `Linux-CPython-3.11-64bit`.
 _MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
-_NUMBERED = re.compile(r"(\d{4,})_.+\.json")
+NUMBERED = re.compile(r"(\d{4,})_.+\.json")
 #: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
 _NUMBERS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
 _STATS: dict[str, tuple[type, ...]] = {**dict.fromkeys(_NUMBERS, (int, float)), "outliers": (str,)}
@@ -49,7 +49,7 @@ def choose(folder: Path, device_name: str) -> Choice:
     """
     said: list[str] = []
     own = _newest_own(folder, device_name, said)
-    reviewed = next(_usable(_numbered(folder / slug(device_name)), said), None)
+    reviewed = next(_usable(reversed(numbered(folder / slug(device_name))), said), None)
     if own is not None:
         beside = f"; newest reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
@@ -124,7 +124,7 @@ def _newest_own(folder: Path, device_name: str, said: list[str]) -> _Stored | No
     others: dict[str, int] = {}
     for machine in sorted(folder.iterdir()) if folder.is_dir() else ():
         if machine.is_dir() and _MACHINE_ID.fullmatch(machine.name):
-            for stored in _usable(_numbered(machine), said):
+            for stored in _usable(reversed(numbered(machine)), said):
                 if stored.device == device_name:
                     newest.append(stored)
                     break
@@ -147,10 +147,10 @@ def _usable(files: Iterable[Path], said: list[str]) -> Iterator[_Stored]:
             yield _Stored(path, device, str(document.get("datetime", "")))
 
 
-def _numbered(folder: Path) -> list[Path]:
-    """Stored runs in one folder, the highest number first."""
-    files = [f for f in folder.glob("*.json") if _NUMBERED.fullmatch(f.name)] if folder.is_dir() else []
-    return sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.name), reverse=True)
+def numbered(folder: Path) -> list[Path]:
+    """Stored runs in one folder, the lowest number first; none where there is no such folder."""
+    files = [f for f in folder.glob("*.json") if NUMBERED.fullmatch(f.name)] if folder.is_dir() else []
+    return sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.name))
 
 
 def _shown(path: Path, folder: Path) -> str:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnbench.clock import Ceiling, SpinClock
+from attnbench.fingerprint import CEILING_STEP_MHZ
 from attnbench.model import Sample
 from attnbench.stamp import CycleStamps
 
 #: One step of the SM clock on Hopper, as its corrected readings show it.
-CLOCK_STEP_HZ = 15e6
+CLOCK_STEP_HZ = CEILING_STEP_MHZ * 1e6
 #: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
 SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
 
@@ -66,9 +67,20 @@ class Round:
 def settle(clock: SpinClock, limit_s: float = 0.5) -> None:
     """Spin until the clock reads its ceiling, at most `limit_s`: before a single call whose kernels are looked at."""
     rule = Protocol()
-    until = time.perf_counter() + limit_s
-    while clock.read(rule.probe_min_s) < rule.enough_hz(clock.ceiling) and time.perf_counter() < until:
-        pass
+    _probed(clock, rule.probe_min_s, rule.enough_hz(clock.ceiling), limit_s)
+
+
+def _probed(clock: SpinClock, probe_s: float, enough_hz: float, limit_s: float) -> tuple[float, int, float]:
+    """Probe until the clock reads enough, for `limit_s` at most after a first probe that is owed in any case.
+
+    The last reading, the number of probes, and the seconds waited after the first.
+    """
+    hz, probes = clock.read(probe_s), 1
+    began = time.perf_counter()
+    while hz < enough_hz and time.perf_counter() < began + limit_s:
+        hz = clock.read(probe_s)
+        probes += 1
+    return hz, probes, time.perf_counter() - began
 
 
 class CudaPacer:
@@ -101,15 +113,9 @@ class CudaPacer:
 
     def before_round(self) -> None:
         """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
-        rule, ceiling = self._protocol, self._clock.ceiling
-        enough_hz = rule.enough_hz(ceiling)
-        before_hz, probes = self._clock.read(self._probe_s), 1
-        waits_from = time.perf_counter()
-        until = waits_from + self._settle_left_s
-        while before_hz < enough_hz and time.perf_counter() < until:
-            before_hz = self._clock.read(self._probe_s)
-            probes += 1
-        self._settle_left_s -= time.perf_counter() - waits_from
+        enough_hz = self._protocol.enough_hz(self._clock.ceiling)
+        before_hz, probes, waited_s = _probed(self._clock, self._probe_s, enough_hz, self._settle_left_s)
+        self._settle_left_s -= waited_s
         self._hide()
         self._open = _OpenRound(before_hz, before_hz >= enough_hz, probes)
 

@@ -98,7 +98,7 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     measures = _measures(ours, base, known)
     changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
     kind = _kind(changes, rule, limit)
-    opposed = kind is Judgement.REGRESSED and _change_of_seconds(ours, base, known) < -rule.tolerated
+    opposed = kind is Judgement.REGRESSED and math.expm1(_difference(ours, base, SECONDS, known)) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
     said = _said(kind, changes)
@@ -127,8 +127,9 @@ def _measures(ours: Sequence[Reading], base: Sequence[Reading], known: bool) -> 
     return (CYCLES,) if known and same else (SECONDS, CYCLES)
 
 
-def _change_of_seconds(ours: Sequence[Reading], base: Sequence[Reading], known: bool) -> float:
-    return math.expm1(fmean(one.estimates[SECONDS].log for one in ours) - _centre(base, SECONDS, known))
+def _difference(ours: Sequence[Reading], base: Sequence[Reading], measure: str, known: bool) -> float:
+    """Mean log of ours less the baseline's."""
+    return fmean(one.estimates[measure].log for one in ours) - _centre(base, measure, known)
 
 
 def _change(
@@ -144,7 +145,7 @@ def _change(
 
     launches: how many launches like these the error is for; as many as there are by default.
     """
-    value = fmean(one.estimates[measure].log for one in ours) - _centre(base, measure, known)
+    value = _difference(ours, base, measure, known)
     of_ours = _of_one(ours, measure, noise) / (launches or len(ours))
     error = math.sqrt(of_ours + _of_base(base, measure, noise) + _of_origin(base, known, noise))
     width = rule.quantile * error

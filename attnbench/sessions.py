@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbench.baseline import load_document
+from attnbench.baseline import load_document, numbered
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
@@ -20,7 +19,6 @@ from attnbench.records import Unreadable, run_from
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
-SESSION_FILE = re.compile(r"(\d{4,})_[^/]+\.json")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
     regression through.
     """
     fit, unfit = [], []
-    for path in session_files(folder / slug(device_name)):
+    for path in numbered(folder / slug(device_name)):
         document = load_document(path)
         if "attnbench" not in document:
             raise Unreadable(f"{path} was not written by an attnbench run")
@@ -81,12 +79,6 @@ def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
         else:
             fit.append(session)
     return Baseline(tuple(fit), tuple(unfit))
-
-
-def session_files(folder: Path) -> list[Path]:
-    """Stored sessions in one folder, the lowest number first."""
-    files = [f for f in folder.glob("*.json") if SESSION_FILE.fullmatch(f.name)] if folder.is_dir() else []
-    return sorted(files, key=lambda f: (int(f.name.split("_")[0]), f.name))
 
 
 def refusals(run: RunFile) -> list[str]:
@@ -123,7 +115,7 @@ def session_path(folder: Path, run: RunFile) -> Path:
     """Where the next session of this device goes: `<folder>/nvidia-h200/0003_<id of its first launch>.json`."""
     device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
     below = folder / slug(device)
-    last = max((int(path.name.split("_")[0]) for path in session_files(below)), default=0)
+    last = max((int(path.name.split("_")[0]) for path in numbered(below)), default=0)
     return below / f"{last + 1:04}_{run.launches[0].id}.json"
 
 

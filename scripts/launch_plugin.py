@@ -14,12 +14,12 @@ from attnbench.fixtures import AttnCase
 PREHEAT_S = 0.3
 
 
-def preheat() -> None:
+def preheat(seconds: float) -> None:
     """8192³ bf16 products: the hottest thing that can run before a measurement."""
     import torch
 
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    until = time.perf_counter() + PREHEAT_S
+    until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for _ in range(20):
             a @ a
@@ -48,7 +48,7 @@ def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measured(case: AttnCase) -> None:
         if case._run.device_type == "cuda" and heats:
-            preheat()
+            preheat(PREHEAT_S)
         try:
             measure(case)
         finally:

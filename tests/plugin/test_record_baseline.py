@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from attnbench.baseline import NUMBERED
 from attnbench.recording import main
-from attnbench.sessions import SESSION_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
@@ -38,9 +38,7 @@ def project(sim: Any, scratch: Path) -> Iterator[None]:
     """The simulated project, in which nothing but sessions may be left behind."""
     yield
     assert not Path(".benchmarks").exists()
-    assert not [
-        path for path in Path("baselines").rglob("*") if path.is_file() and not SESSION_FILE.fullmatch(path.name)
-    ]
+    assert not [path for path in Path("baselines").rglob("*") if path.is_file() and not NUMBERED.fullmatch(path.name)]
     assert list(scratch.iterdir()) == []
 
 

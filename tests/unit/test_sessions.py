@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from attnbench.baseline import numbered
 from attnbench.model import Fingerprint, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS
 from attnbench.records import Unreadable, to_plain
-from attnbench.sessions import load_baseline, refusals, session_files, session_path, write_session
+from attnbench.sessions import load_baseline, refusals, session_path, write_session
 
 DEVICE = "NVIDIA H200"
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
@@ -75,7 +76,7 @@ def test_only_numbered_files_are_sessions(tmp_path, store, session):
     for name in ("README.md", "notes.json", "1_short.json", ".0001_a.json.new", "0001_a.json.before"):
         store(name, "no session")
     path = store("0001_a.json", session())
-    assert session_files(path.parent) == [path]
+    assert numbered(path.parent) == [path]
     assert len(load_baseline(tmp_path, launch(), DEVICE).sessions) == 1
 
 
