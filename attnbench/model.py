@@ -176,12 +176,14 @@ class Compilation:
     """What torch.compile made of a call. `graph_breaks` are dynamo's own sentences.
 
     `choices` are the configurations that Inductor's autotuning settled on, a line per generated kernel:
-    `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`.
+    `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`. `cache` is "warm" when every graph came from
+    Inductor's cache, "cold" when one had to be compiled, empty when that is not known.
     """
 
     graphs: int
     graph_breaks: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    cache: str = ""
 
 
 @dataclass(frozen=True)

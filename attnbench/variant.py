@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,15 @@ class Variant:
         for explained, count in counters["graph_break"].items():
             said[explained.strip().splitlines()[0]] += count
         breaks = tuple(f"{reason} (×{count})" for reason, count in said.items())
-        return Compilation(int(counters["stats"]["unique_graphs"]), breaks, choices.since(modules_before))
+        graphs = int(counters["stats"]["unique_graphs"])
+        return Compilation(graphs, breaks, choices.since(modules_before), _cache(counters["inductor"]))
+
+
+def _cache(counted: Mapping[str, int]) -> str:
+    """Whether Inductor compiled anything or found all of it in its cache, by its own counters."""
+    if counted.get("fxgraph_cache_miss") or counted.get("fxgraph_cache_bypass"):
+        return "cold"
+    return "warm" if counted.get("fxgraph_cache_hit") else ""
 
 
 def in_common_layout(attention: AttentionFunction, layout: str) -> AttentionFunction:

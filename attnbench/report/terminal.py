@@ -13,7 +13,7 @@ from attnbench.report.pooling import pooled
 from attnbench.report.table import WIDTH
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import verdicts
-from attnbench.units import change
+from attnbench.units import change, seconds
 
 SPEED = "speed: higher is faster"
 
@@ -93,10 +93,21 @@ def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:
     found = Counter(record.status for record in records)
     said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
     lines = [f"{len(records)} cases: {said}"]
+    lines += _first_calls(run)
     lines += [line for record in records for line in _graph_breaks(record)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")
     return lines
+
+
+def _first_calls(run: RunFile) -> list[str]:
+    """What the compiled cases' first calls took, by whether Inductor's cache had them."""
+    spent: dict[str, list[float]] = {}
+    for record in run.records:
+        if record.compilation and record.compilation.cache and record.first_call_s is not None:
+            spent.setdefault(record.compilation.cache, []).append(record.first_call_s)
+    said = (f"{len(spent[cache])} {cache}, {seconds(sum(spent[cache]))} s" for cache in sorted(spent))
+    return [f"first calls of compiled cases, by Inductor's cache: {'; '.join(said)}"] if spent else []
 
 
 def _graph_breaks(record: Record) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from attnbench.report.__main__ import main as report
+
 SHAPES = [f"--attn-workload=1x{16 * n}x1x16:fp32" for n in range(1, 13)]
 
 BACKENDS = """
@@ -78,6 +80,15 @@ def test_what_inductor_chose_is_said_of_each_graph_alone_and_again_when_it_comes
     found = [r["compilation"]["choices"] for r in compiled(*chosen, passed=2).values()]
     assert found == [["extern_kernels.bmm: 2 calls"]] * 2  # on the CPU; a line per Triton kernel comes with CUDA
     assert [r["compilation"]["choices"] for r in compiled(*chosen, passed=2).values()] == found
+
+
+def test_whether_inductor_s_cache_was_cold_is_said_of_every_compiled_case(compiled, pytester, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(pytester.path / "inductor"))
+    chosen = ("--attn-backend=spelt_out", "--attn-workload=1x32x2x16:fp32", "--attn-workload=1x48x2x16:fp32")
+    for expected in ("cold", "warm"):
+        assert [r["compilation"]["cache"] for r in compiled(*chosen, passed=2).values()] == [expected] * 2
+        report([str(pytester.path / "run.json")])
+        assert f"\nfirst calls of compiled cases, by Inductor's cache: 2 {expected}, " in capsys.readouterr().out
 
 
 def test_a_graph_break_is_reported(compiled):
