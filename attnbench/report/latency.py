@@ -88,10 +88,12 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
+    unpoisoned = [r.variant for r in records if not all(check.poisoned for check in r.checks)]
     said = {
         "synchronising, so the host's work is inside the interval": waiting,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,
+        "never wrote to memory that was poisoned before, so an unwritten element may have gone unseen": unpoisoned,
     }
     return [f"{doubt}: {', '.join(variants)}" for doubt, variants in said.items() if variants]
 

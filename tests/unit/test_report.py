@@ -1,5 +1,6 @@
 """The section of a run: what stands in it, and how wide it gets."""
 
+import dataclasses
 import itertools
 
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample, Workload
@@ -142,13 +143,15 @@ def test_rounds_and_clock_are_said_once(run_file, record):
     assert sum("median of 3 to 30 rounds, clock perf_counter, cuda-events" in line for line in section(run)) == 1
 
 
-def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_file, record):
+def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_file, record, check):
     odd = Sample((1e-3,) * 30, "cuda-events", unsettled=4, synchronising=True, self_throttled=True)
-    listed = table(run_file(record(), record("b@eager", sample=odd)), "flux-256px-t128  [")
-    assert listed[-3:] == [
+    kept = dataclasses.replace(check({}), poisoned=False)
+    listed = table(run_file(record(), record("b@eager", sample=odd, checks=(kept,))), "flux-256px-t128  [")
+    assert listed[-4:] == [
         "synchronising, so the host's work is inside the interval: b@eager",
         "started below the clock's ceiling: b@eager (4 of 30 rounds)",
         "lowered its own clock: b@eager",
+        "never wrote to memory that was poisoned before, so an unwritten element may have gone unseen: b@eager",
     ]
 
 
