@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from attnbench.registry import AttentionFunction
 
 #: (GPU, head_dim in 16 bits) → (BLOCK_M, BLOCK_N, num_warps, num_stages). Frozen, so that every launch of a GPU runs the
-#: same kernel: nothing is tuned at run time, autotuning is to become a script that prints these lines. The H200's are a
-#: first guess, not measured yet: what flex_attention's autotuning chose there (docs/method.md).
+#: same kernel: nothing is tuned at run time, scripts/tune_triton prints these lines.
 CONFIGURATIONS = {
-    ("nvidia-h200", 128): (128, 64, 8, 3),
+    ("nvidia-h200", 128): (64, 64, 4, 3),
 }
 #: For every other GPU: small enough for 99 KiB of shared memory, and nothing else is known of them.
 DEFAULTS = {64: (128, 64, 4, 2), 128: (64, 64, 4, 2), 256: (64, 32, 4, 2), 512: (32, 16, 4, 2)}
@@ -51,6 +50,38 @@ def refused_by_the_interpreter(workload: Workload, device: str) -> tuple[str, ..
     return tuple(reasons)
 
 
+def forward(blocks: tuple[int, int, int, int]) -> AttentionFunction:
+    """softmax(q·kᵀ / √head_dim)·v with this configuration, on `[batch, seq, heads, head_dim]` tensors."""
+    import torch
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    from attnbench.backends.triton_kernel import attnbench_forward
+
+    block_m, block_n, num_warps, num_stages = blocks
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        batch, seq, heads, head_dim = q.shape
+        out = torch.empty_like(q)
+        rows, keys = [1, block_m, 1, head_dim], [1, block_n, 1, head_dim]
+        attnbench_forward[(-(-seq // block_m), heads, batch)](
+            TensorDescriptor.from_tensor(q, rows),
+            TensorDescriptor.from_tensor(k, keys),
+            TensorDescriptor.from_tensor(v, keys),
+            TensorDescriptor.from_tensor(out, rows),
+            seq,
+            math.log2(math.e) / math.sqrt(head_dim),
+            HEAD_DIM=head_dim,
+            BLOCK_M=block_m,
+            BLOCK_N=block_n,
+            WHOLE_BLOCKS=seq % block_n == 0,
+            num_warps=num_warps,
+            num_stages=num_stages,
+        )
+        return out
+
+    return attention
+
+
 # Mode eager only: torch.compile can trace a kernel of Triton's, but that was not run yet, so it is not offered.
 @register(
     "triton_fwd",
@@ -68,25 +99,5 @@ def triton_fwd(workload: Workload) -> AttentionFunction:
     """softmax(q·kᵀ / √head_dim)·v in one pass, with an online softmax in fp32."""
     import torch
 
-    from attnbench.backends.triton_kernel import attnbench_forward
-
     gpu = slug(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
-    item_bytes = 4 if workload.dtype == "fp32" else 2
-    block_m, block_n, num_warps, num_stages = configuration(gpu, workload.head_dim, item_bytes)
-    scale = math.log2(math.e) / math.sqrt(workload.head_dim)
-
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        batch, seq, heads, head_dim = q.shape
-        out = torch.empty_like(q)
-        attnbench_forward[(-(-seq // block_m), heads, batch)](
-            *(q, k, v, out, *q.stride(), *k.stride(), *v.stride(), *out.stride(), seq, scale),
-            HEAD_DIM=head_dim,
-            BLOCK_M=block_m,
-            BLOCK_N=block_n,
-            WHOLE_BLOCKS=seq % block_n == 0,
-            num_warps=num_warps,
-            num_stages=num_stages,
-        )
-        return out
-
-    return attention
+    return forward(configuration(gpu, workload.head_dim, 4 if workload.dtype == "fp32" else 2))
