@@ -156,10 +156,10 @@ class Recorder:
 
 def _why_not(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
     """Every reason why a case cannot start here, loading it included; empty when it is ready."""
-    reasons = refusals(variant, device, workload)
-    if reasons or device.type == "sim":
-        return reasons
     try:
+        reasons = refusals(variant, device, workload)
+        if reasons or device.type == "sim":
+            return reasons
         with errors_as_rows("cannot be loaded", "load", device.type):
             variant.backend.load(workload)
     except CaseEnded as ended:

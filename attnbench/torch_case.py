@@ -228,14 +228,18 @@ class TorchCase:
 
 
 def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reason, ...]:
-    """Every reason why this case cannot run here: unmet requirements first, then the library's own words."""
+    """Every reason why this case cannot run here: unmet requirements first, then the library's own words.
+
+    Raises CaseEnded (error) where the library fails when it is asked.
+    """
     backend = variant.backend
     if device.type == "sim":
         return ()  # nothing runs there: what a simulated case shows is the scenario's
     unmet = requirements.unmet(backend.requires, device.facts, workload)
     if unmet or backend.refuses is None:
         return unmet
-    return tuple(Reason("refused", text) for text in backend.refuses(workload, device.type))
+    with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
+        return tuple(Reason("refused", text) for text in backend.refuses(workload, device.type))
 
 
 def _assert_compiled(compilation: Compilation | None) -> None:

@@ -13,6 +13,13 @@ from attnbench import Capability, Device, DType, Package, register
 def needs_much(workload):
     raise AssertionError("is not loaded: it cannot run here")
 
+def asked(workload, device):
+    import nosuch_library
+
+@register("asks_badly", "mine", refuses=asked)
+def asks_badly(workload):
+    raise AssertionError("is not loaded: nobody knows whether it can run")
+
 @register("falls_over", "mine", modes=("eager", "default"))
 def falls_over(workload):
     import nosuch_library
@@ -50,13 +57,15 @@ def test_a_listing_on_the_cpu_names_what_each_backend_lacks(bench):
 
 def test_a_listing_gives_every_reason_and_loads_what_could_run(bench, pytester):
     pytester.makeconftest(BROKEN)
-    result = bench("--attn-list", "--attn-device=cpu", "--attn-workload=1x64x2x16", "--attn-backend=*s_*")
+    mine = [f"--attn-backend={name}" for name in ("needs_much", "asks_badly", "falls_over")]
+    result = bench("--attn-list", "--attn-device=cpu", "--attn-workload=1x64x2x16", *mine)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         [
             "  needs_much  eager: needs device cuda, found cpu; needs dtype fp16, found bf16; *nosuch_module*",
+            "  asks_badly  eager: cannot say whether it runs here: ModuleNotFoundError: No module named 'nosuch_library'",
             "  falls_over  eager, default: *cannot be loaded: ModuleNotFoundError: No module named 'nosuch_library'*",
-            "3 cases: 0 ready, 3 not",
+            "4 cases: 0 ready, 4 not",
         ]
     )
 
