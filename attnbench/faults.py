@@ -27,9 +27,15 @@ def errors_as_rows(what: str, code: str, device: str) -> Iterator[None]:
 
 
 def describe_error(exc: BaseException) -> str:
-    """One line: the type, and the first line; the last one too where the first only points at it."""
+    """One line: the type, and the first line.
+
+    Where that one only points at what follows, also the line that names an error as compilers do (`file.h:52: fatal
+    error: …`), else the last one.
+    """
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     if not lines:
         return type(exc).__name__
-    said = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
-    return f"{type(exc).__name__}: {said}"
+    first, *others = lines
+    if first.endswith(":") and others:
+        first += " " + next((line for line in others if "error: " in line), others[-1])
+    return f"{type(exc).__name__}: {first}"

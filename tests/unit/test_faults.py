@@ -1,0 +1,30 @@
+"""What an exception says in the one line of a row."""
+
+import pytest
+
+from attnbench.faults import describe_error
+
+#: As FlashInfer raises it where a header is missing; the second last line is what a reader needs.
+COMPILER = """Ninja build failed. Ninja output:
+ninja: Entering directory `/home/me/.cache/flashinfer'
+[1/7] nvcc -Werror=all -c prefill.cu
+fill.h:52:10: fatal error: curand_kernel.h: No such file
+ninja: build stopped: subcommand failed.
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("no kernel image\nand more lines"), "RuntimeError: no kernel image"),
+        (ValueError("the cause is:\n  below\n"), "ValueError: the cause is: below"),
+        (ValueError("the cause is:\n\n"), "ValueError: the cause is:"),
+        (
+            RuntimeError(COMPILER),
+            "RuntimeError: Ninja build failed. Ninja output: fill.h:52:10: fatal error: curand_kernel.h: No such file",
+        ),
+    ],
+)
+def test_an_exception_is_its_type_and_the_line_that_says_why(raised, said):
+    assert describe_error(raised) == said
