@@ -3,10 +3,26 @@
 from attnbench.backends import torch_sdpa  # isort: skip
 from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
+from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import triton_forward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
 #: One module per family, in the order in which reports show them.
-FAMILIES = (torch_sdpa, torch_flex, flash_attn, triton_forward, numpy_math)
+FAMILIES = (
+    torch_sdpa,
+    torch_flex,
+    flash_attn,
+    xformers,
+    triton_forward,
+    numpy_math,
+)
 
-__all__ = ["FAMILIES", "flash_attn", "numpy_math", "torch_flex", "torch_sdpa", "triton_forward"]
+__all__ = [
+    "FAMILIES",
+    "flash_attn",
+    "numpy_math",
+    "torch_flex",
+    "torch_sdpa",
+    "triton_forward",
+    "xformers",
+]

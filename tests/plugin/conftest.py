@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,33 @@ def sim(bench: Bench, pytester: pytest.Pytester) -> Bench:
     )
     pytester.makeini(f"[pytest]\n{ini}")
     return bench
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Files by their path below a folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
+    """`stand_in(files)` puts modules on the path of this process; afterwards nothing of them is kept."""
+    put: set[str] = set()
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] in put]:
+            del sys.modules[name]
+
+    def install(files: dict[str, str]) -> None:
+        write(tmp_path, files)
+        monkeypatch.syspath_prepend(tmp_path)
+        put.update(Path(name).parts[0].removesuffix(".py") for name in files)
+        forget()
+
+    yield install
+    forget()
 
 
 #: Sessions by the arguments that they were measured under, so that each is measured once.

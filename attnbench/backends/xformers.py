@@ -1,0 +1,113 @@
+"""xFormers' memory_efficient_attention: the operator that it chooses by itself, and two of its operators by name.
+
+Its flash operator runs FlashAttention-2 of the package flash-attn where that is installed, else PyTorch's own copy: the
+kernels that are recorded say which, `flash::…` or `pytorch_flash::…`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.model import MODES, Workload
+from attnbench.registry import register
+from attnbench.requirements import Capability, Device, DType, HeadDim, Package
+from attnbench.workloads import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.registry import AttentionFunction
+
+#: Device kernels of its operators.
+_CUTLASS = r"fmha_cutlassF"
+_FLASH_2 = r"flash::flash_fwd_(splitkv_)?kernel"
+_FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
+#: cuDNN's kernels, which none of its operators runs.
+_CUDNN = r"cudnn_generated"
+
+
+def _loaded(module: str) -> AttentionFunction:
+    """The call, held to the forward operator of one module of `xformers.ops.fmha`; "" leaves the choice to xFormers."""
+    from xformers.ops import fmha, memory_efficient_attention
+
+    operator = (getattr(fmha, module).FwOp, None) if module else None
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = memory_efficient_attention(q, k, v, op=operator)
+        return output
+
+    return attention
+
+
+def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
+    """Its own `not_supported_reasons` for one operator, or for all of them where it may choose; empty when it can run."""
+    if device != "cuda":
+        return ()
+    import torch
+    from xformers.ops import fmha
+
+    shape = (workload.batch, workload.seq, workload.heads, workload.head_dim)
+    probe = torch.empty(shape, dtype=getattr(torch, TORCH_DTYPES[workload.dtype]), device=device)
+    inputs = fmha.Inputs(probe, probe, probe)
+    if module:
+        return tuple(getattr(fmha, module).FwOp.not_supported_reasons(inputs))
+    operators: list[Any] = fmha.ALL_FW_OPS
+    said = {operator.NAME: operator.not_supported_reasons(inputs) for operator in operators}
+    if not all(said.values()):
+        return ()
+    about: dict[str, list[str]] = {}  # each reason once, with the operators that give it
+    for name, reasons in said.items():
+        for reason in reasons:
+            about.setdefault(reason, []).append(name)
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in about.items())
+
+
+@register(
+    "xformers",
+    "xformers",
+    modes=MODES,
+    requires=(Package("xformers"), Device("cuda")),
+    route={"cuda": f"{_CUTLASS}|{_FLASH_2}|{_FLASH_3}"},
+    foreign={"cuda": _CUDNN},
+    refuses=lambda workload, device: _refusals(workload, device, ""),
+)
+def xformers(workload: Workload) -> AttentionFunction:
+    """memory_efficient_attention as users call it: xFormers takes the first of its operators that can."""
+    del workload
+    return _loaded("")
+
+
+@register(
+    "xformers_cutlass",
+    "xformers",
+    modes=MODES,
+    requires=(Package("xformers"), Device("cuda")),
+    route={"cuda": _CUTLASS},
+    foreign={"cuda": f"{_CUDNN}|{_FLASH_2}|{_FLASH_3}"},
+    refuses=lambda workload, device: _refusals(workload, device, "cutlass"),
+)
+def xformers_cutlass(workload: Workload) -> AttentionFunction:
+    """The CUTLASS operator, which calls the kernel of it that PyTorch ships."""
+    del workload
+    return _loaded("cutlass")
+
+
+@register(
+    "xformers_flash",
+    "xformers",
+    modes=MODES,
+    requires=(
+        Package("xformers"),
+        Device("cuda"),
+        Capability((8, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+    ),
+    route={"cuda": _FLASH_2},
+    foreign={"cuda": f"{_CUDNN}|{_CUTLASS}|{_FLASH_3}"},
+    refuses=lambda workload, device: _refusals(workload, device, "flash"),
+)
+def xformers_flash(workload: Workload) -> AttentionFunction:
+    """FlashAttention-2 through xFormers, from whichever package it found."""
+    del workload
+    return _loaded("flash")

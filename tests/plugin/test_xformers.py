@@ -1,0 +1,249 @@
+"""The xFormers family against a stand-in: the files, names and signatures of 0.0.35, and SDPA inside."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from attnbench.backends import FAMILIES, xformers
+from attnbench.model import MODES, DeviceOp, Workload
+from attnbench.registry import all_backends
+from attnbench.requirements import Facts, unmet
+from attnbench.route import wrong_route
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("xformers") is not None, reason="the stand-in would be mixed with the real package"
+)
+
+H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
+WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
+NAMES = ("xformers", "xformers_cutlass", "xformers_flash")
+MISSING = "package 'xformers' is not installed (pip install xformers)"
+NOT_BUILT = "xFormers wasn't build with CUDA support"
+
+OPERATOR = """
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+class FwOp:
+    NAME = "NAMED"
+    REASONS = []
+    calls = 0
+
+    @classmethod
+    def not_supported_reasons(cls, d):
+        assert d.query.device.type == d.key.device.type == d.value.device.type
+        return [f"{d.query.dtype}"] if d.query.dtype is torch.float32 else list(cls.REASONS)
+
+    @classmethod
+    def apply(cls, inp, needs_gradient):
+        cls.calls += 1
+        heads_first = (x.transpose(1, 2) for x in (inp.query, inp.key, inp.value))
+        return scaled_dot_product_attention(*heads_first, scale=inp.scale).transpose(1, 2).contiguous(), None
+"""
+#: The first lines of the real `flash.py`: what it asks of a package flash-attn.
+FLASH = """
+import importlib.util
+
+if importlib.util.find_spec("flash_attn"):
+    import flash_attn
+    import flash_attn.flash_attn_interface
+"""
+FMHA = """
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+
+from . import cutlass, flash
+
+@dataclass
+class Inputs:
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attn_bias: Any = None
+    p: float = 0.0
+    scale: Optional[float] = None
+    output_dtype: Optional[torch.dtype] = None
+    is_partial: bool = False
+
+ALL_FW_OPS = [cutlass.FwOp, flash.FwOp]
+
+def memory_efficient_attention(query, key, value, attn_bias=None, p=0.0, scale=None, *, op=None, output_dtype=None):
+    chosen = flash.FwOp if op is None else op[0]
+    out, *_ = chosen.apply(Inputs(query, key, value, attn_bias, p, scale, output_dtype), needs_gradient=False)
+    return out
+"""
+FILES = {
+    "xformers/__init__.py": "",
+    "xformers/ops/__init__.py": "from .fmha import memory_efficient_attention\n",
+    "xformers/ops/fmha/__init__.py": FMHA,
+    "xformers/ops/fmha/cutlass.py": OPERATOR.replace("NAMED", "cutlassF-pt"),
+    "xformers/ops/fmha/flash.py": FLASH + OPERATOR.replace("NAMED", "fa2F@2.8.3"),
+}
+
+
+def qkv() -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
+
+
+def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+
+
+def refused(backend: str, workload: Workload = WORKLOAD) -> tuple[str, ...]:
+    """What it says of a GPU: tensors of one exist here without their memory."""
+    with FakeTensorMode():
+        return all_backends()[backend].refuses(workload, "cuda")
+
+
+@pytest.mark.parametrize(("backend", "ran"), [("xformers", "flash"), (NAMES[1], "cutlass"), (NAMES[2], "flash")])
+def test_the_operator_that_a_backend_names_is_the_one_that_runs(backend, ran, stand_in):
+    stand_in(FILES)
+    tensors = qkv()
+    output = all_backends()[backend].load(WORKLOAD)(*tensors)
+    torch.testing.assert_close(output, expected(*tensors))
+    from xformers.ops import fmha
+
+    assert {m: getattr(fmha, m).FwOp.calls for m in ("cutlass", "flash")} == {"cutlass": 0, "flash": 0, ran: 1}
+
+
+def test_the_adapter_adds_no_graph_break(stand_in):
+    stand_in(FILES)
+    torch.compiler.reset()
+    compiled = torch.compile(all_backends()["xformers_cutlass"].load(WORKLOAD), fullgraph=True, backend="eager")
+    tensors = qkv()
+    torch.testing.assert_close(compiled(*tensors), expected(*tensors))
+
+
+def test_reasons_of_one_operator_are_shown_in_its_own_words(stand_in):
+    stand_in(FILES)
+    assert [refused(name) for name in NAMES] == [(), (), ()]
+    from xformers.ops import fmha
+
+    fmha.cutlass.FwOp.REASONS = [NOT_BUILT, "bf16 is only supported on A100+ GPUs"]
+    assert refused("xformers_cutlass") == (NOT_BUILT, "bf16 is only supported on A100+ GPUs")
+    assert refused("xformers_flash") == ()
+    assert refused("xformers") == ()  # it may take the other one
+
+
+def test_where_xformers_may_choose_a_reason_is_said_once_with_the_operators_that_give_it(stand_in):
+    stand_in(FILES)
+    from xformers.ops import fmha
+
+    fmha.cutlass.FwOp.REASONS = [NOT_BUILT]
+    fmha.flash.FwOp.REASONS = [NOT_BUILT, "operator wasn't built"]
+    assert refused("xformers") == (f"cutlassF-pt, fa2F@2.8.3: {NOT_BUILT}", "fa2F@2.8.3: operator wasn't built")
+
+
+def test_the_library_is_asked_about_the_workloads_own_dtype(stand_in):
+    stand_in(FILES)
+    assert refused("xformers_cutlass", Workload("w", 1, 64, 2, 64, "fp32")) == ("torch.float32",)
+
+
+def test_without_a_gpu_it_is_not_asked():
+    assert [all_backends()[name].refuses(WORKLOAD, "cpu") for name in NAMES] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("backend", "reasons"),
+    [
+        ("xformers", [MISSING, "needs device cuda, found cpu"]),
+        ("xformers_cutlass", [MISSING, "needs device cuda, found cpu"]),
+        (
+            "xformers_flash",
+            [
+                MISSING,
+                "needs device cuda, found cpu",
+                "needs dtype bf16 or fp16, found fp32",
+                "needs head_dim a multiple of 8, at most 256, found 260",
+            ],
+        ),
+    ],
+)
+def test_what_is_lacking_is_said_at_once(backend, reasons):
+    cpu, workload = Facts("cpu", "A CPU", None, (2, 13)), Workload("w", 1, 64, 2, 260, "fp32")
+    assert [reason.text for reason in unmet(all_backends()[backend].requires, cpu, workload)] == reasons
+
+
+def test_an_installed_package_on_a_gpu_lacks_nothing(stand_in):
+    stand_in(FILES)
+    assert [unmet(all_backends()[name].requires, H200, WORKLOAD) for name in NAMES] == [(), (), ()]
+
+
+RAN = {
+    "flash_attn_2": "void flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4, false, false>>",
+    "torch_flash": "void pytorch_flash::flash_fwd_kernel<pytorch_flash::Flash_fwd_kernel_traits<128, 128, 64, 4>>",
+    "flash_attn_3": "void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnFwdSm90<flash::CollectiveMainloop>>>",
+    "cutlass": "fmha_cutlassF_bf16_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel::Params)",
+    "cudnn": "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_3_64x128x128_4x1x1_kernel0_0",
+}
+OWN = {
+    "xformers": {"flash_attn_2", "torch_flash", "flash_attn_3", "cutlass"},  # whichever it chose
+    "xformers_cutlass": {"cutlass"},
+    "xformers_flash": {"flash_attn_2", "torch_flash"},  # of the package, or PyTorch's copy
+}
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("ran", RAN)
+def test_each_is_known_by_the_kernels_of_its_operators(backend, ran):
+    """The beginnings of the names are those seen on an H200, the arguments behind them are shortened."""
+    codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(RAN[ran]),))]
+    assert codes == ([] if ran in OWN[backend] else ["wrong-route", "replaced"])
+
+
+def test_the_family_is_registered_with_all_modes():
+    assert xformers in FAMILIES
+    found = {name: b.modes for name, b in all_backends().items() if b.family == "xformers"}
+    assert found == dict.fromkeys(NAMES, MODES)
+
+
+#: The adapter's own functions, asked as on a GPU, which the CPU has not.
+BROKEN = """
+from attnbench import register
+from attnbench.backends import xformers
+
+on_a_gpu = lambda workload, device: xformers._refusals(workload, "cuda", "flash")
+register("asked_first", "xformers", modes=("eager", "default"), refuses=on_a_gpu)(lambda workload: None)
+register("loaded", "xformers")(xformers.xformers_flash)
+"""
+CAUSE = "ModuleNotFoundError: No module named 'flash_attn.flash_attn_interface'"
+ROWS = {
+    "asked_first@eager": f"cannot say whether it runs here: {CAUSE}",
+    "asked_first@default": f"cannot say whether it runs here: {CAUSE}",
+    "loaded@eager": f"cannot be loaded: {CAUSE}",
+}
+
+
+@pytest.fixture
+def broken(stand_in, pytester):
+    """xFormers beside flash-attn-4 without flash-attn: its own import fails, as the real one's does."""
+    stand_in({**FILES, "flash_attn/cute/__init__.py": ""})
+    pytester.makeconftest(BROKEN)
+    return ("--attn-device=cpu", "--attn-workload=1x64x2x64", "--attn-backend=asked_first", "--attn-backend=loaded")
+
+
+def test_a_package_that_fails_to_import_is_an_error_row_with_the_cause(bench, broken):
+    bench(*broken, "--benchmark-json=run.json").assert_outcomes(failed=3)
+    records = bench.records().values()
+    assert {record["status"] for record in records} == {"error"}
+    assert {f"{r['backend']}@{r['mode']}": r["reasons"][0]["text"] for r in records} == ROWS
+
+
+def test_a_package_that_fails_to_import_is_listed_with_the_cause(bench, broken):
+    result = bench(*broken, "--attn-list")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            f"  asked_first  eager, default: cannot say whether it runs here: {CAUSE}",
+            f"  loaded       eager: cannot be loaded: {CAUSE}",
+            "3 cases: 0 ready, 3 not",
+        ]
+    )
