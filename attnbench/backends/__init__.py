@@ -4,6 +4,7 @@ from attnbench.backends import torch_sdpa  # isort: skip
 from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
 from attnbench.backends import xformers  # isort: skip
+from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import triton_forward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
@@ -13,12 +14,14 @@ FAMILIES = (
     torch_flex,
     flash_attn,
     xformers,
+    cudnn_frontend,
     triton_forward,
     numpy_math,
 )
 
 __all__ = [
     "FAMILIES",
+    "cudnn_frontend",
     "flash_attn",
     "numpy_math",
     "torch_flex",
