@@ -6,13 +6,24 @@ Importing this package imports neither torch nor pytest.
 
 from attnbench.model import Reason, Workload
 from attnbench.registry import Backend, register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package, TorchVersion, TritonDevice
+from attnbench.requirements import (
+    Batch,
+    Capability,
+    Device,
+    Distribution,
+    DType,
+    HeadDim,
+    Package,
+    TorchVersion,
+    TritonDevice,
+)
 from attnbench.workloads import register_workload
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backend",
+    "Batch",
     "Capability",
     "DType",
     "Device",

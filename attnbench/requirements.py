@@ -153,7 +153,18 @@ class HeadDim:
         return f"needs head_dim {self.needed}, found {workload.head_dim}"
 
 
-Requirement = Device | TritonDevice | Capability | Package | Distribution | TorchVersion | DType | HeadDim
+@dataclass(frozen=True)
+class Batch:
+    """The largest batch that one call of the kernel takes: `Batch(1)`."""
+
+    most: int
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        return None if workload.batch <= self.most else f"needs batch at most {self.most}, found {workload.batch}"
+
+
+Requirement = Device | TritonDevice | Capability | Package | Distribution | TorchVersion | DType | HeadDim | Batch
 
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:

@@ -5,6 +5,7 @@ from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
 from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import cudnn_frontend  # isort: skip
+from attnbench.backends import flashinfer  # isort: skip
 from attnbench.backends import triton_forward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
@@ -15,6 +16,7 @@ FAMILIES = (
     flash_attn,
     xformers,
     cudnn_frontend,
+    flashinfer,
     triton_forward,
     numpy_math,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "FAMILIES",
     "cudnn_frontend",
     "flash_attn",
+    "flashinfer",
     "numpy_math",
     "torch_flex",
     "torch_sdpa",

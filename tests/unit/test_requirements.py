@@ -4,6 +4,7 @@ import pytest
 
 from attnbench.model import Workload
 from attnbench.requirements import (
+    Batch,
     Capability,
     Device,
     Distribution,
@@ -19,7 +20,7 @@ from attnbench.requirements import (
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 CPU = Facts("cpu", "A CPU", None, (2, 11))
-WORKLOAD = Workload("w", 1, 64, 2, 100, "fp32")
+WORKLOAD = Workload("w", 3, 64, 2, 100, "fp32")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ WORKLOAD = Workload("w", 1, 64, 2, 100, "fp32")
         (TorchVersion((2, 12)), CPU, "needs torch 2.12 or newer, found 2.11"),
         (DType("bf16", "fp16"), CPU, "needs dtype bf16 or fp16, found fp32"),
         (HeadDim(lambda d: d % 8 == 0, "a multiple of 8"), CPU, "needs head_dim a multiple of 8, found 100"),
+        (Batch(2), CPU, "needs batch at most 2, found 3"),
     ],
 )
 def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement, facts, said):
@@ -63,6 +65,7 @@ def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement
         (TorchVersion((2, 9)), H200),  # compared as numbers
         (DType("fp32"), CPU),
         (HeadDim(lambda d: d <= 128, "at most 128"), CPU),
+        (Batch(3), CPU),
     ],
 )
 def test_a_met_requirement_says_nothing(requirement, facts):

@@ -1,0 +1,107 @@
+"""FlashInfer's single-request prefill: the kernel that it chooses by itself, and each of its two by name.
+
+Its kernels are compiled on the first call, unless the package flashinfer-jit-cache brings them, and kept on disk.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from attnbench.model import Workload
+from attnbench.registry import register
+from attnbench.requirements import Batch, Capability, Device, DType, HeadDim, Package
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.registry import AttentionFunction
+
+#: Device kernels of its backends fa2 and fa3, by which each is known.
+_FA2 = r"flashinfer::SinglePrefillWithKVCacheKernel"
+_FA3 = r"flashinfer::PrefillWithKVCacheKernel"
+#: Kernels of PyTorch's SDPA and of the flash-attn project.
+_OTHERS = r"\bflash::|pytorch_flash::|fmha_cutlass|cudnn_generated"
+
+_REQUIRES = (
+    Package("flashinfer", distribution="flashinfer-python"),
+    Device("cuda"),
+    DType("bf16", "fp16"),
+    Batch(1),
+)
+_FA2_HEAD_DIM = HeadDim(lambda d: d % 64 == 0 and d <= 512, "a multiple of 64, at most 512")
+_FA3_HEAD_DIM = HeadDim(lambda d: d in (64, 128, 256), "64, 128 or 256")
+
+
+def _no_compiler(workload: Workload, device: str) -> tuple[str, ...]:
+    """What it lacks to compile its kernels with, looked for where it looks."""
+    del workload
+    if device != "cuda" or importlib.util.find_spec("flashinfer_jit_cache") is not None:
+        return ()
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = f"{home}/bin/nvcc" if home else shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    programs = {
+        "nvcc": os.environ.get("FLASHINFER_NVCC") or nvcc,
+        "ninja": "ninja",
+        "a C++ compiler": (os.environ.get("CXX") or "c++").split()[0],
+    }
+    return tuple(
+        f"needs {what} to compile its kernels, or the package flashinfer-jit-cache; found no {program}"
+        for what, program in programs.items()
+        if shutil.which(program) is None
+    )
+
+
+def _prefill(backend: str) -> AttentionFunction:
+    """single_prefill_with_kv_cache, which has no batch axis: `[seq, heads, head_dim]`."""
+    from flashinfer import single_prefill_with_kv_cache
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = single_prefill_with_kv_cache(q[0], k[0], v[0], kv_layout="NHD", backend=backend)
+        return output.unsqueeze(0)
+
+    return attention
+
+
+@register(
+    "flashinfer",
+    "flashinfer",
+    requires=(*_REQUIRES, Capability((7, 5)), _FA2_HEAD_DIM),
+    route={"cuda": f"{_FA2}|{_FA3}"},
+    foreign={"cuda": _OTHERS},
+    refuses=_no_compiler,
+)
+def flashinfer(workload: Workload) -> AttentionFunction:
+    """What a user gets who names no backend: fa3 on Hopper where it has the head dimension, else fa2."""
+    del workload
+    return _prefill("auto")
+
+
+@register(
+    "flashinfer_fa2",
+    "flashinfer",
+    requires=(*_REQUIRES, Capability((7, 5)), _FA2_HEAD_DIM),
+    route={"cuda": _FA2},
+    foreign={"cuda": f"{_OTHERS}|{_FA3}"},
+    refuses=_no_compiler,
+)
+def flashinfer_fa2(workload: Workload) -> AttentionFunction:
+    """FlashInfer's kernel in the way of FlashAttention-2."""
+    del workload
+    return _prefill("fa2")
+
+
+@register(
+    "flashinfer_fa3",
+    "flashinfer",
+    requires=(*_REQUIRES, Capability((9, 0), below=(10, 0)), _FA3_HEAD_DIM),
+    route={"cuda": _FA3},
+    foreign={"cuda": f"{_OTHERS}|{_FA2}"},
+    refuses=_no_compiler,
+)
+def flashinfer_fa3(workload: Workload) -> AttentionFunction:
+    """FlashInfer's kernel in the way of FlashAttention-3, for Hopper."""
+    del workload
+    return _prefill("fa3")
