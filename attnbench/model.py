@@ -228,6 +228,7 @@ class Record:
     nodeid: str = ""
     layout: str = ""
     tolerance: str = ""
+    source: str = ""  # what was loaded, where the backend says: a commit, a build
     input_sha256: str | None = None
     output_contiguous: bool | None = None
     first_call_s: float | None = None

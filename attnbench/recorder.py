@@ -155,10 +155,10 @@ class Recorder:
 
 
 def _why_not(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
-    """Every reason why a case cannot start here, loading it included; empty when it is ready."""
+    """Every reason why a case cannot start here, loading it included unless that may fetch; empty when it is ready."""
     try:
         reasons = refusals(variant, device, workload)
-        if reasons or device.type == "sim":
+        if reasons or device.type == "sim" or variant.backend.fetches:
             return reasons
         with errors_as_rows("cannot be loaded", "load", device.type):
             variant.backend.load(workload)

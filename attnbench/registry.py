@@ -38,6 +38,8 @@ class Backend:
     foreign: device type → regular expression that none may match.
     refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
     fullgraph: whether torch.compile must trace the call without a graph break.
+    fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
+    source: asked after `load`, says what was loaded, for the record: a commit, a version.
 
     Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
     """
@@ -53,6 +55,8 @@ class Backend:
     foreign: Mapping[str, str] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
     fullgraph: bool = True
+    fetches: bool = False
+    source: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
@@ -78,6 +82,8 @@ def register(
     foreign: Mapping[str, str] | None = None,
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
     fullgraph: bool = True,
+    fetches: bool = False,
+    source: Callable[[], str] | None = None,
 ) -> Callable[[Callable[[Workload], AttentionFunction]], Callable[[Workload], AttentionFunction]]:
     """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
 
@@ -100,6 +106,8 @@ def register(
                 foreign=foreign or {},
                 refuses=refuses,
                 fullgraph=fullgraph,
+                fetches=fetches,
+                source=source,
             )
         )
         return load

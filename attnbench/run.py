@@ -13,7 +13,7 @@ import pytest
 
 import attnbench
 from attnbench import registry
-from attnbench.backends import FAMILIES
+from attnbench.backends import FAMILIES, hf_kernels
 from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device
 from attnbench.fingerprint import make_fingerprint
 from attnbench.injection import require_targets
@@ -82,10 +82,11 @@ class Run:
             registry.load_entry_points()
             self._entry_points_loaded = True
         settings = self.settings
-        backends = registry.all_backends()
         try:
+            wanted, from_the_hub = hf_kernels.asked_for(settings.backends)
+            backends = {**registry.all_backends(), **from_the_hub}
             workloads = select_workloads(settings.workloads or default_patterns(self.device_type))
-            variants = select_variants(backends, settings.backends, settings.modes)
+            variants = select_variants(backends, wanted, settings.modes)
             cases = [str(variant.case(workload)) for variant in variants for workload in workloads]
             require_targets(
                 settings.injections, [*dict.fromkeys(v.backend.name for v in variants), *map(str, variants), *cases]

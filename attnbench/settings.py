@@ -48,7 +48,12 @@ class Option:
 
 
 OPTIONS = (
-    Option("backend", "many", "Backends to run: a name or glob; repeatable. Default: all.", "GLOB"),
+    Option(
+        "backend",
+        "many",
+        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable. Default: all.",
+        "GLOB",
+    ),
     Option("workload", "many", "Workloads: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable.", "GLOB"),
     Option("mode", "many", f"Compile modes: {', '.join(MODES)}; repeatable. Default: all that a backend has.", "GLOB"),
     Option("device", "one", f"Device: {', '.join(DEVICES)}. Default: cuda where a GPU is, else cpu.", "TYPE"),

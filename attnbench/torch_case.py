@@ -79,6 +79,8 @@ class TorchCase:
         modules_before = choices.loaded_modules()
         with errors_as_rows("cannot be loaded", "load", self._device):
             self._call = self._variant.build(workload)
+            source = backend.source() if backend.source else ""
+        self.record = replace(self.record, source=source)
         before_bytes = _allocated(self._device)
         with errors_as_rows("failed on its first call", "first-call", self._device):
             start = time.perf_counter()

@@ -144,6 +144,8 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
     And autotune choices that none of the stored launches made: where two are equally fast, either may win.
     """
     notes = []
+    if ours.source and theirs.source and ours.source != theirs.source:
+        notes.append(f"loaded {ours.source}; the baseline's was {theirs.source}")
     here, there = _kernels(ours), _kernels(theirs)
     if here and there and here != there:
         notes.append(f"other kernels ran: {_difference(here, there)}")

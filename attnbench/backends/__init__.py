@@ -3,6 +3,7 @@
 from attnbench.backends import torch_sdpa  # isort: skip
 from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
+from attnbench.backends import hf_kernels  # isort: skip
 from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import flashinfer  # isort: skip
@@ -14,6 +15,7 @@ FAMILIES = (
     torch_sdpa,
     torch_flex,
     flash_attn,
+    hf_kernels,
     xformers,
     cudnn_frontend,
     flashinfer,
@@ -26,6 +28,7 @@ __all__ = [
     "cudnn_frontend",
     "flash_attn",
     "flashinfer",
+    "hf_kernels",
     "numpy_math",
     "torch_flex",
     "torch_sdpa",

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 #: Device kernels by which each is known. The `\\b` keeps PyTorch's own copy out, which is `pytorch_flash::flash_fwd_…`;
 #: with few rows and many keys FlashAttention-2 runs its `splitkv` kernel instead of the plain one.
-_FLASH_2 = r"\bflash::flash_fwd_(splitkv_)?kernel"
-_FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
-_FLASH_4 = r"flash_attn.*cute.*flash_fwd|FlashAttentionForward"
+FLASH_2 = r"\bflash::flash_fwd_(splitkv_)?kernel"
+FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
+FLASH_4 = r"flash_attn.*cute.*flash_fwd|FlashAttentionForward"
 #: Kernels that PyTorch has for SDPA.
-_TORCH = r"pytorch_flash::|fmha_cutlass|cudnn_generated"
+TORCHS_OWN = r"pytorch_flash::|fmha_cutlass|cudnn_generated"
 
 _FROM_SOURCE = "build it from the folder hopper of github.com/Dao-AILab/flash-attention"
 
 
-def _output(returned: Any) -> torch.Tensor:
+def attention_alone(returned: Any) -> torch.Tensor:
     """The attention of what a function returned: older releases return it with its log-sum-exp, newer ones alone."""
     output: torch.Tensor = returned[0] if isinstance(returned, tuple) else returned
     return output
@@ -46,8 +46,8 @@ def _output(returned: Any) -> torch.Tensor:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d <= 256, "at most 256"),
     ),
-    route={"cuda": _FLASH_2},
-    foreign={"cuda": f"{_TORCH}|{_FLASH_3}|{_FLASH_4}"},
+    route={"cuda": FLASH_2},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_3}|{FLASH_4}"},
 )
 def flash_attn_2(workload: Workload) -> AttentionFunction:
     """FlashAttention-2. Its option `deterministic` stays False: it is about the backward pass."""
@@ -55,7 +55,7 @@ def flash_attn_2(workload: Workload) -> AttentionFunction:
     from flash_attn import flash_attn_func
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return _output(flash_attn_func(q, k, v, deterministic=False))
+        return attention_alone(flash_attn_func(q, k, v, deterministic=False))
 
     return attention
 
@@ -71,7 +71,7 @@ def _flash_attn_3_op() -> Any:
     from flash_attn_interface import flash_attn_func
 
     def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return _output(flash_attn_func(q, k, v))
+        return attention_alone(flash_attn_func(q, k, v))
 
     def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         del k
@@ -95,8 +95,8 @@ def _flash_attn_3_op() -> Any:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
-    route={"cuda": _FLASH_3},
-    foreign={"cuda": f"{_TORCH}|{_FLASH_2}|{_FLASH_4}"},
+    route={"cuda": FLASH_3},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
 )
 def flash_attn_3(workload: Workload) -> AttentionFunction:
     """FlashAttention-3, for Hopper. Called as it stands in eager mode, as one operator inside torch.compile."""
@@ -110,7 +110,7 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
         if torch.compiler.is_compiling():
             compiled: torch.Tensor = operator(q, k, v)
             return compiled
-        return _output(flash_attn_func(q, k, v))
+        return attention_alone(flash_attn_func(q, k, v))
 
     return attention
 
@@ -126,8 +126,8 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
-    route={"cuda": _FLASH_4},
-    foreign={"cuda": f"{_TORCH}|{_FLASH_2}|{_FLASH_3}"},
+    route={"cuda": FLASH_4},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_3}"},
 )
 def flash_attn_4(workload: Workload) -> AttentionFunction:
     """flash-attn 4, written in CuTe DSL, for Hopper and Blackwell; compiled by its own compiler on its first call."""
@@ -135,6 +135,6 @@ def flash_attn_4(workload: Workload) -> AttentionFunction:
     from flash_attn.cute import flash_attn_func
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return _output(flash_attn_func(q, k, v))
+        return attention_alone(flash_attn_func(q, k, v))
 
     return attention

@@ -45,7 +45,13 @@ def _head(run: RunFile) -> list[str]:
         lines.append(f"unknown here: {', '.join(unknown)}")
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
-    return [*dict.fromkeys(lines), *_injected(run.records), *_method(run)]
+    return [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_method(run)]
+
+
+def _sources(records: Sequence[Record]) -> list[str]:
+    """What a backend says that it loaded, where its name does not say it all."""
+    said = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
+    return [line for source in said for line in _wrapped(source)]
 
 
 def _injected(records: Sequence[Record]) -> list[str]:
@@ -57,7 +63,10 @@ def _injected(records: Sequence[Record]) -> list[str]:
     if not cases:
         return []
     said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
-    line = f"INJECTED slow-down: {', '.join(said)}"
+    return _wrapped(f"INJECTED slow-down: {', '.join(said)}")
+
+
+def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

@@ -183,6 +183,13 @@ def test_versions_are_held_against_the_latest_session(verdict, session):
     assert verdict(Baseline(tuple(stored)), here=launch("now", torch="2.12")).notes == ()
 
 
+def test_another_build_or_commit_of_what_was_loaded_is_said_and_an_unknown_one_is_not(verdict, session):
+    stored = Baseline((session(source="me/mine at aaaa"),))
+    note = "loaded me/mine at bbbb; the baseline's was me/mine at aaaa"
+    assert verdict(stored, source="me/mine at bbbb").notes == (note,)
+    assert verdict(stored, source="me/mine at aaaa").notes == verdict(stored).notes == ()
+
+
 def test_an_injected_slow_down_is_said(verdict):
     assert verdict(sample=slowed(0.02), injected=0.02).notes == ("INJECTED +2 %",)
 
