@@ -237,6 +237,7 @@ class Record:
     spent_s: dict[str, float] = field(default_factory=dict)  # wall time of each step, for whoever asks where it goes
     checks: tuple[Check, ...] = ()
     route: tuple[DeviceOp, ...] = ()
+    kernel_s: float | None = None  # of `route`, the device time of the attention kernel itself
     sample: Sample | None = None
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
 

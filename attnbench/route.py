@@ -176,3 +176,14 @@ def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tup
     if foreign is not None and any(re.search(foreign, name) for name in names):
         reasons.append(Reason("replaced", f"{backend.name} must not run what matches {foreign!r}, and ran: {said}"))
     return tuple(reasons)
+
+
+def kernel_s(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> float | None:
+    """Device time of the attention kernel itself: of all that ran and that the backend's route matches.
+
+    None where the backend states no route, nothing matches it, or the profiler has no times.
+    """
+    pattern = backend.route.get(device)
+    own = [op.duration_s for op in ran if pattern is not None and re.search(pattern, op.name)]
+    known = [duration_s for duration_s in own if duration_s is not None]
+    return sum(known) if known and len(known) == len(own) else None

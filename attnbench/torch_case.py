@@ -131,8 +131,10 @@ class TorchCase:
         """
         with errors_as_rows("failed under the profiler", "profiler", self._device):
             traced = route.trace(lambda: self._run(self._inputs.timed), self._device)
-        self.record = replace(self.record, route=traced.ops)
-        reasons = route.wrong_route(self._variant.backend, self._device, traced.ops)
+        backend = self._variant.backend
+        kernel_s = route.kernel_s(backend, self._device, traced.ops)
+        self.record = replace(self.record, route=traced.ops, kernel_s=kernel_s)
+        reasons = route.wrong_route(backend, self._device, traced.ops)
         reasons += route.side_streams(traced.unordered)
         if reasons:
             # Inductor may recognise plain attention and put a fused kernel in its place. That is not this backend's

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from attnbench import stats
 from attnbench.model import Record, Status, Workload
-from attnbench.report.table import GAP, WIDTH, aligned, without_empty
+from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
 
 #: What stands in a table where a case has no latency.
@@ -35,6 +35,7 @@ _COLUMNS = (
     ("TFLOP", "/s"),
     ("speed", ""),
     ("host", "µs"),
+    ("kernel", "%"),
     ("copies", ""),
     ("copy", "µs"),
     ("workspace", "MiB"),
@@ -42,6 +43,7 @@ _COLUMNS = (
     ("rel. L2", "error"),
     ("max abs", "error"),
 )
+_KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == one) for one in ("kernel", "copies"))
 
 
 def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
@@ -59,19 +61,24 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
 
 
 def of_workload(records: Sequence[Record], reference: str) -> list[str]:
-    """One workload's cases that ran, fastest first. A column that no case has a figure for is left out.
+    """One workload's cases that ran, fastest first, in as many tables as the width asks for.
 
-    `copies` counts the kernels of one call that only copy, `copy` is their time by the profiler.
+    `kernel` is the attention kernel's share of the device time of one call, `copy` what kernels take that only copy,
+    both by the profiler; `copies` counts these where no case has such a share. A column that no case has a figure for is
+    left out.
     """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)
     base_s = _median_s(base) if base else None
     shown = sorted((r for r in records if r.status in (Status.MEASURED, Status.CHECKED)), key=_latency_s)
     rows = [_row(r, base_s) for r in shown]
+    if any(row[_KERNEL] for row in rows):
+        for row in rows:
+            row[_COPIES] = ""
     known = [any(row[at] for row in rows) for at in range(len(_COLUMNS))]
     for row, record in zip(rows, shown, strict=True):
         if record.sample is not None:
-            row[:] = [cell or (UNKNOWN if known[at] else "") for at, cell in enumerate(row)]
+            row[:] = [cell or (UNKNOWN if known[at] and at != _KERNEL else "") for at, cell in enumerate(row)]
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
     shape = "×".join(map(str, workload.shape))
     said = [f"{workload.name}  [{shape}] {workload.dtype} {workload.distribution}"]
@@ -79,7 +86,7 @@ def of_workload(records: Sequence[Record], reference: str) -> list[str]:
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
         said.append(f"no speed: {reference} was not measured")
-    return ["; ".join(said), *aligned(*without_empty(header, rows), left=2), *_doubts(shown)]
+    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2), *_doubts(shown)]
 
 
 def _doubts(records: Sequence[Record]) -> list[str]:
@@ -112,8 +119,23 @@ def _row(record: Record, base_s: float | None) -> list[str]:
             f"{base_s / median_s:.3f}×" if base_s else "",
         ]
     host = microseconds(record.sample.host_s) if record.sample else ""
-    spent = [host, *_copies(record), mebibytes(record.workspace_bytes), seconds(record.first_call_s)]
+    spent = [
+        host,
+        percent(_kernel_share(record)),
+        *_copies(record),
+        mebibytes(record.workspace_bytes),
+        seconds(record.first_call_s),
+    ]
     return [record.backend, record.mode, *latency, *spent, *error]
+
+
+def _kernel_share(record: Record) -> float | None:
+    """The attention kernel's own time over that of all that the profiled call ran; None where it has no times."""
+    times = [op.duration_s for op in record.route]
+    known = [duration_s for duration_s in times if duration_s is not None]
+    if record.kernel_s is None or len(known) < len(times) or not sum(known):
+        return None
+    return record.kernel_s / sum(known)
 
 
 def _copies(record: Record) -> tuple[str, str]:

@@ -22,6 +22,23 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
     return [_line(cells, width, left) for cells in (*header, rule, *rows)]
 
 
+def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns."""
+    lines = [*header, *rows]
+    width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]
+    first = list(range(left))
+    parts = [first]
+    for at in range(left, len(header[0])):
+        if len(parts[-1]) > left and sum(width[one] for one in (*parts[-1], at)) - len(GAP) > WIDTH:
+            parts.append(first)
+        parts[-1] = [*parts[-1], at]
+    said: list[str] = []
+    for part in parts:
+        head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))
+        said += [*([""] if said else []), *aligned(head, body, left)]
+    return said
+
+
 def without_empty(
     header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
 ) -> tuple[list[list[str]], list[list[str]]]:

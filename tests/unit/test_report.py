@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 
+import pytest
+
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample, Workload
 from attnbench.report.terminal import section
 
@@ -72,6 +74,42 @@ def test_what_copying_takes_is_said_beside_the_number_of_copies(run_file, record
         ("c", "0", "0"),
         ("d", "0", "?"),
     ]
+
+
+def test_the_kernels_share_of_the_call_stands_where_copies_were_counted(run_file, record):
+    quantised = (DeviceOp("quantise", duration_s=100e-6), DeviceOp("Memcpy DtoD", 2, duration_s=30e-6))
+    kernel = DeviceOp("attention", duration_s=270e-6)
+    run = run_file(
+        record("sage@eager", route=(*quantised, kernel), kernel_s=270e-6),
+        record("flash@eager", route=(kernel,), kernel_s=270e-6),
+        record("math@eager", route=quantised),  # no attention kernel: empty, and not unknown
+    )
+    header, units, _, *rows = table(run, "flux-256px-t128  [")[1:]
+    assert header.split()[-2:] == ["kernel", "copy"]
+    assert units.split()[-2:] == ["%", "µs"]
+    at = header.index("kernel")
+    assert {row.split()[0]: row[at : at + 6].strip() for row in rows} == {"sage": "68", "flash": "100", "math": ""}
+
+
+@pytest.mark.parametrize("untimed", [DeviceOp("attention"), DeviceOp("quantise")])
+def test_without_every_time_there_is_no_share(run_file, record, untimed):
+    timed = DeviceOp("attention", duration_s=1e-4)
+    assert "kernel" not in table(run_file(record(route=(timed, untimed), kernel_s=1e-4)), "flux-256px-t128  [")[1]
+
+
+def test_a_workload_of_long_names_is_as_many_tables_as_the_width_asks_for(run_file, record, check):
+    """Every column once, each table with backend and mode; what the width does not ask for is one table."""
+    sample = Sample((1e-3, 1.1e-3), "cuda-events", host_s=145e-6)
+    figures = {"sample": sample, "workspace_bytes": 2**27, "first_call_s": 0.0123, "checks": (check({}),)}
+    figures |= {"route": (DeviceOp("attention", duration_s=1e-4),), "kernel_s": 1e-4}
+    short, long = record("torch_efficient@max-autotune", **figures), record("b" * 45 + "@eager", **figures)
+    assert len(whole := table(run_file(short), "flux-256px-t128  [")) == 5
+    lines = section(run_file(short, long))
+    assert max(map(len, lines)) <= 120
+    heads = [line.split() for line in lines if line.startswith("backend ")]
+    assert [head[:2] for head in heads] == [["backend", "mode"]] * 2
+    assert [name for head in heads for name in head[2:]] == whole[1].split()[2:]
+    assert sum(line.startswith("bbb") and "@" not in line for line in lines) == 2
 
 
 def test_error_columns_are_those_of_the_inputs_that_are_timed(run_file, record, check):

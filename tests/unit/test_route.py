@@ -151,3 +151,36 @@ def test_such_a_case_is_incorrect_and_keeps_its_route(monkeypatch, record, kerne
     assert ended.value.status is Status.INCORRECT
     assert [reason.code for reason in ended.value.reasons] == codes
     assert case.record.route == traced.ops
+
+
+STEPS = (
+    DeviceOp("quantise", 2, duration_s=30e-6),
+    DeviceOp("qk_attention", duration_s=200e-6),
+    DeviceOp("qk_attention", 3, grid=(2,), duration_s=40e-6),
+)
+
+
+@pytest.mark.parametrize(
+    ("routes", "ran", "found_s"),
+    [
+        ({"cuda": "attention$"}, STEPS, 240e-6),
+        ({"cuda": "attention$"}, (*STEPS, DeviceOp("copy")), 240e-6),
+        ({"cuda": "attention$"}, (*STEPS, DeviceOp("my_attention")), None),  # a part of it without a time
+        ({"cuda": "softmax"}, STEPS, None),
+        ({"cpu": "attention$"}, STEPS, None),
+        ({}, STEPS, None),  # no kernel of it is the attention, as with torch_math
+        ({"cuda": "attention$"}, (), None),
+    ],
+)
+def test_the_kernels_own_time_is_that_of_all_steps_that_the_route_matches(monkeypatch, record, routes, ran, found_s):
+    monkeypatch.setattr(route, "trace", lambda call, device: route.Traced(ran))
+    monkeypatch.setattr(route, "wrong_route", lambda *_: ())
+    case = TorchCase(
+        Variant(Backend("b", "f", load=lambda workload: None, route=routes), "eager"),
+        record(status="checked"),
+        lambda: None,
+        dict,
+    )
+    case._device, case._inputs = "cuda", SimpleNamespace(timed=())
+    case.assert_route()
+    assert case.record.kernel_s == (None if found_s is None else pytest.approx(found_s))
