@@ -13,6 +13,9 @@ from enum import Enum
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
 SCHEMA_VERSION = 1
 
+#: Metrics that are better the larger they are: what a check allows of them is the smallest value, of all others the largest.
+SIMILARITIES = ("cosine",)
+
 #: Compile modes: as it is, torch.compile's default, and `mode="max-autotune"`.
 MODES = ("eager", "default", "max-autotune")
 
@@ -122,9 +125,9 @@ class Case:
 class ErrorMetrics:
     """Distance of an output from the reference, element-wise over `[batch, seq, heads, head_dim]`.
 
-    rel_l1 = Σ|o−r| / Σ|r| and cosine = o·r / (‖o‖‖r‖) as SageAttention defines them, rel_l2 = ‖o−r‖₂ / ‖r‖₂,
-    mse = mean (o−r)². `worst_index` is where |o−r| is largest, `worst_found` and `worst_expected` the two values there.
-    A non-finite output has `nonfinite` > 0, and metrics of the finite elements only.
+    rel_l1 = Σ|o−r| / Σ|r| and cosine = o·r / (‖o‖‖r‖) as SageAttention defines them, rel_l2 = ‖o−r‖₂ / ‖r‖₂ (the RMSE
+    relative to the RMS of the reference), mse = mean (o−r)². `worst_index` is where |o−r| is largest, `worst_found` and
+    `worst_expected` the two values there. A non-finite output has `nonfinite` > 0, and metrics of the finite elements only.
     """
 
     max_abs: float
@@ -139,6 +142,11 @@ class ErrorMetrics:
     worst_expected: float | None
 
 
+def is_within(metric: str, found: float, limit: float) -> bool:
+    """Whether `found` is on the right side of what is allowed of `metric`; false where either is not a number."""
+    return found >= limit if metric in SIMILARITIES else found <= limit
+
+
 @dataclass(frozen=True)
 class Check:
     """Accuracy of one case on one input distribution, beside what the tolerance allowed."""
@@ -147,15 +155,15 @@ class Check:
     error: ErrorMetrics
     plain: ErrorMetrics  # plain PyTorch attention on the same inputs, every step in their dtype
     fused: ErrorMetrics  # an ideal fused kernel on the same inputs: fp32, but probabilities and output rounded
-    allowed: dict[str, float]  # metric → largest permitted value
+    allowed: dict[str, float]  # metric → largest permitted value, of `SIMILARITIES` the smallest
     rows: str  # "all", or how many query rows were sampled and with which seed
     poisoned: bool  # the output was written into memory that held NaN before
 
     @property
     def passed(self) -> bool:
         """Finite, and every metric within what was allowed; a metric that is NaN or unknown is not."""
-        found = ((getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items())
-        return not self.error.nonfinite and all(value <= limit for value, limit in found)
+        found = ((metric, getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items())
+        return not self.error.nonfinite and all(is_within(*one) for one in found)
 
 
 @dataclass(frozen=True)

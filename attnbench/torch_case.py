@@ -113,7 +113,7 @@ class TorchCase:
                 output, poisoned = self._poisoned_call(self._inputs.sets[distribution])
             self._assert_form(output)
             error = _compare(output, reference)
-            limits = allowed(tolerance, reference.plain, reference.fused, reference.rounding)
+            limits = allowed(tolerance, distribution, reference.plain, reference.fused, reference.rounding)
             check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_said, poisoned)
             self.record = replace(self.record, checks=(*self.record.checks, check))
             reasons += violations(error, limits, distribution)

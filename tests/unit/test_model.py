@@ -45,6 +45,11 @@ def test_a_check_against_a_metric_that_nobody_knows_is_not_passed(check):
     assert check({"max_abs": 1e-3}).passed
 
 
+@pytest.mark.parametrize(("found", "passed"), [(0.999, True), (0.99, True), (0.98, False), (math.nan, False)])
+def test_of_a_similarity_the_smallest_value_is_allowed(check, found, passed):
+    assert check({"cosine": 0.99}, cosine=found).passed is passed
+
+
 def test_ending_a_measured_record_takes_its_latency_away(record):
     ended = record().ended(Status.INCORRECT, Reason("tolerance", "too far off"))
     assert (ended.status, ended.sample, ended.reasons[0].text) == (Status.INCORRECT, None, "too far off")

@@ -11,17 +11,19 @@ METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
 
 def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding_and_twice_an_ideal_fused_kernel(error):
     plain, fused = error(max_abs=0.01, rel_l2=0.02), error(max_abs=0.5, rel_l2=0.002)
-    limits = allowed(SIXTEEN_BIT, plain, fused, rounding=0.004)
+    limits = allowed(SIXTEEN_BIT, "randn", plain, fused, rounding=0.004)
     assert limits == pytest.approx({"max_abs": 2 * 0.01 + 2 * 0.004, "rel_l2": 2 * 0.002})
 
 
 def test_every_tolerance_has_a_reason_and_a_source_and_is_found_by_its_name():
-    assert all(t.why and t.source and t.bounds and TOLERANCES[t.name] is t for t in TOLERANCES.values())
+    assert all(t.why and t.source and (t.bounds or t.numbers) and TOLERANCES[t.name] is t for t in TOLERANCES.values())
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_error_at_its_limit_is_accepted_and_one_above_it_is_not(error, metric):
-    limits = allowed(Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), error(**{metric: 0.5}), error(), 0.0)
+    limits = allowed(
+        Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), "randn", error(**{metric: 0.5}), error(), 0.0
+    )
     assert violations(error(**{metric: 1.0}), limits, "randn") == ()
     (reason,) = violations(error(**{metric: math.nextafter(1.0, 2.0)}), limits, "randn")
     assert reason.code == "tolerance"
@@ -36,6 +38,34 @@ def test_a_metric_that_is_not_a_number_is_a_violation_whatever_the_limit(error, 
 
 def test_a_limit_that_is_not_a_number_allows_nothing(error):
     assert len(violations(error(max_abs=0.0), {"max_abs": math.nan}, "randn")) == 1
+
+
+def test_absolute_numbers_are_those_of_the_distribution_beside_what_is_relative(error):
+    numbers = {"randn": {"rel_l1": 0.1}, "outlier-k": {"rel_l1": 0.2, "cosine": 0.9}}
+    tolerance = Tolerance("t", "w", "s", (Bound("max_abs", fused=3.0),), numbers)
+    plain, fused = error(max_abs=9.0), error(max_abs=0.5)
+    assert allowed(tolerance, "randn", plain, fused, 0.0) == {"max_abs": 1.5, "rel_l1": 0.1}
+    assert allowed(tolerance, "outlier-k", plain, fused, 0.0) == {"max_abs": 1.5, "rel_l1": 0.2, "cosine": 0.9}
+    with pytest.raises(KeyError):  # nothing is allowed where nothing is stated
+        allowed(tolerance, "of a later version", plain, fused, 0.0)
+
+
+def test_of_the_cosine_the_smallest_is_stated(error):
+    limits = {"cosine": 0.9998}
+    assert violations(error(cosine=0.9998), limits, "randn") == ()
+    assert violations(error(cosine=1.0), limits, "randn") == ()
+    (reason,) = violations(error(cosine=0.99954), limits, "randn")
+    assert reason.text.startswith("cosine found 0.99954, needed 0.99980 or more on randn inputs; worst element at [")
+    for found, limit in ((math.nan, 0.9), (math.nan, math.nan), (1.0, math.nan), (-1.0, 0.9)):
+        assert len(violations(error(cosine=found), {"cosine": limit}, "randn")) == 1
+
+
+def test_a_cosine_is_ordered_by_how_far_it_is_from_one(error):
+    found = error(cosine=0.997, rel_l1=0.04, rel_l2=0.08)  # 3, 2 and 4 times what is allowed
+    limits = {"cosine": 0.999, "rel_l1": 0.02, "rel_l2": 0.02}
+    said = [reason.text for reason in violations(found, limits, "randn")]
+    assert [text.split()[0] for text in said] == ["rel_l2", "cosine", "rel_l1"]
+    assert ["worst element" in text for text in said] == [True, False, False]  # said once
 
 
 def test_output_that_is_not_finite_is_a_violation_even_with_perfect_metrics(error):
