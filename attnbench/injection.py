@@ -12,8 +12,8 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from attnbench import names
 from attnbench.clock import SpinClock, spin_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.names import UnknownName, select
@@ -97,8 +97,7 @@ def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
 
 def matches(glob: str, record: Record) -> bool:
     """Whether `glob` is or matches the backend, the variant (`torch_flash@eager`) or the id of the record's case."""
-    names = (record.backend, record.variant, record.case)
-    return glob in names or any(fnmatchcase(name, glob) for name in names)
+    return any(names.matches(glob, name) for name in (record.backend, record.variant, record.case))
 
 
 def share_for(injections: Sequence[Injection], record: Record) -> float | None:

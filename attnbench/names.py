@@ -18,15 +18,20 @@ class UnknownName(ValueError):
         self.kind = kind
 
 
+def matches(pattern: str, name: str) -> bool:
+    """Whether the glob `pattern` is or matches `name`. Brackets may mean themselves, too: `sage_*[per_warp]`."""
+    return name == pattern or fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
 def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:
     """The known names that the glob `pattern` matches, in their order.
 
-    A name with brackets (`sage[per_thread]`) matches literally first, because brackets mean something in a glob.
+    A pattern that is one of the names selects that one alone, whatever it would match as a glob.
     Raises UnknownName when nothing matches.
     """
     if pattern in known:
         return (pattern,)
-    found = tuple(name for name in known if fnmatchcase(name, pattern))
+    found = tuple(name for name in known if matches(pattern, name))
     if not found:
         raise UnknownName(kind, f"no {kind} matches {pattern!r}; {_near(pattern, known)}")
     return found

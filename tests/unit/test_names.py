@@ -14,6 +14,8 @@ BACKENDS = ("torch_math", "torch_flash", "torch_efficient", "sage[per_thread]", 
         ("torch_*", ("torch_math", "torch_flash", "torch_efficient")),
         ("*", BACKENDS),
         ("sage[per_thread]", ("sage[per_thread]",)),
+        ("sage[per_*]", ("sage[per_thread]",)),
+        ("s*[per_thread]", ("sage[per_thread]",)),
         ("[nt]*[yh]", ("torch_math", "torch_flash", "numpy")),
     ],
 )
