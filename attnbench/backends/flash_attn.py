@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from attnbench.registry import AttentionFunction
 
 #: Device kernels by which each is known. The `\\b` keeps PyTorch's own copy out, which is `pytorch_flash::flash_fwd_…`;
-#: with few rows and many keys FlashAttention-2 runs its `splitkv` kernel instead of the plain one.
-FLASH_2 = r"\bflash::flash_fwd_(splitkv_)?kernel"
+#: with few rows and many keys FlashAttention-2 runs its `splitkv` kernel instead of the plain one, and another to combine.
+FLASH_2 = r"\bflash::flash_fwd_"
 FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
 FLASH_4 = r"flash_attn.*cute.*flash_fwd|FlashAttentionForward"
 #: Kernels that PyTorch has for SDPA.
@@ -75,13 +75,30 @@ def _flash_attn_3_op() -> Any:
 
     def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         del k
-        return q.new_empty((*q.shape[:-1], v.shape[-1]))
+        dtype = torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype
+        return q.new_empty((*q.shape[:-1], v.shape[-1]), dtype=dtype)
 
     operator = torch.library.custom_op(
         "attnbench::flash_attn_3", forward, mutates_args=(), schema="(Tensor q, Tensor k, Tensor v) -> Tensor"
     )
     operator.register_fake(shape_of_it)
     return operator
+
+
+def _flash_attn_3() -> AttentionFunction:
+    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile."""
+    import torch
+    from flash_attn_interface import flash_attn_func
+
+    operator = _flash_attn_3_op()
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            compiled: torch.Tensor = operator(q, k, v)
+            return compiled
+        return attention_alone(flash_attn_func(q, k, v))
+
+    return attention
 
 
 @register(
@@ -99,18 +116,35 @@ def _flash_attn_3_op() -> Any:
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
 )
 def flash_attn_3(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3, for Hopper. Called as it stands in eager mode, as one operator inside torch.compile."""
+    """FlashAttention-3, for Hopper."""
+    del workload
+    return _flash_attn_3()
+
+
+@register(
+    "flash_attn_3_fp8",
+    "flash-attn",
+    tolerance="fp8",
+    modes=MODES,
+    requires=(
+        Package("flash_attn_interface", source=_FROM_SOURCE),
+        Device("cuda"),
+        Capability((9, 0), below=(10, 0)),
+        DType("bf16"),  # the output of e4m3 inputs is bf16
+        HeadDim(lambda d: d % 16 == 0 and d <= 256, "a multiple of 16, at most 256"),
+    ),
+    route={"cuda": FLASH_3},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
+)
+def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on e4m3, for Hopper. A caller holds bf16, so the three casts are part of the call; no scales."""
     del workload
     import torch
-    from flash_attn_interface import flash_attn_func
 
-    operator = _flash_attn_3_op()
+    in_e4m3 = _flash_attn_3()
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        if torch.compiler.is_compiling():
-            compiled: torch.Tensor = operator(q, k, v)
-            return compiled
-        return attention_alone(flash_attn_func(q, k, v))
+        return in_e4m3(q.to(torch.float8_e4m3fn), k.to(torch.float8_e4m3fn), v.to(torch.float8_e4m3fn))
 
     return attention
 

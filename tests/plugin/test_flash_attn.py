@@ -14,7 +14,7 @@ from attnbench.backends import FAMILIES, flash_attn
 from attnbench.model import DeviceOp, Workload
 from attnbench.registry import all_backends
 from attnbench.requirements import Facts, installed_version, unmet
-from attnbench.route import wrong_route
+from attnbench.route import kernel_s, wrong_route
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
@@ -30,6 +30,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 def sdpa(q, k, v, scale):
+    if q.dtype == torch.float8_e4m3fn:  # e4m3 gives bf16
+        q, k, v = (x.to(torch.bfloat16) for x in (q, k, v))
     out = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), scale=scale)
     return out.transpose(1, 2).contiguous()
 """
@@ -150,8 +152,10 @@ MISSING = {
 NEEDS = {
     "flash_attn_2": ["flash-attn"],
     "flash_attn_3": ["flash-attn-3"],
+    "flash_attn_3_fp8": ["flash-attn-3"],
     "flash_attn_4": ["flash-attn-4", "nvidia-cutlass-dsl"],
 }
+PLAIN = [name for name in NEEDS if name != "flash_attn_3_fp8"]
 EVERY = [[name for name, there in zip(FILES, chosen, strict=True) if there] for chosen in product((0, 1), repeat=4)]
 
 
@@ -211,8 +215,16 @@ def test_the_stand_ins_share_a_folder_as_the_real_ones_do(there, folder, install
         ("flash_attn_3", B200, WORKLOAD, ["needs sm_90 to below sm_100, found sm_100 (NVIDIA B200)"]),
         ("flash_attn_4", A100, WORKLOAD, ["needs sm_90 or newer, found sm_80 (NVIDIA A100)"]),
         ("flash_attn_4", B200, WORKLOAD, []),
-        *((b, H200, Workload("w", 1, 64, 2, 64, "fp32"), ["needs dtype bf16 or fp16, found fp32"]) for b in NEEDS),
-        *((b, H200, Workload("w", 1, 64, 2, 256, "fp16"), []) for b in NEEDS),
+        *((b, H200, Workload("w", 1, 64, 2, 64, "fp32"), ["needs dtype bf16 or fp16, found fp32"]) for b in PLAIN),
+        *((b, H200, Workload("w", 1, 64, 2, 256, "fp16"), []) for b in PLAIN),
+        ("flash_attn_3_fp8", H200, Workload("w", 1, 64, 2, 256), []),
+        ("flash_attn_3_fp8", A100, WORKLOAD, ["needs sm_90 to below sm_100, found sm_80 (NVIDIA A100)"]),
+        (
+            "flash_attn_3_fp8",
+            H200,
+            Workload("w", 1, 64, 2, 72, "fp16"),
+            ["needs dtype bf16, found fp16", "needs head_dim a multiple of 16, at most 256, found 72"],
+        ),
         ("flash_attn_2", H200, Workload("w", 1, 64, 2, 260), ["needs head_dim at most 256, found 260"]),
         ("flash_attn_2", H200, Workload("w", 1, 64, 2, 100), []),  # the library pads it
         (
@@ -280,6 +292,30 @@ def test_the_adapter_is_traced_whole_by_torch_compile(backend, changed, install)
         torch.testing.assert_close(compiled(*tensors), expected(*tensors))
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_fp8_casts_inside_the_call_and_gives_the_caller_its_dtype(install, compiled, monkeypatch):
+    install("flash-attn-3")
+    import flash_attn_interface
+
+    given = []
+    forward = flash_attn_interface.flash_attn_func
+    seen = torch.compiler.disable(lambda q, k, v: given.append([x.dtype for x in (q, k, v)]) or forward(q, k, v))
+    monkeypatch.setattr(flash_attn_interface, "flash_attn_func", seen)
+    tensors = qkv()
+    attention = all_backends()["flash_attn_3_fp8"].load(WORKLOAD)
+    if compiled:
+        torch.compiler.reset()
+        attention = torch.compile(attention, fullgraph=True, dynamic=False, backend="aot_eager")
+    with torch.no_grad():
+        output = attention(*tensors)
+    assert given == [[torch.float8_e4m3fn] * 3]
+    assert output.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(tensors, qkv(), strict=True))
+    rounded = [x.to(torch.float8_e4m3fn).to(torch.bfloat16) for x in tensors]
+    torch.testing.assert_close(output, expected(*rounded))
+    assert all_backends()["flash_attn_3_fp8"].tolerance == "fp8"
+
+
 def test_the_stand_in_for_flash_attention_3_cannot_be_traced_by_itself(install):
     """So the test above shows that the operator is what makes it traceable."""
     install("flash-attn-3")
@@ -316,6 +352,9 @@ def test_the_fake_implementation_agrees_with_the_library(install):
     v = torch.empty(1, 64, 2, 16, dtype=torch.bfloat16, device="meta")  # head_dim may differ for v
     fake = operator(q.transpose(1, 2).contiguous().transpose(1, 2), k, v)
     assert (fake.shape, fake.dtype, fake.is_contiguous()) == ((1, 64, 2, 16), torch.bfloat16, True)
+    for dtype, gives in ((torch.float16, torch.float16), (torch.float8_e4m3fn, torch.bfloat16)):
+        q, k, v = (torch.empty(1, 64, 2, 16, dtype=dtype, device="meta") for _ in range(3))
+        assert operator(q, k, v).dtype == gives
 
 
 RAN = {
@@ -333,7 +372,7 @@ RAN = {
 def test_each_is_known_by_its_own_kernel_and_by_no_other(backend, ran):
     """The beginnings of the names are those seen on an H200, the arguments behind them are shortened."""
     codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(RAN[ran]),))]
-    assert codes == ([] if ran == backend else ["wrong-route", "replaced"])
+    assert codes == ([] if backend in (ran, f"{ran}_fp8") else ["wrong-route", "replaced"])
 
 
 def test_flash_attention_2_with_split_keys_is_itself():
@@ -342,13 +381,20 @@ def test_flash_attention_2_with_split_keys_is_itself():
         DeviceOp("void flash::flash_fwd_splitkv_combine<...>"),
     )
     assert wrong_route(all_backends()["flash_attn_2"], "cuda", split) == ()
+    timed = tuple(DeviceOp(op.name, duration_s=1e-4) for op in (*split, DeviceOp("copy")))
+    assert kernel_s(all_backends()["flash_attn_2"], "cuda", timed) == pytest.approx(2e-4)
 
 
 def test_the_family_is_registered_with_the_modes_that_it_claims():
     assert flash_attn in FAMILIES
     found = {name: b.modes for name, b in all_backends().items() if b.family == "flash-attn"}
     every = ("eager", "default", "max-autotune")
-    assert found == {"flash_attn_2": every, "flash_attn_3": every, "flash_attn_4": ("eager",)}
+    assert found == {
+        "flash_attn_2": every,
+        "flash_attn_3": every,
+        "flash_attn_3_fp8": every,
+        "flash_attn_4": ("eager",),
+    }
     assert {all_backends()[name].layout for name in found} == {"bshd"}
 
 
@@ -358,10 +404,11 @@ def test_a_cpu_lists_all_reasons_of_the_family(bench, pytester):
     result = bench("--attn-list", "--attn-device=cpu", "--attn-workload=1x64x2x64", "--attn-backend=flash_attn_*")
     result.stdout.fnmatch_lines(
         [
-            f"  flash_attn_2  eager, default, max-autotune: {MISSING['flash-attn']}; needs device cuda, found cpu",
-            f"  flash_attn_3  eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
-            f"  flash_attn_4  eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
-            "7 cases: 0 ready, 7 not",
+            f"  flash_attn_2      eager, default, max-autotune: {MISSING['flash-attn']}; needs device cuda, found cpu",
+            f"  flash_attn_3      eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            f"  flash_attn_3_fp8  eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            f"  flash_attn_4      eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
+            "10 cases: 0 ready, 10 not",
         ]
     )
 
