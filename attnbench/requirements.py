@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 from attnbench.model import Reason, Workload
 
@@ -76,22 +79,45 @@ class Package:
     distribution: what pip installs it from, where that is not the module's name. It need not be installed: the module
     may lie in a folder of its own. Where two distributions share a module's folder, ask for a `Distribution`.
     source: how to get it, where pip cannot.
+    lowest: the first version that will do, `(2, 2)`; one that pip does not know is let pass.
     """
 
     module: str
     distribution: str = ""
     source: str = ""
+    lowest: tuple[int, ...] = ()
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
-        try:
-            spec = importlib.util.find_spec(self.module)
-        except (ImportError, ValueError):  # a parent package is missing, or broken: the import will say how
-            spec = None
-        if spec is not None:
+        distribution = self.distribution or self.module
+        how = self.source or f"pip install {distribution}"
+        if _spec(self.module) is None:
+            return f"package {self.module!r} is not installed ({how})"
+        version = installed_version(distribution)
+        if version is None or _numbers(version) >= self.lowest:
             return None
-        how = self.source or f"pip install {self.distribution or self.module}"
-        return f"package {self.module!r} is not installed ({how})"
+        return f"needs {distribution} {_dotted(self.lowest)} or newer, found {version} ({how})"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that a package names in its `__init__.py`, which is read and not run: `Function("my_kernels", "forward")`.
+
+    For packages whose releases differ in what they have. Where the package is missing it is silent: `Package` says so.
+    """
+
+    module: str
+    name: str
+    source: str = ""
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        text = package_text(self.module)
+        if text is None or re.search(rf"\b{self.name}\b", text):
+            return None
+        version = installed_version(self.module) or "of unknown version"
+        how = f" ({self.source})" if self.source else ""
+        return f"needs the function {self.name}, found {self.module} {version} without it{how}"
 
 
 @dataclass(frozen=True)
@@ -164,7 +190,9 @@ class Batch:
         return None if workload.batch <= self.most else f"needs batch at most {self.most}, found {workload.batch}"
 
 
-Requirement = Device | TritonDevice | Capability | Package | Distribution | TorchVersion | DType | HeadDim | Batch
+Requirement = (
+    Device | TritonDevice | Capability | Package | Function | Distribution | TorchVersion | DType | HeadDim | Batch
+)
 
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
@@ -179,6 +207,29 @@ def installed_version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def package_text(module: str, file: str = "__init__.py") -> str | None:
+    """The text of a file of a package that is not imported for it; None where there is none that can be read."""
+    spec = _spec(module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        try:
+            return Path(folder, file).read_text(encoding="utf8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a parent package is missing, or broken: the import will say how
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`(2, 2, 0)` of `2.2.0+cu130`."""
+    return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
 
 
 def _sm(capability: tuple[int, int]) -> str:

@@ -4,6 +4,7 @@ from attnbench.backends import torch_sdpa  # isort: skip
 from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
 from attnbench.backends import hf_kernels  # isort: skip
+from attnbench.backends import sage  # isort: skip
 from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import flashinfer  # isort: skip
@@ -16,6 +17,7 @@ FAMILIES = (
     torch_flex,
     flash_attn,
     hf_kernels,
+    sage,
     xformers,
     cudnn_frontend,
     flashinfer,
@@ -30,6 +32,7 @@ __all__ = [
     "flashinfer",
     "hf_kernels",
     "numpy_math",
+    "sage",
     "torch_flex",
     "torch_sdpa",
     "triton_forward",

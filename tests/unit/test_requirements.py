@@ -10,6 +10,7 @@ from attnbench.requirements import (
     Distribution,
     DType,
     Facts,
+    Function,
     HeadDim,
     Package,
     TorchVersion,
@@ -75,6 +76,47 @@ def test_a_met_requirement_says_nothing(requirement, facts):
 def test_all_reasons_are_said_at_once_and_in_the_order_of_the_requirements():
     needs = [Package("no_such_module"), Device("cuda"), DType("bf16"), Device("cpu"), TorchVersion((3, 0))]
     assert [r.code for r in unmet(needs, CPU, WORKLOAD)] == ["package", "device", "dtype", "torchversion"]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """`installed(version)` puts a package `kernels_of_2` on the path, without metadata for None; it cannot be run."""
+
+    def put(version):
+        (tmp_path / "kernels_of_2").mkdir()
+        (tmp_path / "kernels_of_2" / "__init__.py").write_text("from .core import forward_new\nraise SystemError\n")
+        if version:
+            folder = tmp_path / "kernels_of_2-x.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kernels-of-2\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("2.1.9", "needs kernels-of-2 2.10 or newer, found 2.1.9 (build it)"),
+        ("2.9.0+cu130", "needs kernels-of-2 2.10 or newer, found 2.9.0+cu130 (build it)"),
+        ("2.10.0rc1", None),
+        ("10.0", None),
+        (None, None),  # a folder on the path: nobody knows
+    ],
+)
+def test_a_package_that_is_too_old_is_named_with_its_version(installed, version, said):
+    installed(version)
+    assert Package("kernels_of_2", "kernels-of-2", "build it", lowest=(2, 10)).unmet(H200, WORKLOAD) == said
+
+
+@pytest.mark.parametrize(("version", "found"), [("1.0.6", "1.0.6"), (None, "of unknown version")])
+def test_a_function_is_looked_for_without_an_import(installed, version, found):
+    installed(version)
+    needed = f"needs the function forward, found kernels_of_2 {found} without it"
+    assert Function("kernels_of_2", "forward").unmet(H200, WORKLOAD) == needed
+    assert Function("kernels_of_2", "forward", "build it").unmet(H200, WORKLOAD) == f"{needed} (build it)"
+    assert Function("kernels_of_2", "forward_new").unmet(H200, WORKLOAD) is None
+    assert Function("no_such_module", "forward").unmet(H200, WORKLOAD) is None  # Package says so
 
 
 TRITON = "needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found "
