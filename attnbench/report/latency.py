@@ -47,8 +47,14 @@ _KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == 
 
 
 def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
-    """Median milliseconds of one mode, variant × workload by sequence length: as many tables as the width asks for."""
-    mine = [r for r in records if r.mode == mode]
+    """Median milliseconds of one mode, variant × workload by sequence length: as many tables as the width asks for.
+
+    A variant that is unsupported on every workload has no row here: its reasons stand under `not measured`.
+    """
+    able = {r.variant for r in records if r.status is not Status.UNSUPPORTED}
+    mine = [r for r in records if r.mode == mode and r.variant in able]
+    if not mine:
+        return []
     workloads = list(dict.fromkeys(r.workload for r in sorted(mine, key=lambda r: r.workload.seq)))
     variants = list(dict.fromkeys(r.variant for r in mine))
     cells = {(r.variant, r.workload): _cell(r) for r in mine}

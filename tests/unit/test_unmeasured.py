@@ -23,11 +23,18 @@ def table(run, first):
     [("unsupported", "–"), ("incorrect", "INCORRECT"), ("error", "ERROR"), ("not-run", "not run")],
 )
 def test_every_case_that_was_not_measured_is_marked_listed_and_counted(run_file, record, status, mark):
-    run = run_file(record(), record("torch_math@eager", status=status))
-    assert table(run, "eager: median ms")[-1].endswith(mark)
+    elsewhere = record("torch_math@eager", flux(512))
+    run = run_file(record(), record("torch_math@eager", status=status), elsewhere)
+    assert table(run, "eager: median ms")[-1].split()[1:] == [*mark.split(), "1.100"]
     listed = table(run, "not measured")
     assert listed[1] == f"  {status}: torch_math@eager on flux-256px-t128: because it is {status}"
-    assert section(run)[-1] == f"2 cases: 1 measured, 1 {status}"
+    assert section(run)[-1] == f"3 cases: 2 measured, 1 {status}"
+
+
+def test_a_variant_that_nothing_can_run_is_listed_with_its_reason_and_has_no_row_of_dashes(run_file, record):
+    run = run_file(record(), record("torch_math@eager", status="unsupported"))
+    assert [line.split()[0] for line in table(run, "eager: median ms")[3:]] == ["torch_flash@eager"]
+    assert any("torch_math@eager" in line for line in table(run, "not measured"))
 
 
 def test_a_run_that_measured_nothing_is_its_reasons_and_counts(run_file, record):
