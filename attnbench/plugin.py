@@ -12,7 +12,7 @@ from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, at
 from attnbench.leaving import Leaving
 from attnbench.progress import Progress
 from attnbench.recorder import Recorder
-from attnbench.run import RUN, Run, case_of, is_case, is_selected
+from attnbench.run import RUN, Run, is_case, is_selected
 from attnbench.termination import Termination
 from attnbench.timer import Timer
 
@@ -103,9 +103,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.benchmark(timer=timer))
         if config.pluginmanager.hasplugin("warnings"):
             item.add_marker(pytest.mark.filterwarnings(*TORCH_NOISE))
-    if run.settings.isolate:  # one process per backend: its cases stand together
-        order = {name: at for at, name in enumerate(run.backends)}
-        items.sort(key=lambda item: order[case_of(item, run)[0].backend.name] if is_case(item) else -1)
 
 
 def _select(config: pytest.Config, run: Run) -> None:

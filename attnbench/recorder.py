@@ -34,6 +34,12 @@ class Recorder:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._session = session
 
+    @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
+        order = self._run.order
+        items.sort(key=lambda item: order.get(case_of(item, self._run)[0].backend.name, 0) if is_case(item) else 0)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         ours = [item for item in session.items if is_case(item)]

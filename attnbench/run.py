@@ -142,10 +142,13 @@ class Run:
             arguments=[*overrides, *named],
         )
 
-    @property
-    def backends(self) -> list[str]:
-        """Names of the selected backends, in order."""
-        return list(dict.fromkeys(variant.backend.name for variant in self.variants.values()))
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """By backend, where its cases stand: those that share a process of the launcher, together."""
+        if not self.settings.isolate:
+            return {}
+        backends = dict.fromkeys(variant.backend.name for variant in self.variants.values())
+        return {name: at for at, name in enumerate(backends, 1)}
 
     @property
     def rounds(self) -> int:

@@ -29,7 +29,8 @@ def test_isolated_cases_give_the_same_records_as_cases_in_this_process(sim: Any)
 
 
 def test_each_backend_has_one_process_and_its_cases_share_it(sim: Any) -> None:
-    sim("--benchmark-only", "--benchmark-json=run.json", "--attn-isolate", "--attn-backend=torch_[mf]*")
+    workloads = ("--attn-workload=flux-256px-t128", "--attn-workload=flux-256px-t256")
+    sim("--benchmark-only", "--benchmark-json=run.json", "--attn-isolate", "--attn-backend=torch_[mf]*", *workloads)
     launches: dict[str, set[str]] = {}
     for record in sim.records().values():
         launches.setdefault(record["backend"], set()).add(record["launch"])
