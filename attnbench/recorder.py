@@ -14,6 +14,7 @@ from attnbench.faults import errors_as_rows
 from attnbench.fixtures import CASE
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.records import launch_from, record_from, to_plain
+from attnbench.registry import loaded
 from attnbench.report import listing, terminal
 from attnbench.run import Run, case_of, is_case
 from attnbench.torch_case import refusals
@@ -166,8 +167,8 @@ def _why_not(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
         reasons = refusals(variant, device, workload)
         if reasons or device.type == "sim" or variant.backend.fetches:
             return reasons
-        with errors_as_rows("cannot be loaded", "load", device.type):
-            variant.backend.load(workload)
+        with errors_as_rows("cannot be loaded", "load", device.type), loaded(variant.backend, workload):
+            pass
     except CaseEnded as ended:
         return ended.reasons
     return ()

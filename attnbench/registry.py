@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     #: `(q, k, v) -> output`, four tensors of one shape in the backend's layout.
     AttentionFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    Load = Callable[[Workload], AttentionFunction | AbstractContextManager[AttentionFunction]]
 
 LAYOUTS = ("bshd", "bhsd")
 ENTRY_POINT_GROUP = "attnbench.backends"
@@ -28,7 +31,8 @@ _BACKENDS: dict[str, Backend] = {}
 class Backend:
     """A named attention implementation.
 
-    load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`.
+    load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`; or a context manager
+        that yields it, where something has to be put back when the case is over.
     tolerance: name of the class of permitted error (`attnbench.tolerances`).
     layout: axes that the function takes and returns: "bshd" = `[batch, seq, heads, head_dim]`, "bhsd" =
         `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
@@ -46,7 +50,7 @@ class Backend:
 
     name: str
     family: str
-    load: Callable[[Workload], AttentionFunction]
+    load: Load
     tolerance: str = "16-bit"
     layout: str = "bshd"
     requires: tuple[Requirement, ...] = ()
@@ -84,14 +88,14 @@ def register(
     fullgraph: bool = True,
     fetches: bool = False,
     source: Callable[[], str] | None = None,
-) -> Callable[[Callable[[Workload], AttentionFunction]], Callable[[Workload], AttentionFunction]]:
+) -> Callable[[Load], Load]:
     """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
 
     The arguments are `Backend`'s fields. Raises ValueError as `Backend` does, and when the name is taken by a function
     from another place (the same conftest.py loaded twice is fine).
     """
 
-    def add(load: Callable[[Workload], AttentionFunction]) -> Callable[[Workload], AttentionFunction]:
+    def add(load: Load) -> Load:
         __tracebackhide__ = True
         add_backend(
             Backend(
@@ -131,6 +135,17 @@ def all_backends() -> dict[str, Backend]:
     return dict(_BACKENDS)
 
 
+@contextmanager
+def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
+    """What the backend's `load` returns or yields. Raises whatever the library raises on import."""
+    found = backend.load(workload)
+    if isinstance(found, AbstractContextManager):
+        with found as attention:
+            yield attention
+    else:
+        yield found
+
+
 def load_entry_points() -> None:
     """Import what other packages offer in the group `attnbench.backends`.
 
@@ -154,5 +169,5 @@ def _broken(name: str, value: str, cause: Exception) -> Backend:
 
 
 def _origin(backend: Backend) -> str:
-    code = getattr(backend.load, "__code__", None)
+    code = getattr(inspect.unwrap(backend.load), "__code__", None)  # unwrap: a context manager is contextlib's function
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(backend.load)

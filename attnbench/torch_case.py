@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class TorchCase:
         self._references = references
         self._injections = injections
         self._call: Any = None
+        self._until = ExitStack()
 
     def prepare(self, device: OpenDevice) -> None:
         """Requirements, load, compile, first call. Raises CaseEnded (unsupported or error)."""
@@ -78,7 +80,7 @@ class TorchCase:
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
         modules_before = choices.loaded_modules()
         with errors_as_rows("cannot be loaded", "load", self._device):
-            self._call = self._variant.build(workload)
+            self._call = self._variant.build(workload, self._until)
             source = backend.source() if backend.source else ""
         self.record = replace(self.record, source=source)
         before_bytes = _allocated(self._device)
@@ -166,9 +168,10 @@ class TorchCase:
         return Rounds(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
 
     def close(self) -> None:
-        """Let go of the compiled call, so that its memory does not count against the next case."""
+        """Undo what loading has set up, and let go of the compiled call, whose memory is not to count against the next."""
         compiled = self._call is not None and self._variant.mode != "eager"
         self._call = None
+        self._until.close()
         if compiled:
             import torch
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench import choices
 from attnbench.model import MODES, Case, Compilation, Workload
 from attnbench.names import UnknownName, select
-from attnbench.registry import Backend
+from attnbench.registry import Backend, loaded
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,14 +34,16 @@ class Variant:
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
 
-    def build(self, workload: Workload) -> AttentionFunction:
+    def build(self, workload: Workload, until: ExitStack) -> AttentionFunction:
         """The call that is timed: `[batch, seq, heads, head_dim]` tensors in and out, whatever the backend's layout.
+
+        It is good until `until` is closed, which undoes what the backend's `load` has set up.
 
         The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
         "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
         Raises whatever the library raises on import.
         """
-        attention = in_common_layout(self.backend.load(workload), self.backend.layout)
+        attention = in_common_layout(until.enter_context(loaded(self.backend, workload)), self.backend.layout)
         if self.mode == "eager":
             return attention
         import torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 TINY = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x32x2x16:fp32")
@@ -37,6 +39,58 @@ def test_a_wrong_kernel_is_not_timed(bench, pytester):
     result.assert_outcomes(failed=1)
     record = bench.records()["mine@eager-1x32x2x16:fp32"]
     assert (record["status"], record["sample"]) == ("incorrect", None)
+
+
+#: A library that chooses by a variable, beside a kernel that must not see it; `way` says what becomes of the first.
+CHOOSES = """
+import contextlib, os
+from attnbench import register
+
+def sdpa(q, k, v):
+    from torch.nn.functional import scaled_dot_product_attention
+    with open("seen.txt", "a") as file:
+        print(os.environ.get("LIBRARY_CHOICE", "unset"), file=file)
+    if WAY == "fails" and "LIBRARY_CHOICE" in os.environ:
+        raise ValueError("no such choice")
+    return scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).contiguous()
+
+@register("chooses", "my project")
+@contextlib.contextmanager
+def load(workload):
+    os.environ["LIBRARY_CHOICE"] = "fast"
+    try:
+        yield sdpa
+    finally:
+        del os.environ["LIBRARY_CHOICE"]
+
+@register("plain", "my project")
+@contextlib.contextmanager
+def load_plain(workload):
+    yield sdpa
+"""
+
+
+@pytest.mark.parametrize("way", ["works", "fails"])
+def test_what_a_loader_sets_up_holds_until_its_case_is_over_and_no_longer(bench, pytester, way):
+    pytester.makeconftest(CHOOSES.replace("WAY", repr(way)))
+    result = bench("--attn-backend=chooses", "--attn-backend=plain", "--benchmark-json=run.json", *TINY)
+    result.assert_outcomes(passed=2) if way == "works" else result.assert_outcomes(passed=1, failed=1)
+    seen = (pytester.path / "seen.txt").read_text().split()
+    assert list(dict.fromkeys(seen)) == ["fast", "unset"]
+    assert sorted(seen) == seen, "first all calls of the one, then all of the other"
+
+
+def test_a_listing_undoes_what_a_loader_sets_up(bench, pytester, monkeypatch):
+    monkeypatch.delenv("LIBRARY_CHOICE", raising=False)
+    pytester.makeconftest(CHOOSES.replace("WAY", "'works'"))
+    bench("--attn-list", "--attn-backend=chooses", *TINY).stdout.fnmatch_lines(["  chooses  eager: ready"])
+    assert "LIBRARY_CHOICE" not in os.environ
+
+
+def test_two_loaders_of_one_name_are_told_apart_though_both_are_context_managers(bench, pytester):
+    pytester.makeconftest(CHOOSES.replace("WAY", "'works'").replace('"plain"', '"chooses"'))
+    result = bench("--attn-list", *TINY)
+    result.stderr.fnmatch_lines(["*backend 'chooses' is registered twice, by */conftest.py:* and */conftest.py:*"])
 
 
 def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
