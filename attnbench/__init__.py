@@ -5,7 +5,7 @@ Importing this package imports neither torch nor pytest.
 """
 
 from attnbench.model import Reason, Workload
-from attnbench.registry import Backend, register
+from attnbench.registry import Apart, Backend, register
 from attnbench.requirements import (
     Batch,
     Capability,
@@ -23,6 +23,7 @@ from attnbench.workloads import register_workload
 __version__ = "0.1.0"
 
 __all__ = [
+    "Apart",
     "Backend",
     "Batch",
     "Capability",

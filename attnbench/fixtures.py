@@ -207,7 +207,7 @@ def attn_case(
     run = request.config.stash[RUN]
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
-    if run.isolates():
+    if run.isolates(draft.nodeid):
         steps = LaunchedCase(run, draft)
     elif run.device_type == "sim":
         steps = SimCase(attn_variant, draft, run.settings.scenario, run.settings.injections)

@@ -18,9 +18,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from attnbench.groups import Group
 from attnbench.model import Launch, Reason, Record, Status
 from attnbench.records import launch_from, record_from
 
@@ -39,7 +41,7 @@ class ChildEnded(Exception):
 class Child:
     """One fresh process and the two pipes to it."""
 
-    def __init__(self, command: Callable[[str], Sequence[str]], nodeids: Sequence[str], folder: Path) -> None:
+    def __init__(self, command: Callable[[str], Sequence[str]], group: Group, folder: Path) -> None:
         """`command` makes the command line from the argument that tells the child its pipes, `GO_FD:ANSWER_FD`."""
         go_read, go_write = os.pipe()
         answer_read, answer_write = os.pipe()
@@ -50,7 +52,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**_environment(), **group.environment},
                 pass_fds=(go_read, answer_write),
                 start_new_session=True,  # Ctrl-C is ours to handle, and a hung child dies with its own children
             )
@@ -60,7 +62,7 @@ class Child:
         self._answers = answer_read
         self._buffer = b""
         self._asked_at = 0  # size of the log when the last question was sent
-        self._send({"nodeids": list(nodeids)})
+        self._send({"nodeids": list(group.nodeids)})
 
     def ask(self, question: dict[str, Any] | None, timeout_s: float) -> dict[str, Any]:
         """Send `question`, if any, and wait for one answer. Raises ChildEnded."""
@@ -149,17 +151,17 @@ class Launcher:
         self._child: Child | None = None
         self._pending: list[str] = []
         self._missing: dict[str, str] = {}  # what the current child did not collect, and why
-        self._unstartable: dict[tuple[str, ...], str] = {}
+        self._unstartable: dict[tuple[str, ...], str] = {}  # cases of a group → why
         self.launches: list[Launch] = []
 
-    def record(self, nodeid: str, group: Sequence[str], draft: Record) -> Record:
-        """The record of one case; `group` are the cases that share its process, in order.
+    def record(self, group: Group, draft: Record) -> Record:
+        """The record of one case of this group.
 
         A child that crashes or hangs costs the case that it was at: its record is `draft`, ended with status error and
         the cause, and the next case gets a fresh process. One that cannot start costs its group: the others would fail
         to start in the same way, each after the same wait.
         """
-        cause = self._unstartable.get(tuple(group))
+        nodeid, cause = draft.nodeid, self._unstartable.get(group.nodeids)
         try:
             if cause is not None:
                 raise ChildEnded(cause)
@@ -194,16 +196,16 @@ class Launcher:
         self.close_child(kill=False)
         self._folder.cleanup()
 
-    def _start(self, nodeid: str, group: Sequence[str]) -> None:
+    def _start(self, nodeid: str, group: Group) -> None:
         self.close_child()
-        remaining = list(group[list(group).index(nodeid) :])
+        remaining = group.nodeids[group.nodeids.index(nodeid) :]
         try:
-            self._child = Child(self._command, remaining, Path(self._folder.name))
+            self._child = Child(self._command, replace(group, nodeids=remaining), Path(self._folder.name))
             answer = self._child.ask(None, self._timeout_s)
         except (ChildEnded, OSError) as exc:  # OSError: no room for its log, no memory for it, too many processes
             cause = f"could not start: it {exc}" if isinstance(exc, ChildEnded) else f"could not start: {exc}"
-            self._unstartable[tuple(group)] = cause
+            self._unstartable[group.nodeids] = cause
             raise ChildEnded(cause) from exc
-        self._pending = remaining
+        self._pending = list(remaining)
         self._missing = answer["missing"]
         self.launches.append(launch_from(answer["launch"]))

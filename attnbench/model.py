@@ -248,6 +248,7 @@ class Record:
     kernel_s: float | None = None  # of `route`, the device time of the attention kernel itself
     sample: Sample | None = None
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
+    apart: str = ""  # why its backend was launched apart from the others, unasked
 
     def __post_init__(self) -> None:
         if (self.status is Status.MEASURED) != (self.sample is not None):

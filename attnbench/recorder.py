@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attnbench import requirements
 from attnbench.comparing import is_parallel, runs_tests
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
@@ -150,7 +151,7 @@ class Recorder:
         self._run.select()  # again for pytest-xdist's controller, which collects nothing
         device = self._run.device
         entries = [
-            listing.Entry(v.backend.name, v.backend.family, v.mode, w, _why_not(v, device, w))
+            listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
             for w in self._run.workloads.values()
             for v in self._run.variants.values()
         ]
@@ -161,14 +162,18 @@ class Recorder:
         return bool(getattr(option, "benchmark_skip", False) and not getattr(option, "benchmark_only", False))
 
 
-def _why_not(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
-    """Every reason why a case cannot start here, loading it included unless that may fetch; empty when it is ready."""
+def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
+    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    backend = variant.backend
+    if device.type == "sim":
+        return (), "ready"
     try:
+        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+            return requirements.unmet(backend.requires, device.facts, workload), "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)
-        if reasons or device.type == "sim" or variant.backend.fetches:
-            return reasons
-        with errors_as_rows("cannot be loaded", "load", device.type), loaded(variant.backend, workload):
-            pass
+        if not reasons and not backend.fetches:
+            with errors_as_rows("cannot be loaded", "load", device.type), loaded(backend, workload):
+                pass
     except CaseEnded as ended:
-        return ended.reasons
-    return ()
+        return ended.reasons, ""
+    return reasons, "ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +29,24 @@ _BACKENDS: dict[str, Backend] = {}
 
 
 @dataclass(frozen=True)
+class Apart:
+    """Why a backend cannot share its process with those of other groups, and what its own has to be started with.
+
+    group: backends of one group share a process. why: a sentence, which every report shows.
+    environment: gives variables that must be set before the interpreter starts, such as LD_PRELOAD; called where the
+        process is started, and only for a backend whose requirements hold.
+    """
+
+    group: str
+    why: str
+    environment: Callable[[], Mapping[str, str]] = dict
+
+    def unset(self) -> dict[str, str]:
+        """Those of its variables that this process was started without."""
+        return {name: value for name, value in self.environment().items() if os.environ.get(name) != value}
+
+
+@dataclass(frozen=True)
 class Backend:
     """A named attention implementation.
 
@@ -44,6 +63,7 @@ class Backend:
     fullgraph: whether torch.compile must trace the call without a graph break.
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
     source: asked after `load`, says what was loaded, for the record: a commit, a version.
+    apart: why it needs a process of its own, and what that is started with; None where it does not.
 
     Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
     """
@@ -61,6 +81,7 @@ class Backend:
     fullgraph: bool = True
     fetches: bool = False
     source: Callable[[], str] | None = None
+    apart: Apart | None = None
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
@@ -88,6 +109,7 @@ def register(
     fullgraph: bool = True,
     fetches: bool = False,
     source: Callable[[], str] | None = None,
+    apart: Apart | None = None,
 ) -> Callable[[Load], Load]:
     """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
 
@@ -112,6 +134,7 @@ def register(
                 fullgraph=fullgraph,
                 fetches=fetches,
                 source=source,
+                apart=apart,
             )
         )
         return load

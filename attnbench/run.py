@@ -15,7 +15,9 @@ import attnbench
 from attnbench import registry
 from attnbench.backends import FAMILIES, hf_kernels
 from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device
+from attnbench.faults import errors_as_rows
 from attnbench.fingerprint import make_fingerprint
+from attnbench.groups import Grouping
 from attnbench.injection import require_targets
 from attnbench.judging import Judging, open_baseline
 from attnbench.launcher import Launcher
@@ -45,7 +47,6 @@ class Run:
         self.judging: Judging | None = None  # the verdicts of this run
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.context_lost_by = ""
-        self.groups: dict[str, list[str]] = {}  # backend → node ids, for the launcher
         self._launchers: dict[int, Launcher] = {}
         self._entry_points_loaded = False
 
@@ -110,11 +111,12 @@ class Run:
         if launcher is None:
             command = partial(self._child_command, number=number)
             launcher = self._launchers[number] = Launcher(command, self.settings.timeout_s)
-        # With the context lost there is one group: whatever is left, so that it costs one process and not one per case.
-        group = self.groups[draft.backend] if self.settings.isolate else list(self.records)
-        record = launcher.record(draft.nodeid, group, draft)
+        with errors_as_rows("cannot be launched apart", "launch", self.device_type):
+            group = self.grouping.of(draft.nodeid)
+        record = launcher.record(group, draft)
         self.launches.update((launch.id, launch) for launch in launcher.launches)
-        return record
+        apart = self.grouping.apart(draft.nodeid)
+        return replace(record, apart=apart.why if apart else "")
 
     @property
     def launch_numbers(self) -> Sequence[int]:
@@ -144,21 +146,30 @@ class Run:
 
     @cached_property
     def order(self) -> dict[str, int]:
-        """By backend, where its cases stand: those that share a process of the launcher, together."""
-        if not self.settings.isolate:
-            return {}
-        backends = dict.fromkeys(variant.backend.name for variant in self.variants.values())
-        return {name: at for at, name in enumerate(backends, 1)}
+        """By backend, where its cases stand: those that may share a process of the launcher, together."""
+        backends = [variant.backend for variant in self.variants.values()]
+        if self.settings.isolate:
+            process = {backend.name: backend.name for backend in backends}
+        else:
+            process = {b.name: b.apart.group for b in backends if b.apart and self.device_type != "sim"}
+        places = {key: at for at, key in enumerate(dict.fromkeys(process.values()), 1)}
+        return {name: places[key] for name, key in process.items()}
 
     @property
     def rounds(self) -> int:
         return self.settings.rounds_on(self.device_type)
 
-    def isolates(self) -> bool:
-        """Whether the next case runs in a process of its own: on request, or because this one's CUDA context is gone."""
+    @cached_property
+    def grouping(self) -> Grouping:
+        """The selected cases by the process that they would run in."""
+        return Grouping(self.device.facts, each_backend=self.settings.isolate)
+
+    def isolates(self, nodeid: str) -> bool:
+        """Whether this case runs in another process: on request, because of its backend, or as this one's CUDA is gone."""
         if self.config.getoption("attn_worker", None):
-            return False  # this is the process of its own
-        return self.settings.isolate or bool(self.settings.launches) or bool(self.context_lost_by)
+            return False  # this is the other process
+        asked = self.settings.isolate or bool(self.settings.launches)
+        return asked or bool(self.context_lost_by) or self.grouping.apart(nodeid) is not None
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
         """The record of a case that nothing is known of yet."""
@@ -180,7 +191,7 @@ class Run:
         for item in items:
             variant, workload = case_of(item, self)
             self.records[item.nodeid] = self.draft(variant, workload, item.nodeid)
-            self.groups.setdefault(variant.backend.name, []).append(item.nodeid)
+            self.grouping.add(item.nodeid, variant.backend, workload)
 
     def note(self, record: Record, *further: Record) -> None:
         """Keep what became of a case, in this launch and in further ones."""

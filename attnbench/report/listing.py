@@ -10,13 +10,14 @@ from attnbench.model import Reason, Workload
 
 @dataclass(frozen=True)
 class Entry:
-    """One case before it runs: `reasons` is empty when it is ready."""
+    """One case before it runs: `reasons` is empty when it is ready, and `ready` says how."""
 
     backend: str
     family: str
     mode: str
     workload: Workload
     reasons: tuple[Reason, ...]
+    ready: str = "ready"
 
 
 def listing(device: str, entries: Sequence[Entry]) -> list[str]:
@@ -27,10 +28,10 @@ def listing(device: str, entries: Sequence[Entry]) -> list[str]:
         mine = [e for e in entries if e.backend == backend]
         states: dict[tuple[str, ...], list[Entry]] = {}
         for entry in mine:
-            states.setdefault(tuple(r.text for r in entry.reasons), []).append(entry)
+            states.setdefault(tuple(r.text for r in entry.reasons) or (entry.ready,), []).append(entry)
         everywhere = len({e.workload for e in mine})
         for texts, members in states.items():
-            state = "; ".join(texts) or "ready"
+            state = "; ".join(texts)
             lines += [f"  {backend:{width}}  {where}: {state}" for where in _where(members, everywhere)]
     lines += ["", "workloads"]
     workloads = list(dict.fromkeys(e.workload for e in entries))

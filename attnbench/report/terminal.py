@@ -45,7 +45,7 @@ def _head(run: RunFile) -> list[str]:
         lines.append(f"unknown here: {', '.join(unknown)}")
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
-    return [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_method(run)]
+    return [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_apart(run.records), *_method(run)]
 
 
 def _sources(records: Sequence[Record]) -> list[str]:
@@ -64,6 +64,17 @@ def _injected(records: Sequence[Record]) -> list[str]:
         return []
     said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
     return _wrapped(f"INJECTED slow-down: {', '.join(said)}")
+
+
+def _apart(records: Sequence[Record]) -> list[str]:
+    """Which backends were launched apart from the others without being asked to, and why."""
+    backends: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.apart:
+            backends.setdefault(record.apart, {})[record.backend] = None
+    return [
+        line for why, names in backends.items() for line in _wrapped(f"{', '.join(names)}: launched apart, as {why}")
+    ]
 
 
 def _wrapped(line: str) -> list[str]:
