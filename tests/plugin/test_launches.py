@@ -69,6 +69,28 @@ def test_a_launch_that_fails_makes_the_case_an_error_and_costs_the_others_nothin
     assert not any("torch_flash@eager" in line and "0.00" in line for line in result.outlines), "it has no latency"
 
 
+def test_in_one_launch_a_fault_costs_its_own_case_and_the_rest_go_on_in_a_fresh_process(sim: Any) -> None:
+    """What bench.yml runs."""
+    faults = {"torch_math": "crash", "torch_flash@default": "hang", "torch_cudnn@eager": "context-lost"}
+    chosen = [f"--attn-backend={name}" for name in ("torch_math", "torch_flash", "torch_cudnn", "numpy")]
+    result = sim(
+        *("--benchmark-only", "--benchmark-json=run.json", "--attn-launches=1", "--attn-timeout=2", *chosen),
+        *(f"--attn-sim={glob}:{outcome}" for glob, outcome in faults.items()),
+    )
+    result.assert_outcomes(passed=5, failed=5)
+    records = {case.removesuffix("-flux-256px-t128"): record for case, record in sim.records().items()}
+    said = {case: record["reasons"][0]["text"] for case, record in records.items() if record["status"] == "error"}
+    assert {case: text.partition(" in ")[0] for case, text in said.items() if case.startswith("torch_math")} == {
+        f"torch_math@{mode}": "its process was ended by SIGSEGV" for mode in ("eager", "default", "max-autotune")
+    }
+    assert said["torch_flash@default"] == "its process gave no answer within 2 s (--attn-timeout) and was killed"
+    assert said["torch_cudnn@eager"] == "simulated: an illegal memory access took the context"
+    assert {case for case, record in records.items() if record["status"] == "measured"} == {
+        *("torch_flash@eager", "torch_flash@max-autotune", "torch_cudnn@default", "torch_cudnn@max-autotune"),
+        "numpy@eager",
+    }
+
+
 def test_what_cannot_run_is_said_by_the_first_launch(sim: Any, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(PROCESSES.format(body="pass"))
     result = sim(*RUN, "--attn-launches=2", "--attn-sim=torch_flash:unsupported")

@@ -87,7 +87,10 @@ def test_the_gpu_job_shows_and_keeps_the_file_that_it_measured_whatever_happened
     checkout, measure, summary, upload = job()["steps"]
     assert "uses" in checkout
     command = shlex.split(measure["run"])
-    assert command == ["scripts/bench", "--attn-require-baseline", "--benchmark-json=run.json"]
+    assert command == [
+        *("scripts/bench", "--attn-launches=1", "--attn-timeout=300"),  # a fault costs its own case
+        *("--attn-require-baseline", "--benchmark-json=run.json"),
+    ]
     assert int(measure["timeout-minutes"]) < int(job()["timeout-minutes"])
     assert (summary["run"], summary["if"]) == ("scripts/job_summary run.json", "always()")
     assert (upload["with"]["path"], upload["if"]) == ("run.json", "always()")
