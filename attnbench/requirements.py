@@ -125,15 +125,18 @@ class Distribution:
     """What pip knows as installed, whatever its modules are called: `Distribution("flash-attn")`.
 
     `Package` cannot tell flash-attn from flash-attn-4: both have a folder `flash_attn`, and both one `flash_attn/cute`.
+    pip: what to install it by, where that is not its name. module: one that a build from source leaves in its place.
     """
 
     name: str
+    pip: str = ""
+    module: str = ""
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
-        if installed_version(self.name) is not None:
+        if installed_version(self.name) is not None or (self.module and _spec(self.module) is not None):
             return None
-        return f"package {self.name!r} is not installed (pip install {self.name})"
+        return f"package {self.name!r} is not installed (pip install {self.pip or self.name})"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from attnbench.backends import sage  # isort: skip
 from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import flashinfer  # isort: skip
+from attnbench.backends import transformer_engine  # isort: skip
 from attnbench.backends import triton_forward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
@@ -21,6 +22,7 @@ FAMILIES = (
     xformers,
     cudnn_frontend,
     flashinfer,
+    transformer_engine,
     triton_forward,
     numpy_math,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "sage",
     "torch_flex",
     "torch_sdpa",
+    "transformer_engine",
     "triton_forward",
     "xformers",
 ]

@@ -35,6 +35,8 @@ WORKLOAD = Workload("w", 3, 64, 2, 100, "fp32")
         (Package("no_such.deep", "no-such"), CPU, "package 'no_such.deep' is not installed (pip install no-such)"),
         (Package("no_such", source="build it from x"), CPU, "package 'no_such' is not installed (build it from x)"),
         (Distribution("no-such"), CPU, "package 'no-such' is not installed (pip install no-such)"),
+        (Distribution("no-such", pip="x[no]"), CPU, "package 'no-such' is not installed (pip install x[no])"),
+        (Distribution("no-such", module="no_such"), CPU, "package 'no-such' is not installed (pip install no-such)"),
         (
             Distribution("json"),
             CPU,
@@ -61,6 +63,7 @@ def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement
         (Capability((9, 0)), CPU),  # that a GPU is needed is for Device to say
         (Package("json"), CPU),
         (Distribution("pytest-benchmark"), CPU),
+        (Distribution("no-such", module="json"), CPU),  # built from source, so that pip does not know it
         (Distribution("Pytest_Benchmark"), CPU),  # names are compared as pip compares them
         (TorchVersion((2, 11)), CPU),
         (TorchVersion((2, 9)), H200),  # compared as numbers

@@ -1,0 +1,273 @@
+"""Transformer Engine's DotProductAttention, held to each of its three implementations.
+
+Which of them runs is Transformer Engine's own choice, among those that its variables allow: it reads them when it chooses,
+on the first call with other parameters than the last one, and keeps the choice until they change or its flag
+`backend_selection_requires_update` is set. So they are set while a case is loaded, not in the timed call.
+
+It also loads a cuDNN by itself, the system's where there is one. With another one than torch's beside it, fused attention
+is switched off without a word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.model import MODES, Workload
+from attnbench.registry import Apart, register
+from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, installed_version
+from attnbench.workloads import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.registry import AttentionFunction
+
+#: Its implementations in the order of its own list, each with the variable that allows it.
+_VARIABLES = {
+    "FlashAttention": "NVTE_FLASH_ATTN",
+    "FusedAttention": "NVTE_FUSED_ATTN",
+    "UnfusedDotProductAttention": "NVTE_UNFUSED_ATTN",
+}
+
+#: Device kernels: of flash-attn 2, 3 and 4, of cuDNN, of the steps of unfused attention (cuBLAS calls some of its products
+#: nvjet; the softmax may be Transformer Engine's, PyTorch's, or one that Inductor wrote), and PyTorch's own of SDPA.
+_FLASH = r"\bflash::flash_fwd|flash::enable_sm90|flash::FlashAttnFwdSm90|FlashAttentionForward"
+_CUDNN = r"cudnn_generated.*sdpa|cudnn.*flash"
+_UNFUSED = r"(?i:softmax|gemm|nvjet)"
+_TORCH = r"pytorch_flash::|fmha_cutlass"
+
+
+def torch_cudnn() -> dict[str, str]:
+    """Variables that make a process load the cuDNN which pip installed for torch before any other; empty without one."""
+    try:
+        spec = importlib.util.find_spec("nvidia.cudnn")
+    except ImportError:  # there is no package nvidia
+        spec = None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if libraries := sorted(map(str, Path(folder, "lib").glob("libcudnn*.so.*"))):
+            return {
+                "CUDNN_HOME": folder,
+                "CUDNN_PATH": folder,
+                "LD_LIBRARY_PATH": _led_by([str(Path(folder, "lib"))], os.environ.get("LD_LIBRARY_PATH", ""), ":"),
+                "LD_PRELOAD": _led_by(libraries, os.environ.get("LD_PRELOAD", ""), "[: ]"),
+            }
+    return {}
+
+
+def _led_by(paths: list[str], value: str, separator: str) -> str:
+    """A list of paths as a variable has it, with these before all others."""
+    return ":".join([*paths, *(path for path in re.split(separator, value) if path and path not in paths)])
+
+
+_APART = Apart(
+    "transformer-engine",
+    "Transformer Engine loads a cuDNN by itself, the system's where there is one, and needs torch's",
+    torch_cudnn,
+)
+
+
+@contextmanager
+def _chosen(implementation: str) -> Iterator[None]:
+    """Transformer Engine's choice held to one implementation, and the choices before and after it made anew."""
+    from transformer_engine.pytorch.attention.dot_product_attention import _attention_backends
+
+    before = {variable: os.environ.get(variable) for variable in _VARIABLES.values()}
+    os.environ.update({variable: str(int(name == implementation)) for name, variable in _VARIABLES.items()})
+    _attention_backends["backend_selection_requires_update"] = True
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
+        _attention_backends["backend_selection_requires_update"] = True
+
+
+@contextmanager
+def _loaded(workload: Workload, implementation: str) -> Iterator[AttentionFunction]:
+    """The module in its inference form: in training cuDNN also writes what only a backward pass reads."""
+    from transformer_engine.pytorch import DotProductAttention
+
+    module = DotProductAttention(
+        workload.heads, workload.head_dim, attention_dropout=0.0, qkv_format="bshd", attn_mask_type="no_mask"
+    ).eval()
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = module(q, k, v)  # [batch, seq, heads · head_dim]
+        return output.view(q.shape)
+
+    with _chosen(implementation):
+        yield attention
+
+
+def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str, ...]:
+    """Why Transformer Engine would not choose this implementation, in its own words; empty when it would."""
+    if device != "cuda":
+        return ()
+    import torch
+    from transformer_engine.pytorch.attention.dot_product_attention import utils
+
+    asked = utils.AttentionParams(
+        qkv_dtype=getattr(torch, TORCH_DTYPES[workload.dtype]),
+        qkv_layout="bshd_bshd_bshd",
+        batch_size=workload.batch,
+        num_heads=workload.heads,
+        num_gqa_groups=workload.heads,
+        max_seqlen_q=workload.seq,
+        max_seqlen_kv=workload.seq,
+        head_dim_qk=workload.head_dim,
+        head_dim_v=workload.head_dim,
+        attn_mask_type="no_mask",
+        is_training=False,
+    )
+    with _chosen(implementation), _said(utils) as lines:
+        *_, available = utils.get_attention_backend(asked)
+    if available[list(_VARIABLES).index(implementation)]:
+        return ()
+    reasons = [line for line in lines if line.startswith((f"Disabling {implementation}", "Disabling all"))]
+    if implementation == "FusedAttention":
+        reasons.insert(0, _other_cudnn())
+    if implementation == "FlashAttention":
+        reasons.insert(0, _no_flash_attn(utils.FlashAttentionUtils))
+    none = f"Transformer Engine has no {implementation} for this workload and gives no reason"
+    return tuple(filter(None, reasons)) or (none,)
+
+
+@contextmanager
+def _said(utils: Any) -> Iterator[list[str]]:
+    """What the choice logs at NVTE_DEBUG=1 NVTE_DEBUG_LEVEL=2: these are read on import, so its level is set instead."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("DotProductAttention"), logging.Handler()
+    handler.emit = lambda record: lines.append(" ".join(record.getMessage().split()))  # type: ignore[method-assign]
+    own = utils.AttentionLogging
+    level, handlers, propagate = own._log_level, logger.handlers, logger.propagate
+    own._log_level, logger.handlers, logger.propagate = logging.DEBUG, [handler], False
+    try:
+        yield lines
+    finally:
+        own._log_level, logger.handlers, logger.propagate = level, handlers, propagate
+        logger.setLevel(level)
+
+
+def _other_cudnn() -> str:
+    """That Transformer Engine and torch have two releases of cuDNN, and the cure; empty when they have not."""
+    import torch
+    import transformer_engine_torch
+
+    found, needed = transformer_engine_torch.get_cudnn_version(), torch.backends.cudnn.version() or 0
+    if found == needed:
+        return ""
+    where = torch_cudnn().get("CUDNN_HOME", "the folder of torch's cuDNN, which pip has not installed")
+    return (
+        f"needs cuDNN {_dotted(needed)}, which torch has, found {_dotted(found)}, which Transformer Engine loaded: set "
+        f"CUDNN_HOME, CUDNN_PATH, LD_LIBRARY_PATH and LD_PRELOAD to {where}, before Python starts"
+    )
+
+
+def _no_flash_attn(known: Any) -> str:
+    """That none of the releases of flash-attn that Transformer Engine takes is there; empty when one is."""
+    import torch
+
+    if known.is_installed or known.v3_is_installed or known.v4_is_installed:
+        return ""
+    blackwell = torch.cuda.get_device_capability() >= (10, 0)
+    oldest = known.version_required_blackwell if blackwell else known.version_required
+    names = ("flash-attn", "flash-attn-3", "flash-attn-4")
+    found = ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
+    return (
+        f"needs flash-attn >= {oldest}, < {known.max_version}, or on sm_90 flash-attn-3, or from sm_90 on a flash-attn-4 "
+        f"that Transformer Engine can load; found {found}"
+    )
+
+
+def _source() -> str:
+    """Which Transformer Engine was loaded, and on which cuDNN."""
+    import transformer_engine_torch
+
+    version = installed_version("transformer-engine")
+    return f"Transformer Engine {version}, cuDNN {_dotted(transformer_engine_torch.get_cudnn_version())}"
+
+
+def _dotted(cudnn: int) -> str:
+    """cuDNN's own number of a release in words: 91900 is 9.19.0."""
+    return f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}"
+
+
+_PIP = "'transformer-engine[pytorch]'"
+_INSTALLED = (
+    Distribution("transformer-engine", pip=_PIP),
+    # Built from source, the extension is a module of its own that pip does not know.
+    Distribution("transformer-engine-torch", pip=_PIP, module="transformer_engine_torch"),
+)
+
+
+@register(
+    "te_fused",
+    "transformer-engine",
+    modes=MODES,
+    requires=(
+        *_INSTALLED,
+        Device("cuda"),
+        Capability((8, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0, "a multiple of 8"),
+    ),
+    route={"cuda": _CUDNN},
+    foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
+    refuses=lambda workload, device: _refusals(workload, device, "FusedAttention"),
+    fullgraph=False,
+    source=_source,
+    apart=_APART,
+)
+def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
+    """cuDNN's fused attention."""
+    return _loaded(workload, "FusedAttention")
+
+
+@register(
+    "te_flash",
+    "transformer-engine",
+    modes=MODES,
+    requires=(
+        *_INSTALLED,
+        Device("cuda"),
+        Capability((8, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+    ),
+    route={"cuda": _FLASH},
+    foreign={"cuda": f"{_CUDNN}|{_TORCH}"},
+    refuses=lambda workload, device: _refusals(workload, device, "FlashAttention"),
+    fullgraph=False,
+    source=_source,
+    apart=_APART,
+)
+def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
+    """The flash-attn that Transformer Engine prefers of those installed: the kernels that are recorded say which."""
+    return _loaded(workload, "FlashAttention")
+
+
+@register(
+    "te_unfused",
+    "transformer-engine",
+    modes=MODES,
+    requires=(*_INSTALLED, Device("cuda"), Capability((8, 0)), DType("bf16", "fp16", "fp32")),
+    route={"cuda": _UNFUSED},
+    foreign={"cuda": f"{_CUDNN}|{_FLASH}|{_TORCH}"},
+    refuses=lambda workload, device: _refusals(workload, device, "UnfusedDotProductAttention"),
+    fullgraph=False,
+    source=_source,
+    apart=_APART,
+)
+def te_unfused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
+    """Two matrix products, and a softmax of Transformer Engine's own where the shape allows it."""
+    return _loaded(workload, "UnfusedDotProductAttention")
