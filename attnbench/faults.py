@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from attnbench.device import context_is_lost
 from attnbench.model import CaseEnded, Reason, Status
@@ -30,12 +33,25 @@ def describe_error(exc: BaseException) -> str:
     """One line: the type, and the first line.
 
     Where that one only points at what follows, also the line that names an error as compilers do (`file.h:52: fatal
-    error: …`), else the last one.
+    error: …`), else the last one. Where there is none, the place that raised it; dynamo's internal errors are one of
+    these when they repeat an exception that said nothing.
     """
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    text = str(exc).partition("Set TORCHDYNAMO_VERBOSE")[0]  # and how to get a stack trace, which is not to be had here
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        return type(exc).__name__
+        return f"{type(exc).__name__}{_raised_at(exc)}"
     first, *others = lines
     if first.endswith(":") and others:
         first += " " + next((line for line in others if "error: " in line), others[-1])
+    elif re.fullmatch(r"\w+:", first) and not others:
+        first = f"{first[:-1]}{_raised_at(exc)}"
     return f"{type(exc).__name__}: {first}"
+
+
+def _raised_at(exc: BaseException) -> str:
+    """` in NAME (FILE, line N)`, empty for one that was never raised."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    if not frames:
+        return ""
+    last = frames[-1]
+    return f" in {last.name} ({'/'.join(Path(last.filename).parts[-3:])}, line {last.lineno})"

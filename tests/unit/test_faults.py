@@ -28,3 +28,29 @@ ninja: build stopped: subcommand failed.
 )
 def test_an_exception_is_its_type_and_the_line_that_says_why(raised, said):
     assert describe_error(raised) == said
+
+
+def raised_by(function):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        function()
+    return caught.value
+
+
+def says_nothing():
+    raise NotImplementedError
+
+
+def repeats_it():
+    """As dynamo does: another type, the first one's empty sentence, advice, and the first one's traceback."""
+    try:
+        says_nothing()
+    except NotImplementedError as exc:
+        raise LookupError(f"{type(exc).__name__}: {exc}\n\nSet TORCHDYNAMO_VERBOSE=1 for more").with_traceback(
+            exc.__traceback__
+        ) from None
+
+
+@pytest.mark.parametrize(("function", "type_said"), [(says_nothing, ""), (repeats_it, "LookupError: ")])
+def test_an_exception_that_says_nothing_is_named_with_the_place_that_raised_it(function, type_said):
+    said = describe_error(raised_by(function))
+    assert said.startswith(f"{type_said}NotImplementedError in says_nothing (tests/unit/test_faults.py, line ")
