@@ -50,6 +50,15 @@ SIXTEEN_BIT = Tolerance(
     bounds=(Bound("max_abs", plain=2.0, rounding=2.0), Bound("rel_l2", fused=2.0)),
 )
 
+UNFUSED_SIXTEEN_BIT = Tolerance(
+    name="16-bit-unfused",
+    why="for kernels that write the scores in the inputs' dtype before the softmax: as 16-bit for every element, and the "
+    "whole output little further off than plain PyTorch attention, which rounds the scores too",
+    source="Transformer Engine 2.20.2's unfused attention on an H200 has 0.87 to 0.93 of plain attention's rel_l2 "
+    "(1×4608×24×128, bf16), and 2 to 9 times that of the ideal fused kernel, by how large the scores are",
+    bounds=(Bound("max_abs", plain=2.0, rounding=2.0), Bound("rel_l2", plain=1.25)),
+)
+
 _EMULATED = (
     "tests/plugin/quantised.py, which quantises as these kernels do and computes everything else in fp32: at most {} of "
     "relative L1 on randn for 64 to 16,384 tokens and head_dim 64 and 128, where kernels on an H200 had {} "
@@ -96,7 +105,7 @@ FP8 = Tolerance(
     },
 )
 
-TOLERANCES = {tolerance.name: tolerance for tolerance in (SIXTEEN_BIT, INT8_FP16, INT8_FP8, FP8)}
+TOLERANCES = {tolerance.name: tolerance for tolerance in (SIXTEEN_BIT, UNFUSED_SIXTEEN_BIT, INT8_FP16, INT8_FP8, FP8)}
 
 
 def allowed(

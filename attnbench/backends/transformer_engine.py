@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.model import MODES, Workload
+from attnbench.model import Workload
 from attnbench.registry import Apart, register
 from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, installed_version
 from attnbench.workloads import TORCH_DTYPES
@@ -210,10 +210,11 @@ _INSTALLED = (
 )
 
 
+# Mode eager only: on an H200 with torch 2.11, dynamo fails inside Transformer Engine 2.20.2 (NotImplementedError) in all
+# three, and a call that is kept from dynamo would be eager under a compiled name.
 @register(
     "te_fused",
     "transformer-engine",
-    modes=MODES,
     requires=(
         *_INSTALLED,
         Device("cuda"),
@@ -224,7 +225,6 @@ _INSTALLED = (
     route={"cuda": _CUDNN},
     foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
     refuses=lambda workload, device: _refusals(workload, device, "FusedAttention"),
-    fullgraph=False,
     source=_source,
     apart=_APART,
 )
@@ -236,7 +236,6 @@ def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
 @register(
     "te_flash",
     "transformer-engine",
-    modes=MODES,
     requires=(
         *_INSTALLED,
         Device("cuda"),
@@ -247,7 +246,6 @@ def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     route={"cuda": _FLASH},
     foreign={"cuda": f"{_CUDNN}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "FlashAttention"),
-    fullgraph=False,
     source=_source,
     apart=_APART,
 )
@@ -259,12 +257,11 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
 @register(
     "te_unfused",
     "transformer-engine",
-    modes=MODES,
+    tolerance="16-bit-unfused",
     requires=(*_INSTALLED, Device("cuda"), Capability((8, 0)), DType("bf16", "fp16", "fp32")),
     route={"cuda": _UNFUSED},
     foreign={"cuda": f"{_CUDNN}|{_FLASH}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "UnfusedDotProductAttention"),
-    fullgraph=False,
     source=_source,
     apart=_APART,
 )
