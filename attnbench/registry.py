@@ -94,6 +94,12 @@ class Backend:
         if not self.modes or set(self.modes) - set(MODES):
             raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
 
+    @property
+    def description(self) -> str:
+        """What it is: the first sentence of the docstring of its `load`, without the full stop; empty without one."""
+        words = " ".join((inspect.getdoc(self.load) or "").split())
+        return re.split(r"\.(?= [A-Z]|$)", words)[0]
+
 
 def register(
     name: str,

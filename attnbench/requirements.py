@@ -1,4 +1,7 @@
-"""What a backend needs, as data that says found and needed (layer 1; imports no library that it asks about)."""
+"""What a backend needs, as data that says found and needed (layer 1; imports no library that it asks about).
+
+Each requirement says what is `needed` in a few words, for a table, and by `unmet` why it does not hold here.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +36,24 @@ class Device:
     def __init__(self, *types: str) -> None:
         object.__setattr__(self, "types", types)
 
+    @property
+    def needed(self) -> str:
+        return f"device {' or '.join(self.types)}"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
         if facts.device in self.types:
             return None
-        return f"needs device {' or '.join(self.types)}, found {facts.device}"
+        return f"needs {self.needed}, found {facts.device}"
 
 
 @dataclass(frozen=True)
 class TritonDevice:
     """Where a kernel in Triton runs: CUDA, or the CPU when Triton interprets it, which only tiny shapes can afford."""
+
+    @property
+    def needed(self) -> str:
+        return "device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
@@ -52,7 +63,7 @@ class TritonDevice:
             return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={said}" if interpreted else None
         if facts.device == "cpu" and interpreted:
             return None
-        return f"needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found {facts.device}"
+        return f"needs {self.needed}, found {facts.device}"
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,16 @@ class Capability:
     lowest: tuple[int, int]
     below: tuple[int, int] | None = None
 
+    @property
+    def needed(self) -> str:
+        return _sm(self.lowest) + (f" to below {_sm(self.below)}" if self.below else " or newer")
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
         if facts.capability is None:
             return None  # not a CUDA device: Device says so
         if facts.capability < self.lowest or (self.below is not None and facts.capability >= self.below):
-            needed = _sm(self.lowest) + (f" to below {_sm(self.below)}" if self.below else " or newer")
-            return f"needs {needed}, found {_sm(facts.capability)} ({facts.device_name})"
+            return f"needs {self.needed}, found {_sm(facts.capability)} ({facts.device_name})"
         return None
 
 
@@ -87,6 +101,10 @@ class Package:
     source: str = ""
     lowest: tuple[int, ...] = ()
 
+    @property
+    def needed(self) -> str:
+        return f"package {self._release}"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         distribution = self.distribution or self.module
@@ -96,7 +114,12 @@ class Package:
         version = installed_version(distribution)
         if version is None or _numbers(version) >= self.lowest:
             return None
-        return f"needs {distribution} {_dotted(self.lowest)} or newer, found {version} ({how})"
+        return f"needs {self._release}, found {version} ({how})"
+
+    @property
+    def _release(self) -> str:
+        distribution = self.distribution or self.module
+        return f"{distribution} {_dotted(self.lowest)} or newer" if self.lowest else distribution
 
 
 @dataclass(frozen=True)
@@ -110,6 +133,10 @@ class Function:
     name: str
     source: str = ""
 
+    @property
+    def needed(self) -> str:
+        return f"the function {self.name}"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         text = package_text(self.module)
@@ -117,7 +144,7 @@ class Function:
             return None
         version = installed_version(self.module) or "of unknown version"
         how = f" ({self.source})" if self.source else ""
-        return f"needs the function {self.name}, found {self.module} {version} without it{how}"
+        return f"needs {self.needed}, found {self.module} {version} without it{how}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,10 @@ class Distribution:
     pip: str = ""
     module: str = ""
 
+    @property
+    def needed(self) -> str:
+        return f"package {self.name}"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         if installed_version(self.name) is not None or (self.module and _spec(self.module) is not None):
@@ -145,11 +176,15 @@ class TorchVersion:
 
     lowest: tuple[int, int]
 
+    @property
+    def needed(self) -> str:
+        return f"torch {_dotted(self.lowest)} or newer"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
         if facts.torch_version >= self.lowest:
             return None
-        return f"needs torch {_dotted(self.lowest)} or newer, found {_dotted(facts.torch_version)}"
+        return f"needs {self.needed}, found {_dotted(facts.torch_version)}"
 
 
 @dataclass(frozen=True)
@@ -161,11 +196,13 @@ class DType:
     def __init__(self, *names: str) -> None:
         object.__setattr__(self, "names", names)
 
+    @property
+    def needed(self) -> str:
+        return " or ".join(self.names)
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
-        return (
-            None if workload.dtype in self.names else f"needs dtype {' or '.join(self.names)}, found {workload.dtype}"
-        )
+        return None if workload.dtype in self.names else f"needs dtype {self.needed}, found {workload.dtype}"
 
 
 @dataclass(frozen=True)
@@ -173,13 +210,17 @@ class HeadDim:
     """The head dimensions that the kernel takes: `HeadDim(lambda d: d % 8 == 0, "a multiple of 8")`."""
 
     accepts: Callable[[int], bool]
-    needed: str
+    said: str
+
+    @property
+    def needed(self) -> str:
+        return f"head_dim {self.said}"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
         if self.accepts(workload.head_dim):
             return None
-        return f"needs head_dim {self.needed}, found {workload.head_dim}"
+        return f"needs {self.needed}, found {workload.head_dim}"
 
 
 @dataclass(frozen=True)
@@ -188,9 +229,13 @@ class Batch:
 
     most: int
 
+    @property
+    def needed(self) -> str:
+        return f"batch at most {self.most}"
+
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
-        return None if workload.batch <= self.most else f"needs batch at most {self.most}, found {workload.batch}"
+        return None if workload.batch <= self.most else f"needs {self.needed}, found {workload.batch}"
 
 
 Requirement = (

@@ -99,7 +99,10 @@ def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
     refuses=_refusals,
 )
 def cudnn_frontend(workload: Workload) -> AttentionFunction:
-    """One graph of one attention node. Output and workspace are allocated in the call, as PyTorch's own adapter does."""
+    """cuDNN through its own Python frontend, one graph of one attention node.
+
+    Output and workspace are allocated in the call, as PyTorch's own adapter does.
+    """
     import torch
 
     cudnn, handle = _cudnn(), _handle()

@@ -137,7 +137,7 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
 )
 def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3 on e4m3, for Hopper. A caller holds bf16, so the three casts are part of the call; no scales."""
+    """FlashAttention-3 on e4m3, for Hopper, cast to inside the call and without scales. A caller holds bf16."""
     del workload
     import torch
 

@@ -74,7 +74,7 @@ def _prefill(backend: str) -> AttentionFunction:
     refuses=_no_compiler,
 )
 def flashinfer(workload: Workload) -> AttentionFunction:
-    """What a user gets who names no backend: fa3 on Hopper where it has the head dimension, else fa2."""
+    """FlashInfer's single prefill, with the kernel that it chooses: fa3 on Hopper for some head dimensions, else fa2."""
     del workload
     return _prefill("auto")
 

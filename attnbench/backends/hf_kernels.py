@@ -94,6 +94,7 @@ def _loader(kernel: HubKernel) -> Callable[[Workload], AttentionFunction]:
 
         return attention
 
+    load.__doc__ = f"`{kernel.asked}`, a kernel of the Hugging Face Hub"
     return load
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register("numpy", "numpy", requires=(Device("cpu"),))
 def numpy_math(workload: Workload) -> AttentionFunction:
-    """softmax(q·kᵀ / √head_dim)·v in fp64, rounded to the inputs' dtype at the end."""
+    """NumPy in fp64, which shares no code with torch; rounded to the inputs' dtype at the end."""
     import numpy as np
     import torch
 

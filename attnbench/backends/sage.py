@@ -49,11 +49,13 @@ _SINCE = {"fp32+fp16": (2, 2)}
 class SageFunction:
     """A function of SageAttention 2.x: what it is called here, what it needs, and the options that are set one by one.
 
-    kernel: regular expression of its device kernel. in_1: whether 1.x has it too, as `sageattn`.
+    what: in a sentence, for its description. kernel: regular expression of its device kernel. in_1: whether 1.x has it
+    too, as `sageattn`.
     """
 
     backend: str
     name: str
+    what: str
     tolerance: str
     kernel: str
     capability: Capability
@@ -65,6 +67,7 @@ FUNCTIONS = (
     SageFunction(
         "sage_int8_fp16_triton",
         _TRITON,
+        "SageAttention in Triton, scores in int8, values in fp16: its 2.x, or the only kernel of 1.x",
         "int8-qk-fp16-pv",
         r"^_attn_fwd$",
         Capability((8, 0), below=(12, 0)),  # its own dispatch says that it cannot be used on sm_120
@@ -73,6 +76,7 @@ FUNCTIONS = (
     SageFunction(
         "sage_int8_fp16_cuda",
         "sageattn_qk_int8_pv_fp16_cuda",
+        "SageAttention 2.x in CUDA, scores in int8, values in fp16",
         "int8-qk-fp16-pv",
         r"\bqk_int_sv_f16_attn_kernel",
         Capability((8, 0)),
@@ -81,6 +85,7 @@ FUNCTIONS = (
     SageFunction(
         "sage_int8_fp8_cuda",
         "sageattn_qk_int8_pv_fp8_cuda",
+        "SageAttention 2.x in CUDA, scores in int8, values in e4m3",
         "int8-qk-fp8-pv",
         r"\bqk_int_sv_f8_attn_kernel",
         Capability((8, 9)),
@@ -89,6 +94,7 @@ FUNCTIONS = (
     SageFunction(
         "sage_int8_fp8_sm90",
         "sageattn_qk_int8_pv_fp8_cuda_sm90",
+        "SageAttention 2.x in CUDA for Hopper, scores in int8, values in e4m3",
         "int8-qk-fp8-pv",
         r"\bqk_int8_sv_f8_attn_kernel",
         Capability((9, 0), below=(10, 0)),
@@ -167,11 +173,12 @@ def _call(name: str, options: Mapping[str, str]) -> AttentionFunction:
     return attention
 
 
-def _loader(name: str, options: Mapping[str, str]) -> Callable[[Workload], AttentionFunction]:
+def _loader(name: str, options: Mapping[str, str], what: str) -> Callable[[Workload], AttentionFunction]:
     def load(workload: Workload) -> AttentionFunction:
         del workload
         return _call(name, options)
 
+    load.__doc__ = what
     return load
 
 
@@ -191,7 +198,13 @@ register(
     refuses=refused_by_dispatch,
     route={"cuda": "|".join(function.kernel for function in FUNCTIONS)},
     foreign={"cuda": _TORCH},
-)(_loader("sageattn", {}))
+)(
+    _loader(
+        "sageattn",
+        {},
+        "SageAttention's `sageattn` as users call it, with the kernel that the installed release chooses",
+    )
+)
 
 for _function in FUNCTIONS:
     for _backend, _options in sub_variants(_function):
@@ -203,4 +216,4 @@ for _function in FUNCTIONS:
             refuses=refused_by_1,
             route={"cuda": _function.kernel},
             foreign={"cuda": "|".join([_TORCH, *(one.kernel for one in FUNCTIONS if one is not _function)])},
-        )(_loader(_function.name, _options))
+        )(_loader(_function.name, _options, _function.what))

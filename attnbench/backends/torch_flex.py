@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     route={"cuda": r"flex_attention"},
 )
 def torch_flex(workload: Workload) -> AttentionFunction:
-    """flex_attention without a score modification, so that it computes plain attention."""
+    """PyTorch's flex_attention without a score modification, so that it computes plain attention."""
     del workload
     from torch.nn.attention.flex_attention import flex_attention
 

@@ -63,7 +63,7 @@ def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str,
     foreign={"cpu": _FUSED_OPS, "cuda": _FUSED_KERNELS},
 )
 def torch_math(workload: Workload) -> AttentionFunction:
-    """Two matrix products and a softmax, unfused."""
+    """PyTorch's SDPA unfused: two matrix products and a softmax."""
     del workload
     return _pinned("MATH")
 
@@ -78,7 +78,7 @@ def torch_math(workload: Workload) -> AttentionFunction:
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_flash_attention"),
 )
 def torch_flash(workload: Workload) -> AttentionFunction:
-    """FlashAttention-2 as PyTorch ships it; on the CPU, PyTorch's own tiled kernel of the same name."""
+    """PyTorch's SDPA, FlashAttention-2 as PyTorch ships it; on the CPU its own tiled kernel of the same name."""
     del workload
     return _pinned("FLASH_ATTENTION")
 
@@ -93,7 +93,7 @@ def torch_flash(workload: Workload) -> AttentionFunction:
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_efficient_attention"),
 )
 def torch_efficient(workload: Workload) -> AttentionFunction:
-    """The memory-efficient CUTLASS kernel from xFormers, as PyTorch ships it."""
+    """PyTorch's SDPA, the memory-efficient CUTLASS kernel from xFormers as PyTorch ships it."""
     del workload
     return _pinned("EFFICIENT_ATTENTION")
 
@@ -108,6 +108,6 @@ def torch_efficient(workload: Workload) -> AttentionFunction:
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_cudnn_attention"),
 )
 def torch_cudnn(workload: Workload) -> AttentionFunction:
-    """cuDNN's fused attention, through PyTorch."""
+    """PyTorch's SDPA, cuDNN's fused attention."""
     del workload
     return _pinned("CUDNN_ATTENTION")

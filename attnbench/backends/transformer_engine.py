@@ -229,7 +229,7 @@ _INSTALLED = (
     apart=_APART,
 )
 def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
-    """cuDNN's fused attention."""
+    """Transformer Engine's DotProductAttention on cuDNN."""
     return _loaded(workload, "FusedAttention")
 
 
@@ -250,7 +250,10 @@ def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     apart=_APART,
 )
 def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
-    """The flash-attn that Transformer Engine prefers of those installed: the kernels that are recorded say which."""
+    """Transformer Engine's DotProductAttention on flash-attn 2, 3 or 4, whichever it prefers of those installed.
+
+    The kernels that are recorded say which.
+    """
     return _loaded(workload, "FlashAttention")
 
 
@@ -266,5 +269,8 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     apart=_APART,
 )
 def te_unfused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
-    """Two matrix products, and a softmax of Transformer Engine's own where the shape allows it."""
+    """Transformer Engine's DotProductAttention unfused: two matrix products and a softmax.
+
+    The softmax is Transformer Engine's own where the shape allows it.
+    """
     return _loaded(workload, "UnfusedDotProductAttention")

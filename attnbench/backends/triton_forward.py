@@ -96,7 +96,7 @@ def forward(blocks: tuple[int, int, int, int]) -> AttentionFunction:
     route={"cuda": r"^attnbench_forward$"},
 )
 def triton_fwd(workload: Workload) -> AttentionFunction:
-    """softmax(q·kᵀ / √head_dim)·v in one pass, with an online softmax in fp32."""
+    """This project's own forward kernel in Triton: one pass, with an online softmax in fp32."""
     import torch
 
     gpu = slug(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"

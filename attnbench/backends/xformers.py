@@ -72,7 +72,7 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
     refuses=lambda workload, device: _refusals(workload, device, ""),
 )
 def xformers(workload: Workload) -> AttentionFunction:
-    """memory_efficient_attention as users call it: xFormers takes the first of its operators that can."""
+    """xFormers' memory_efficient_attention as users call it, with the first of its operators that can."""
     del workload
     return _loaded("")
 
@@ -87,7 +87,7 @@ def xformers(workload: Workload) -> AttentionFunction:
     refuses=lambda workload, device: _refusals(workload, device, "cutlass"),
 )
 def xformers_cutlass(workload: Workload) -> AttentionFunction:
-    """The CUTLASS operator, which calls the kernel of it that PyTorch ships."""
+    """xFormers' CUTLASS operator, which calls the kernel of it that PyTorch ships."""
     del workload
     return _loaded("cutlass")
 
@@ -108,6 +108,6 @@ def xformers_cutlass(workload: Workload) -> AttentionFunction:
     refuses=lambda workload, device: _refusals(workload, device, "flash"),
 )
 def xformers_flash(workload: Workload) -> AttentionFunction:
-    """FlashAttention-2 through xFormers, from whichever package it found."""
+    """xFormers' FlashAttention-2 operator, from package flash-attn where that is installed, else from PyTorch."""
     del workload
     return _loaded("flash")

@@ -76,6 +76,27 @@ def test_a_met_requirement_says_nothing(requirement, facts):
     assert unmet([requirement], facts, WORKLOAD) == ()
 
 
+@pytest.mark.parametrize(
+    ("requirement", "needed"),
+    [
+        (Device("cuda"), "device cuda"),
+        (TritonDevice(), "device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU"),
+        (Capability((9, 0)), "sm_90 or newer"),
+        (Capability((9, 0), below=(10, 0)), "sm_90 to below sm_100"),
+        (Package("flashinfer", "flashinfer-python"), "package flashinfer-python"),
+        (Package("sageattention", lowest=(2, 2)), "package sageattention 2.2 or newer"),
+        (Function("sageattention", "sageattn"), "the function sageattn"),
+        (Distribution("flash-attn"), "package flash-attn"),
+        (TorchVersion((2, 11)), "torch 2.11 or newer"),
+        (DType("bf16", "fp16"), "bf16 or fp16"),
+        (HeadDim(lambda d: d <= 256, "at most 256"), "head_dim at most 256"),
+        (Batch(1), "batch at most 1"),
+    ],
+)
+def test_a_requirement_says_what_is_needed_in_a_few_words(requirement, needed):
+    assert requirement.needed == needed
+
+
 def test_all_reasons_are_said_at_once_and_in_the_order_of_the_requirements():
     needs = [Package("no_such_module"), Device("cuda"), DType("bf16"), Device("cpu"), TorchVersion((3, 0))]
     assert [r.code for r in unmet(needs, CPU, WORKLOAD)] == ["package", "device", "dtype", "torchversion"]
