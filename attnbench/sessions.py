@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,9 +87,11 @@ def refusals(run: RunFile) -> list[str]:
     if not measured:
         return ["no case was measured, at least one is needed"]
     found = []
-    launches = {record.launch for record in measured}
-    if len(launches) < FEWEST_LAUNCHES:
-        found.append(f"{len(launches)} launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ")
+    # By case: those that are launched apart, or under --attn-isolate, have launches of their own.
+    launches = Counter(case for case, _ in {(record.case, record.launch) for record in measured})
+    if few := sorted(case for case, count in launches.items() if count < FEWEST_LAUNCHES):
+        which = "" if len(few) == len(launches) else f": {', '.join(few)}"
+        found.append(f"1 launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ{which}")
     if any(record.sample is not None and record.sample.timer == HOST_TIMER for record in measured):
         found.append("timed by the host's clock on a CPU, whose noise nothing is known of: a GPU is needed")
     if run.interrupted:

@@ -153,6 +153,14 @@ def test_one_launch_is_refused(session):
     ]
 
 
+def test_one_launch_of_each_case_is_refused_though_they_are_several_processes(run_file, record):
+    measured = [record(f"{name}@eager", launch=name, sample=Sample(ROUNDS, "t")) for name in "ab"]
+    one = "1 launch, at least 2 are needed to know how launches differ"
+    assert refusals(run_file(*measured, launches=BOTH)) == [one]
+    also = record("a@eager", launch="b", sample=Sample(ROUNDS, "t"))
+    assert refusals(run_file(*measured, also, launches=BOTH)) == [f"{one}: {measured[1].case}"]
+
+
 def test_a_run_that_ended_early_is_refused(session):
     assert refusals(session(interrupted="interrupted (Ctrl-C)")) == ["the run ended early: interrupted (Ctrl-C)"]
 
@@ -178,10 +186,11 @@ def test_a_session_of_the_host_clock_is_refused(session, record):
 
 def test_rounds_below_the_ceiling_are_refused_but_of_calls_that_lower_the_clock_themselves(session, record):
     sample = Sample(ROUNDS, "t", unsettled=2)
-    (said,) = refusals(session(BOTH, record("b@eager", launch="a", sample=sample)))
+    settled = record("b@eager", launch="b", sample=Sample(ROUNDS, "t"))
+    (said,) = refusals(session(BOTH, settled, record("b@eager", launch="a", sample=sample)))
     assert said.startswith("unsettled: b@eager-flux-256px-t128 started 2 of 30 rounds below the clock's ceiling")
     long = record("b@eager", launch="a", sample=replace(sample, self_throttled=True))
-    assert refusals(session(BOTH, long)) == []
+    assert refusals(session(BOTH, settled, long)) == []
 
 
 def test_launches_of_different_set_ups_are_refused(session):
