@@ -58,8 +58,16 @@ class Grouping:
         wanted = {n: self._cases[n][0].apart if n in asking and self._can_run(n) else None for n in self._cases}
         groups = {apart.group for apart in wanted.values() if apart}
         shared = len(groups) > 1 or any(self._can_run(n) for n in self._cases if n not in asking)
-        return {n: apart if apart and (shared or apart.unset()) else None for n, apart in wanted.items()}
+        return {n: apart if apart and (shared or _lacks_variables(apart)) else None for n, apart in wanted.items()}
 
     def _can_run(self, nodeid: str) -> bool:
         backend, workload = self._cases[nodeid]
         return not unmet(backend.requires, self._facts, workload)
+
+
+def _lacks_variables(apart: Apart) -> bool:
+    """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
+    try:
+        return bool(apart.unset())
+    except Exception:
+        return True

@@ -197,7 +197,8 @@ class Run:
         """Keep what became of a case, in this launch and in further ones."""
         self.records[record.nodeid] = record
         self.further[record.nodeid] = further
-        if any(reason.code == "context-lost" for reason in record.reasons) and not self.settings.isolate:
+        here = record.launch == self.launch.id  # a context that was lost in another process is not this one's
+        if here and any(reason.code == "context-lost" for reason in record.reasons):
             self.context_lost_by = record.case
 
     def finish(self, ended_by: str) -> None:

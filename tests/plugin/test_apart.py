@@ -11,7 +11,7 @@ import pytest
 #: they are loaded, and what the variable was when the interpreter had just started.
 CONFTEST = """
 import os
-from attnbench import Apart, Device, register
+from attnbench import Apart, Device, HeadDim, register
 
 AT_THE_START = os.environ.get("OTHER_LIBRARY", "unset")
 APART = Apart("other", "the other library brings a runtime of its own", lambda: {"OTHER_LIBRARY": "preloaded"})
@@ -34,7 +34,16 @@ register("other_one", "other", apart=APART)(kernel("other_one"))
 register("plain", "plain")(kernel("plain"))
 register("other_two", "other", apart=APART)(kernel("other_two"))
 register("broken", "broken", apart=Apart("broken", "its variables cannot be found", lambda: {}["HOME"]))(kernel("broken"))
+register("broken_on_a_gpu", "broken", requires=(Device("cuda"),))(kernel("broken_on_a_gpu"))
 register("other_on_a_gpu", "other", apart=APART, requires=(Device("cuda"),))(kernel("other_on_a_gpu"))
+
+NARROW = HeadDim(lambda head_dim: head_dim <= 32, "at most 32")
+
+@register("lost", "lost", apart=Apart("lost", "it takes the context with it"), requires=(NARROW,))
+def lost(workload):
+    from attnbench.model import CaseEnded, Reason, Status
+
+    raise CaseEnded(Status.ERROR, Reason("context-lost", "an illegal memory access"))
 """
 SHAPES = ("--attn-workload=1x64x2x32:bf16", "--attn-workload=1x96x2x32:bf16")
 RUN = ("--attn-device=cpu", "--attn-rounds=1", "--benchmark-json=run.json", *SHAPES)
@@ -77,6 +86,25 @@ def test_variables_that_cannot_be_worked_out_cost_their_own_rows(project: Any) -
     result.assert_outcomes(passed=2, failed=2)
     reasons = {r["backend"]: r["reasons"] for r in project.records().values()}
     assert reasons["broken"] == [{"code": "launch", "text": "cannot be launched apart: KeyError: 'HOME'"}]
+
+
+def test_variables_that_cannot_be_worked_out_are_a_row_where_nothing_else_runs(project: Any) -> None:
+    result = project("--benchmark-only", "--attn-backend=broken*", *RUN)
+    result.assert_outcomes(failed=2, skipped=2)
+    reasons = {r["backend"]: r["reasons"][0]["text"] for r in project.records().values()}
+    assert reasons == {
+        "broken": "cannot be launched apart: KeyError: 'HOME'",
+        "broken_on_a_gpu": "needs device cuda, found cpu",
+    }
+
+
+def test_a_context_that_is_lost_in_another_process_is_not_this_one_s(project: Any) -> None:
+    wide = "--attn-workload=1x64x2x64:bf16"  # refused for its head_dim, which needs no process
+    result = project("--benchmark-only", "--attn-backend=lost", "--attn-backend=plain", *RUN, wide)
+    result.assert_outcomes(passed=3, failed=2, skipped=1)
+    launches = {case: record["launch"] for case, record in project.records().items()}
+    assert launches["lost@eager-1x64x2x64:bf16"] == launches["plain@eager-1x64x2x64:bf16"]
+    assert launches["lost@eager-1x64x2x32:bf16"] != launches["plain@eager-1x64x2x32:bf16"]
 
 
 def test_alone_it_stays_in_a_process_that_was_started_with_its_variables(
