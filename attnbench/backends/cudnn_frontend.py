@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_FLASH, TORCHS_FLASH
 from attnbench.model import Workload
 from attnbench.registry import register
 from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim
@@ -94,8 +95,8 @@ def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0, "a multiple of 8"),
     ),
-    route={"cuda": r"cudnn.*(sdpa|flash)"},
-    foreign={"cuda": r"\bflash::|pytorch_flash::|fmha_cutlass"},
+    route={"cuda": CUDNN},
+    foreign={"cuda": f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_FLASH}|{CUTLASS}"},
     refuses=_refusals,
 )
 def cudnn_frontend(workload: Workload) -> AttentionFunction:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
 from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from attnbench.registry import AttentionFunction
-
-#: Device kernels by which each is known. The `\\b` keeps PyTorch's own copy out, which is `pytorch_flash::flash_fwd_…`;
-#: with few rows and many keys FlashAttention-2 runs its `splitkv` kernel instead of the plain one, and another to combine.
-FLASH_2 = r"\bflash::flash_fwd_"
-FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
-FLASH_4 = r"flash_attn.*cute.*flash_fwd|FlashAttentionForward"
-#: Kernels that PyTorch has for SDPA.
-TORCHS_OWN = r"pytorch_flash::|fmha_cutlass|cudnn_generated"
 
 _FROM_SOURCE = "build it from the folder hopper of github.com/Dao-AILab/flash-attention"
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from attnbench.backends.device_kernels import FLASH_4, PACKAGE_FLASH, TORCHS_OWN
 from attnbench.model import Workload
 from attnbench.registry import register
 from attnbench.requirements import Batch, Capability, Device, DType, HeadDim, Package
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 #: Device kernels of its backends fa2 and fa3, by which each is known.
 _FA2 = r"flashinfer::SinglePrefillWithKVCacheKernel"
 _FA3 = r"flashinfer::PrefillWithKVCacheKernel"
-#: Kernels of PyTorch's SDPA and of the flash-attn project.
-_OTHERS = r"\bflash::|pytorch_flash::|fmha_cutlass|cudnn_generated"
+_OTHERS = f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_OWN}"
 
 _REQUIRES = (
     Package("flashinfer", distribution="flashinfer-python"),

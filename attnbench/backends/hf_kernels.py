@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from attnbench.backends.flash_attn import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN, attention_alone
+from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.flash_attn import attention_alone
 from attnbench.backends.hf_load import loaded
 from attnbench.backends.hf_name import HubKernel, hub_kernel
 from attnbench.model import MODES, Workload

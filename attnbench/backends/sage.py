@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import TORCHS_OWN
 from attnbench.model import Workload
 from attnbench.registry import register
 from attnbench.requirements import (
@@ -36,9 +37,6 @@ _FROM_SOURCE = "build 2.x from github.com/thu-ml/SageAttention"
 #: The function by which 2.x is told from 1.x, which has `sageattn` alone: the same Triton kernel under another name.
 _TRITON = "sageattn_qk_int8_pv_fp16_triton"
 _HEAD_DIMS_OF_1 = (64, 96, 128)
-
-#: Device kernels that PyTorch has for SDPA, none of which may stand in for one of these.
-_TORCH = r"pytorch_flash::|fmha_cutlass|cudnn_generated"
 
 _GRANULARITIES = ("per_warp", "per_thread")
 #: The first release that has a value of an option. Older ones would leave the output as it was allocated, and say nothing.
@@ -197,7 +195,7 @@ register(
     ),
     refuses=refused_by_dispatch,
     route={"cuda": "|".join(function.kernel for function in FUNCTIONS)},
-    foreign={"cuda": _TORCH},
+    foreign={"cuda": TORCHS_OWN},
 )(
     _loader(
         "sageattn",
@@ -215,5 +213,5 @@ for _function in FUNCTIONS:
             requires=_needs(_function, _options),
             refuses=refused_by_1,
             route={"cuda": _function.kernel},
-            foreign={"cuda": "|".join([_TORCH, *(one.kernel for one in FUNCTIONS if one is not _function)])},
+            foreign={"cuda": "|".join([TORCHS_OWN, *(one.kernel for one in FUNCTIONS if one is not _function)])},
         )(_loader(_function.name, _options, _function.what))

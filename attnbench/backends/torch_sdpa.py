@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
 from attnbench.requirements import Device, DType
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 #: aten operators of the fused implementations: torch_math must run none of them.
 _FUSED_OPS = r"aten::_scaled_dot_product_(flash|efficient|cudnn)"
-_FUSED_KERNELS = r"flash_fwd|fmha_cutlass|cudnn_generated"
+_FUSED_KERNELS = f"{ANY_FLASH_2}|{CUTLASS}|{CUDNN}"
 
 
 def _pinned(implementation: str) -> AttentionFunction:
@@ -74,7 +75,7 @@ def torch_math(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cpu", "cuda"),),
-    route={"cpu": r"aten::_scaled_dot_product_flash_attention_for_cpu", "cuda": r"pytorch_flash::flash_fwd|flash_fwd"},
+    route={"cpu": r"aten::_scaled_dot_product_flash_attention_for_cpu", "cuda": ANY_FLASH_2},
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_flash_attention"),
 )
 def torch_flash(workload: Workload) -> AttentionFunction:
@@ -89,7 +90,7 @@ def torch_flash(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cuda"),),
-    route={"cuda": r"fmha_cutlass"},
+    route={"cuda": CUTLASS},
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_efficient_attention"),
 )
 def torch_efficient(workload: Workload) -> AttentionFunction:
@@ -104,7 +105,7 @@ def torch_efficient(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cuda"), DType("bf16", "fp16")),
-    route={"cuda": r"cudnn_generated.*sdpa|cudnn.*flash"},
+    route={"cuda": CUDNN},
     refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_cudnn_attention"),
 )
 def torch_cudnn(workload: Workload) -> AttentionFunction:

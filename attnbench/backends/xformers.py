@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS, FLASH_3, FLASH_4
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
 from attnbench.requirements import Capability, Device, DType, HeadDim, Package
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 
     from attnbench.registry import AttentionFunction
 
-#: Device kernels of its operators.
-_CUTLASS = r"fmha_cutlassF"
-_FLASH_2 = r"flash::flash_fwd_(splitkv_)?kernel"
-_FLASH_3 = r"flash::enable_sm90|flash::FlashAttnFwdSm90"
-#: cuDNN's kernels, which none of its operators runs.
-_CUDNN = r"cudnn_generated"
+#: Device kernels that none of its operators runs.
+_OTHERS = f"{CUDNN}|{FLASH_4}"
 
 
 def _loaded(module: str) -> AttentionFunction:
@@ -67,8 +64,8 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
     "xformers",
     modes=MODES,
     requires=(Package("xformers"), Device("cuda")),
-    route={"cuda": f"{_CUTLASS}|{_FLASH_2}|{_FLASH_3}"},
-    foreign={"cuda": _CUDNN},
+    route={"cuda": f"{CUTLASS}|{ANY_FLASH_2}|{FLASH_3}"},
+    foreign={"cuda": _OTHERS},
     refuses=lambda workload, device: _refusals(workload, device, ""),
 )
 def xformers(workload: Workload) -> AttentionFunction:
@@ -82,8 +79,8 @@ def xformers(workload: Workload) -> AttentionFunction:
     "xformers",
     modes=MODES,
     requires=(Package("xformers"), Device("cuda")),
-    route={"cuda": _CUTLASS},
-    foreign={"cuda": f"{_CUDNN}|{_FLASH_2}|{_FLASH_3}"},
+    route={"cuda": CUTLASS},
+    foreign={"cuda": f"{_OTHERS}|{ANY_FLASH_2}|{FLASH_3}"},
     refuses=lambda workload, device: _refusals(workload, device, "cutlass"),
 )
 def xformers_cutlass(workload: Workload) -> AttentionFunction:
@@ -103,8 +100,8 @@ def xformers_cutlass(workload: Workload) -> AttentionFunction:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
-    route={"cuda": _FLASH_2},
-    foreign={"cuda": f"{_CUDNN}|{_CUTLASS}|{_FLASH_3}"},
+    route={"cuda": ANY_FLASH_2},
+    foreign={"cuda": f"{_OTHERS}|{CUTLASS}|{FLASH_3}"},
     refuses=lambda workload, device: _refusals(workload, device, "flash"),
 )
 def xformers_flash(workload: Workload) -> AttentionFunction:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import route
+from attnbench.backends import FAMILIES
 from attnbench.model import CaseEnded, DeviceOp, Status
-from attnbench.registry import Backend
+from attnbench.registry import Backend, all_backends
 from attnbench.torch_case import TorchCase
 from attnbench.variant import Variant
 
@@ -184,3 +185,21 @@ def test_the_kernels_own_time_is_that_of_all_steps_that_the_route_matches(monkey
     case._device, case._inputs = "cuda", SimpleNamespace(timed=())
     case.assert_route()
     assert case.record.kernel_s == (None if found_s is None else pytest.approx(found_s))
+
+
+SPLIT = (
+    "void flash::flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits>",
+    "void flash::flash_fwd_splitkv_combine_kernel<1>",
+)
+
+
+def test_what_splits_and_what_combines_are_both_the_attention_kernel_of_whatever_runs_flash_attn_2():
+    assert FAMILIES, "imported for its registrations"
+    ran = tuple(DeviceOp(name, duration_s=1e-4) for name in SPLIT)
+    found = {
+        name: route.kernel_s(backend, "cuda", ran)
+        for name, backend in all_backends().items()
+        if not route.wrong_route(backend, "cuda", ran) and backend.route.get("cuda")
+    }
+    assert found == dict.fromkeys(found, pytest.approx(2e-4))
+    assert {"flash_attn_2", "hf_flash_attn", "xformers", "xformers_flash", "te_flash"} <= set(found)
