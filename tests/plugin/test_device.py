@@ -67,6 +67,10 @@ def refused(result: pytest.RunResult, sentence: str) -> None:
 def test_a_gpu_that_torch_cannot_use_ends_the_run_with_the_cause(bench, driver, outcome, count):
     driver(outcome, count)
     refused(bench.fresh(*TINY), "an NVIDIA GPU is present, but torch *or pass --attn-device cpu*")
+
+
+def test_beside_a_gpu_that_torch_cannot_use_the_cpu_is_measured_where_it_is_asked_for(bench, driver):
+    driver(0, 1)
     bench.fresh(*TINY, "--attn-device=cpu").assert_outcomes(passed=1)
 
 
