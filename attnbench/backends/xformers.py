@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Device kernels that none of its operators runs.
 _OTHERS = f"{CUDNN}|{FLASH_4}"
+#: Modules of the operators that it takes by itself for as many key heads as query heads, as `fmha/dispatch.py` has them.
+#: It has more, and a workload that only those can run is one that it refuses.
+_CHOSEN_FROM = ("flash3", "flash", "cutlass")
 
 
 def _loaded(module: str) -> AttentionFunction:
@@ -37,7 +40,7 @@ def _loaded(module: str) -> AttentionFunction:
 
 
 def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
-    """Its own `not_supported_reasons` for one operator, or for all of them where it may choose; empty when it can run."""
+    """Its own `not_supported_reasons` for one operator, or for all that it may choose from; empty when it can run."""
     if device != "cuda":
         return ()
     import torch
@@ -48,7 +51,7 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
     inputs = fmha.Inputs(probe, probe, probe)
     if module:
         return tuple(getattr(fmha, module).FwOp.not_supported_reasons(inputs))
-    operators: list[Any] = fmha.ALL_FW_OPS
+    operators: list[Any] = [getattr(fmha, name).FwOp for name in _CHOSEN_FROM if hasattr(fmha, name)]
     said = {operator.NAME: operator.not_supported_reasons(inputs) for operator in operators}
     if not all(said.values()):
         return ()

@@ -58,7 +58,7 @@ from typing import Any, Optional
 
 import torch
 
-from . import cutlass, flash
+from . import cutlass, flash, flash3, triton_splitk
 
 @dataclass
 class Inputs:
@@ -71,7 +71,8 @@ class Inputs:
     output_dtype: Optional[torch.dtype] = None
     is_partial: bool = False
 
-ALL_FW_OPS = [cutlass.FwOp, flash.FwOp]
+ALL_FW_OPS = [cutlass.FwOp, flash.FwOp, flash3.FwOp, triton_splitk.FwOp]
+flash3.FwOp.REASONS = ["operator wasn't built"]
 
 def memory_efficient_attention(query, key, value, attn_bias=None, p=0.0, scale=None, *, op=None, output_dtype=None):
     chosen = flash.FwOp if op is None else op[0]
@@ -83,6 +84,8 @@ FILES = {
     "xformers/ops/__init__.py": "from .fmha import memory_efficient_attention\n",
     "xformers/ops/fmha/__init__.py": FMHA,
     "xformers/ops/fmha/cutlass.py": OPERATOR.replace("NAMED", "cutlassF-pt"),
+    "xformers/ops/fmha/flash3.py": OPERATOR.replace("NAMED", "fa3F@2.8.3"),
+    "xformers/ops/fmha/triton_splitk.py": OPERATOR.replace("NAMED", "triton_splitKF"),  # never chosen here
     "xformers/ops/fmha/flash.py": FLASH + OPERATOR.replace("NAMED", "fa2F@2.8.3"),
 }
 
@@ -138,8 +141,11 @@ def test_where_xformers_may_choose_a_reason_is_said_once_with_the_operators_that
     from xformers.ops import fmha
 
     fmha.cutlass.FwOp.REASONS = [NOT_BUILT]
-    fmha.flash.FwOp.REASONS = [NOT_BUILT, "operator wasn't built"]
-    assert refused("xformers") == (f"cutlassF-pt, fa2F@2.8.3: {NOT_BUILT}", "fa2F@2.8.3: operator wasn't built")
+    fmha.flash.FwOp.REASONS = ["operator wasn't built", NOT_BUILT]
+    assert refused("xformers") == (
+        "fa3F@2.8.3, fa2F@2.8.3: operator wasn't built",
+        f"fa2F@2.8.3, cutlassF-pt: {NOT_BUILT}",
+    )
 
 
 def test_the_library_is_asked_about_the_workloads_own_dtype(stand_in):
