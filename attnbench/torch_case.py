@@ -171,13 +171,15 @@ class TorchCase:
         """Undo what loading has set up, and let go of the compiled call, whose memory is not to count against the next."""
         compiled = self._call is not None and self._variant.mode != "eager"
         self._call = None
-        self._until.close()
-        if compiled:
-            import torch
+        try:
+            self._until.close()
+        finally:  # what cannot be undone is its author's error, and not a reason to keep a graph for the next case
+            if compiled:
+                import torch
 
-            torch.compiler.reset()
-            if self._device == "cuda":
-                gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that a CPU need not pay
+                torch.compiler.reset()
+                if self._device == "cuda":
+                    gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that a CPU need not pay
 
     def _run(self, triple: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Any:
         import torch

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from contextlib import contextmanager
 
+import pytest
+import torch
+
+from attnbench.model import Reason, Record, Status, Workload
+from attnbench.registry import Backend
 from attnbench.report.__main__ import main as report
+from attnbench.torch_case import TorchCase
+from attnbench.variant import Variant
 
 #: For two backends ten graphs of one code object, where dynamo's recompile limit lets eight pass.
 SHAPES = [f"--attn-workload=1x{16 * n}x1x16:fp32" for n in range(1, 6)]
@@ -109,3 +116,22 @@ def test_a_call_that_dynamo_left_alone_is_not_measured_under_a_compiled_name(com
     records = compiled(SHAPES[0], "--attn-backend=never_compiled", failed=1)
     (record,) = records.values()
     assert (record["status"], record["reasons"][0]["code"]) == ("error", "not-compiled")
+
+
+def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_case(monkeypatch):
+    @contextmanager
+    def load(workload):
+        yield torch.add
+        raise ValueError("cannot be undone")
+
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append("reset"))
+    variant, workload = Variant(Backend("undone", "mine", load), "default"), Workload("w", 1, 16, 1, 16)
+    reached = Reason("not-reached", "not yet")
+    draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
+    case = TorchCase(variant, draft, lambda: None, dict)
+    case._device, case._call = "cpu", variant.build(workload, case._until)
+    resets.clear()
+    with pytest.raises(ValueError, match="cannot be undone"):
+        case.close()
+    assert resets == ["reset"]
