@@ -49,7 +49,9 @@ def loaded(kernel: HubKernel) -> Loaded:
     """
     outcome = _outcome(kernel.repo, kernel.pin)
     if isinstance(outcome, Exception):
-        raise outcome
+        raise outcome.with_traceback(
+            None
+        )  # else it would keep the frames of every case that it ended, with their tensors
     return outcome
 
 

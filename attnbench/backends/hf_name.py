@@ -2,7 +2,7 @@
 
 Asked for: `hf:OWNER/NAME@VERSION[:FUNCTION]`. As a backend, which may hold none of `:`, `/` and `@`:
 `hf--OWNER--NAME--VERSION[--FUNCTION]`, as the Hub's own cache names its folders. Each can be made from the other, because
-no part holds `--`, so either may be given wherever a backend is named.
+no part holds `--`, so `--attn-backend` takes either. Wherever else a backend is named, that is its name as a backend.
 """
 
 from __future__ import annotations

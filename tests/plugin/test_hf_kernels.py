@@ -239,8 +239,12 @@ def test_what_is_not_in_the_cache_is_an_error_in_the_words_of_the_library(hub):
 
 def test_a_kernel_that_fails_to_import_is_an_error_with_its_cause(hub):
     hub.local(build(**{"__init__.py": "raise ImportError('a_kernel.so: undefined symbol: _ZN3c105Error')"}))
-    with pytest.raises(ImportError, match="undefined symbol"):
-        hf_kernels.backend(HubKernel("me/mine", "1")).load(WORKLOAD)
+    ended = []
+    for _ in range(2):
+        with pytest.raises(ImportError, match="undefined symbol") as raised:
+            hf_kernels.backend(HubKernel("me/mine", "1")).load(WORKLOAD)
+        ended.append(len(raised.traceback))
+    assert ended[1] <= ended[0], "the kept failure does not hold on to the frames of the cases before"
 
 
 def test_a_hub_that_does_not_answer_is_asked_once_per_process(hub, monkeypatch):
