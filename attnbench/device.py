@@ -240,3 +240,11 @@ def context_is_lost(device: str) -> bool:
     except Exception:
         return True
     return False
+
+
+def release_memory(device: str) -> None:
+    """Give back what this process keeps of the GPU's memory without using it: another one is about to measure there."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ import pytest
 import attnbench
 from attnbench import registry
 from attnbench.backends import FAMILIES, hf_kernels
-from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device
+from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
 from attnbench.faults import errors_as_rows
 from attnbench.fingerprint import make_fingerprint
 from attnbench.groups import Grouping
@@ -109,6 +109,7 @@ class Run:
         """
         launcher = self._launchers.get(number)
         if launcher is None:
+            release_memory(self.device_type)
             command = partial(self._child_command, number=number)
             launcher = self._launchers[number] = Launcher(command, self.settings.timeout_s)
         with errors_as_rows("cannot be launched apart", "launch", self.device_type):

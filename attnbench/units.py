@@ -46,3 +46,8 @@ def change(value: float) -> str:
 def duration(value_s: float) -> str:
     """A time to wait: `40 s`, `3 min`."""
     return f"{value_s:.0f} s" if value_s < 100 else f"{value_s / 60:.0f} min"
+
+
+def cudnn_release(number: int) -> str:
+    """cuDNN's own number of a release (of 9 and later) in words: 91900 is 9.19.0."""
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"

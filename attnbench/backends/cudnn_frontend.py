@@ -9,16 +9,12 @@ from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_F
 from attnbench.model import Workload
 from attnbench.registry import register
 from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim
+from attnbench.units import cudnn_release
 
 if TYPE_CHECKING:
     import torch
 
     from attnbench.registry import AttentionFunction
-
-
-def _dotted(version: int) -> str:
-    """cuDNN's own number of a release in words: 91900 is 9.19.0."""
-    return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
 
 
 def _cudnn() -> Any:
@@ -33,8 +29,8 @@ def _cudnn() -> Any:
     found, needed = cudnn.backend_version(), torch.backends.cudnn.version()
     if found != needed:
         raise RuntimeError(
-            f"the cuDNN frontend loaded cuDNN {_dotted(found)}, needed {_dotted(needed or 0)}, which torch uses: "
-            "it takes the first libcudnn.so.9 of LD_LIBRARY_PATH, so put the folder of torch's there or none"
+            f"the cuDNN frontend loaded cuDNN {cudnn_release(found)}, needed {cudnn_release(needed or 0)}, which torch "
+            "uses: it takes the first libcudnn.so.9 of LD_LIBRARY_PATH, so put the folder of torch's there or none"
         )
     return cudnn
 

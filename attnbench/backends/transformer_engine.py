@@ -19,9 +19,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
 from attnbench.model import Workload
 from attnbench.registry import Apart, register
 from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, installed_version
+from attnbench.units import cudnn_release
 from attnbench.workloads import TORCH_DTYPES
 
 if TYPE_CHECKING:
@@ -36,12 +38,12 @@ _VARIABLES = {
     "UnfusedDotProductAttention": "NVTE_UNFUSED_ATTN",
 }
 
-#: Device kernels: of flash-attn 2, 3 and 4, of cuDNN, of the steps of unfused attention (cuBLAS calls some of its products
-#: nvjet; the softmax may be Transformer Engine's, PyTorch's, or one that Inductor wrote), and PyTorch's own of SDPA.
-_FLASH = r"\bflash::flash_fwd|flash::enable_sm90|flash::FlashAttnFwdSm90|FlashAttentionForward"
-_CUDNN = r"cudnn_generated.*sdpa|cudnn.*flash"
+#: Device kernels of the flash-attn that it finds, and of the steps of unfused attention: cuBLAS calls some of its products
+#: nvjet, and the softmax may be Transformer Engine's, PyTorch's, or one that Inductor wrote.
+_FLASH = f"{FLASH_2}|{FLASH_3}|{FLASH_4}"
 _UNFUSED = r"(?i:softmax|gemm|nvjet)"
-_TORCH = r"pytorch_flash::|fmha_cutlass"
+#: PyTorch's own of SDPA, but cuDNN's, which Transformer Engine runs too.
+_TORCH = f"{TORCHS_FLASH}|{CUTLASS}"
 
 
 def torch_cudnn() -> dict[str, str]:
@@ -168,8 +170,8 @@ def _other_cudnn() -> str:
         return ""
     where = torch_cudnn().get("CUDNN_HOME", "the folder of torch's cuDNN, which pip has not installed")
     return (
-        f"needs cuDNN {_dotted(needed)}, which torch has, found {_dotted(found)}, which Transformer Engine loaded: set "
-        f"CUDNN_HOME, CUDNN_PATH, LD_LIBRARY_PATH and LD_PRELOAD to {where}, before Python starts"
+        f"needs cuDNN {cudnn_release(needed)}, which torch has, found {cudnn_release(found)}, which Transformer Engine "
+        f"loaded: set CUDNN_HOME, CUDNN_PATH, LD_LIBRARY_PATH and LD_PRELOAD to {where}, before Python starts"
     )
 
 
@@ -194,12 +196,7 @@ def _source() -> str:
     import transformer_engine_torch
 
     version = installed_version("transformer-engine")
-    return f"Transformer Engine {version}, cuDNN {_dotted(transformer_engine_torch.get_cudnn_version())}"
-
-
-def _dotted(cudnn: int) -> str:
-    """cuDNN's own number of a release in words: 91900 is 9.19.0."""
-    return f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}"
+    return f"Transformer Engine {version}, cuDNN {cudnn_release(transformer_engine_torch.get_cudnn_version())}"
 
 
 _PIP = "'transformer-engine[pytorch]'"
@@ -222,7 +219,7 @@ _INSTALLED = (
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0, "a multiple of 8"),
     ),
-    route={"cuda": _CUDNN},
+    route={"cuda": CUDNN},
     foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
     refuses=lambda workload, device: _refusals(workload, device, "FusedAttention"),
     source=_source,
@@ -244,7 +241,7 @@ def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
     route={"cuda": _FLASH},
-    foreign={"cuda": f"{_CUDNN}|{_TORCH}"},
+    foreign={"cuda": f"{CUDNN}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "FlashAttention"),
     source=_source,
     apart=_APART,
@@ -263,7 +260,7 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     tolerance="16-bit-unfused",
     requires=(*_INSTALLED, Device("cuda"), Capability((8, 0)), DType("bf16", "fp16", "fp32")),
     route={"cuda": _UNFUSED},
-    foreign={"cuda": f"{_CUDNN}|{_FLASH}|{_TORCH}"},
+    foreign={"cuda": f"{CUDNN}|{_FLASH}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "UnfusedDotProductAttention"),
     source=_source,
     apart=_APART,

@@ -49,6 +49,10 @@ def test_times_to_wait_are_rounded():
     assert (units.duration(40.4), units.duration(185)) == ("40 s", "3 min")
 
 
+def test_a_release_of_cudnn_is_in_words():
+    assert units.cudnn_release(91900) == "9.19.0"
+
+
 def test_the_spread_of_one_round_is_unknown():
     assert stats.coefficient_of_variation([1e-3]) is None
     assert stats.coefficient_of_variation([1.0, 1.0]) == 0
