@@ -127,7 +127,8 @@ class Settings:
             "sim": self.sim,
         }
         flags = [f"--attn-{name}={value}" for name, values in many.items() for value in values]
-        return [*flags, f"--attn-device={device}", f"--attn-rounds={self.rounds_on(device)}"]
+        one = {"device": device, "rounds": self.rounds_on(device), "reference": self.reference}
+        return [*flags, *(f"--attn-{name}={value}" for name, value in one.items())]
 
     def again(self, record: Record) -> list[str]:
         """Arguments given for this run and not by the ini file, that a verdict on this case depends on.

@@ -28,6 +28,14 @@ def test_isolated_cases_give_the_same_records_as_cases_in_this_process(sim: Any)
     }
 
 
+def test_what_the_command_line_corrects_in_the_environment_is_corrected_for_the_processes_too(
+    sim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTN_REFERENCE", "torch_fast@eager")
+    assert sim(*CASES, "--attn-isolate", "--attn-reference=torch_math@eager").ret == 0
+    assert {record["status"] for record in sim.records().values()} == {"measured"}
+
+
 def test_each_backend_has_one_process_and_its_cases_share_it(sim: Any) -> None:
     workloads = ("--attn-workload=flux-256px-t128", "--attn-workload=flux-256px-t256")
     sim("--benchmark-only", "--benchmark-json=run.json", "--attn-isolate", "--attn-backend=torch_[mf]*", *workloads)
