@@ -169,7 +169,8 @@ def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tu
         return (), "ready"
     try:
         if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
-            return requirements.unmet(backend.requires, device.facts, workload), "ready, loaded when it runs"
+            unmet = requirements.unmet(backend.required(variant.mode), device.facts, workload)
+            return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)
         if not reasons and not backend.fetches:
             with errors_as_rows("cannot be loaded", "load", device.type), loaded(backend, workload):

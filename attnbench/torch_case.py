@@ -244,7 +244,7 @@ def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reaso
     backend = variant.backend
     if device.type == "sim":
         return ()  # nothing runs there: what a simulated case shows is the scenario's
-    unmet = requirements.unmet(backend.requires, device.facts, workload)
+    unmet = requirements.unmet(backend.required(variant.mode), device.facts, workload)
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):

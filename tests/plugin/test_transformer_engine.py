@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attnbench.backends import FAMILIES, transformer_engine
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import MODES, DeviceOp, Workload
 from attnbench.registry import all_backends, loaded
 from attnbench.requirements import Facts, installed_version, unmet
 from attnbench.route import wrong_route
@@ -347,7 +347,15 @@ def test_the_family_is_apart_as_one_group_and_offers_the_modes_that_it_claims():
     found = {name: b for name, b in all_backends().items() if b.family == "transformer-engine"}
     assert set(found) == set(NAMES)
     assert len({b.apart for b in found.values()}) == 1
-    assert {(b.modes, b.layout) for b in found.values()} == {(("eager",), "bshd")}
+    assert {(b.modes, b.fullgraph, b.layout) for b in found.values()} == {(MODES, False, "bshd")}
+
+
+@pytest.mark.parametrize(("mode", "needed"), [("eager", []), ("default", ["needs torch 2.13 or newer, found 2.11"])])
+def test_on_an_older_torch_the_compiled_modes_alone_are_unsupported(stand_in, mode, needed):
+    metadata = "Metadata-Version: 2.4\nName: transformer_engine\nVersion: 2.20.2\n"
+    stand_in({**FILES, "transformer_engine-2.20.2.dist-info/METADATA": metadata})
+    facts = Facts("cuda", "NVIDIA H200", (9, 0), (2, 11))
+    assert [r.text for r in unmet(all_backends()["te_flash"].required(mode), facts, WORKLOAD)] == needed
 
 
 def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]:
