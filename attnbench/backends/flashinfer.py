@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from attnbench.registry import AttentionFunction
 
-#: Device kernels of its backends fa2 and fa3, by which each is known.
-_FA2 = r"flashinfer::SinglePrefillWithKVCacheKernel"
+#: Device kernels of its backends fa2 and fa3, by which each is known. With few rows fa2 splits the keys, and another kernel
+#: merges what comes of the parts.
+_FA2 = r"flashinfer::(SinglePrefillWithKVCache|MergeStates(LargeNumIndexSets)?)Kernel"
 _FA3 = r"flashinfer::PrefillWithKVCacheKernel"
 _OTHERS = f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_OWN}"
 

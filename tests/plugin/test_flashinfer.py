@@ -12,7 +12,7 @@ from attnbench.backends import FAMILIES, flashinfer
 from attnbench.model import DeviceOp, Workload
 from attnbench.registry import all_backends
 from attnbench.requirements import Facts, unmet
-from attnbench.route import wrong_route
+from attnbench.route import kernel_s, wrong_route
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("flashinfer") is not None, reason="the stand-in would be mixed with the real package"
@@ -184,3 +184,11 @@ def test_the_family_is_registered_eager_only():
     assert flashinfer in FAMILIES
     found = {name: b.modes for name, b in all_backends().items() if b.family == "flashinfer"}
     assert found == dict.fromkeys(NAMES, ("eager",))
+
+
+def test_what_merges_split_keys_is_part_of_the_kernel_s_own_time():
+    merge = "void flashinfer::MergeStatesKernel<8u, 16u, __nv_bfloat16, __nv_bfloat16>"
+    ran = tuple(
+        DeviceOp(name, duration_s=duration_s) for name, duration_s in ((FA2, 3e-6), (merge, 1e-6), ("fill", 5e-6))
+    )
+    assert kernel_s(all_backends()["flashinfer_fa2"], "cuda", ran) == pytest.approx(4e-6)
