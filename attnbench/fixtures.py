@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -16,6 +16,7 @@ from attnbench.launched_case import LaunchedCase
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
+from attnbench.time_limit import time_limit
 from attnbench.timer import Timer
 from attnbench.torch_case import Rounds, TorchCase
 from attnbench.units import change
@@ -115,13 +116,19 @@ class AttnCase:
             if injected is not None:
                 self._benchmark.extra_info["injected"] = injected
                 self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
-            self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+            try:
+                self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+            except BaseException:
+                # Of an Exception pytest-benchmark knows itself; of Ctrl-C and the time limit it would show what it has.
+                self._benchmark.has_error = True
+                raise
             timed: Any = self._benchmark.stats
             self._sample = rounds.sample(list(timed.stats.data))
         judging = self._run.judging
         if judging is not None:
-            with self._step("judge"):
-                self._again = judging.judge((self.record, *self.further))
+            start = time.perf_counter()  # no step: it launches processes, each of which has the limit for itself
+            self._again = judging.judge((self.record, *self.further))
+            self._spent_s["judge"] = time.perf_counter() - start
             self._fail_by_verdict()
 
     def stopped(self, status: Status, text: str) -> None:
@@ -141,11 +148,19 @@ class AttnCase:
         """Time one step, and end the test where the step ends the case."""
         start = time.perf_counter()
         try:
-            yield
+            with self._limit():
+                yield
         except CaseEnded as ended:
             self._end(ended)
         finally:
             self._spent_s[name] = time.perf_counter() - start
+
+    def _limit(self) -> AbstractContextManager[None]:
+        """What is left of --attn-timeout, for a case in this process; of a launched one the parent keeps the time."""
+        limit_s = self._run.settings.timeout_s
+        if self._run.is_child or not isinstance(self._steps, TorchCase):
+            return nullcontext()
+        return time_limit(limit_s - sum(self._spent_s.values()), limit_s)
 
     def _fail_by_verdict(self) -> None:
         """Fail the test where its verdict says so: one line, no traceback."""

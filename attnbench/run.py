@@ -120,6 +120,11 @@ class Run:
         return replace(record, apart=apart.why if apart else "")
 
     @property
+    def is_child(self) -> bool:
+        """Whether another process started this one, and asks it for cases."""
+        return bool(self.config.getoption("attn_worker", None))
+
+    @property
     def launch_numbers(self) -> Sequence[int]:
         """The processes that measure a case which is not measured in this one."""
         return range(1, self.settings.launches + 1) if self.settings.launches else (0,)
@@ -130,7 +135,7 @@ class Run:
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """
         folder = self.settings.baselines
-        times = not (self.config.getoption("benchmark_disable", False) or self.config.getoption("attn_worker", None))
+        times = not (self.config.getoption("benchmark_disable", False) or self.is_child)
         if folder is None or not times:
             return
         named = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else ()
@@ -167,7 +172,7 @@ class Run:
 
     def isolates(self, nodeid: str) -> bool:
         """Whether this case runs in another process: on request, because of its backend, or as this one's CUDA is gone."""
-        if self.config.getoption("attn_worker", None):
+        if self.is_child:
             return False  # this is the other process
         asked = self.settings.isolate or bool(self.settings.launches)
         return asked or bool(self.context_lost_by) or self.grouping.apart(nodeid) is not None

@@ -61,7 +61,7 @@ OPTIONS = (
     Option("reference", "one", "Variant that speeds are given against. Default: torch_flash@eager.", "VARIANT"),
     Option("list", "flag", "List backends × modes × workloads, each ready or with every reason why not, and exit."),
     Option("isolate", "flag", "Run each backend in a fresh process: a crash or a hang costs its own rows only."),
-    Option("timeout", "one", "Seconds that one isolated case may take, compilation included. Default: 900.", "SECONDS"),
+    Option("timeout", "one", "Seconds that one case may take, compilation included. Default: 900.", "SECONDS"),
     Option("launches", "one", "Fresh processes that each measure every case. Default: none, this process does.", "N"),
     Option(
         "limit",

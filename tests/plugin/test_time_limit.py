@@ -1,0 +1,81 @@
+"""`--attn-timeout` in this process: what does not come back costs its own row, and the cases after it are measured."""
+
+from __future__ import annotations
+
+import signal
+
+KERNELS = """
+import sys
+import time
+import torch.nn.functional as F
+from attnbench import register
+
+def right(q, k, v):
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).clone()
+
+@register("never_loads", "mine")
+def never_loads(workload):
+    time.sleep(600)
+
+@register("never_returns", "mine")
+def never_returns(workload):
+    def attention(q, k, v):
+        while True:
+            try:
+                time.sleep(600)
+            except Exception:  # a kernel's own care must not swallow it
+                pass
+    return attention
+
+def timed():
+    frame = sys._getframe()
+    while frame and frame.f_code.co_name != "pedantic":
+        frame = frame.f_back
+    return frame is not None
+
+def hangs_in_round(number):
+    def load(workload):
+        rounds = []
+        def attention(q, k, v):
+            rounds.append(timed())
+            if sum(rounds) == number:
+                time.sleep(600)
+            return right(q, k, v)
+        return attention
+    return load
+
+register("hangs_in_round_1", "mine")(hangs_in_round(1))
+register("hangs_in_round_3", "mine")(hangs_in_round(3))
+
+@register("fine", "mine")
+def fine(workload):
+    return right
+"""
+HANGING = ("never_loads", "never_returns", "hangs_in_round_1", "hangs_in_round_3")
+ARGUMENTS = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-workload=1x64x2x16:fp32")
+
+
+def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    backends = [f"--attn-backend={name}" for name in (*HANGING, "fine")]
+    result = bench(*ARGUMENTS, *backends, "--attn-timeout=2")
+    result.assert_outcomes(failed=len(HANGING), passed=1)
+    *hung, fine = bench.records().values()
+    assert fine["status"] == "measured"
+    for record in hung:
+        assert (record["status"], record["sample"]) == ("error", None)
+        [reason] = record["reasons"]
+        assert reason == {"code": "time-limit", "text": "took longer than 2 s (--attn-timeout) and was given up"}
+    assert "Traceback" not in result.stdout.str()
+    assert [entry["extra_info"]["case"] for entry in bench.stored()["benchmarks"]] == [fine["case"]]
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
+
+
+def test_somebody_else_s_alarm_is_left_alone(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    try:
+        bench(*ARGUMENTS, "--attn-backend=fine", "--attn-rounds=2", "--attn-timeout=60").assert_outcomes(passed=1)
+        assert signal.getsignal(signal.SIGALRM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGALRM, before)
