@@ -8,7 +8,6 @@ and figures.
 from __future__ import annotations
 
 import re
-import textwrap
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from itertools import accumulate, takewhile
 
 from attnbench.model import Judgement, Record, RunFile, Status, Verdict
 from attnbench.report.pooling import pooled
-from attnbench.report.table import WIDTH
+from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import worst_first
@@ -236,8 +235,7 @@ def _printable(text: str, longest: int) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    flat = " ".join(text.split())
-    return textwrap.wrap(flat, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return wrapped(" ".join(text.split()))
 
 
 def _some(names: Sequence[str], noun: str) -> str:

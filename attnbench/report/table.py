@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 #: No table and no sentence of a report is wider, unless a single name is.
@@ -37,6 +38,18 @@ def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))
         said += [*([""] if said else []), *aligned(head, body, left)]
     return said
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """A sentence as lines of at most `WIDTH`, words whole; from the second on they stand two blanks further in."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def without_empty(

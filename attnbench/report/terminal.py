@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import pooled
-from attnbench.report.table import WIDTH
+from attnbench.report.table import WIDTH, wrapped
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import verdicts
 from attnbench.units import change, seconds
@@ -51,7 +50,7 @@ def _head(run: RunFile) -> list[str]:
 def _sources(records: Sequence[Record]) -> list[str]:
     """What a backend says that it loaded, where its name does not say it all."""
     said = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
-    return [line for source in said for line in _wrapped(source)]
+    return [line for source in said for line in wrapped(source)]
 
 
 def _injected(records: Sequence[Record]) -> list[str]:
@@ -63,7 +62,7 @@ def _injected(records: Sequence[Record]) -> list[str]:
     if not cases:
         return []
     said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
-    return _wrapped(f"INJECTED slow-down: {', '.join(said)}")
+    return wrapped(f"INJECTED slow-down: {', '.join(said)}")
 
 
 def _apart(records: Sequence[Record]) -> list[str]:
@@ -73,12 +72,8 @@ def _apart(records: Sequence[Record]) -> list[str]:
         if record.apart:
             backends.setdefault(record.apart, {})[record.backend] = None
     return [
-        line for why, names in backends.items() for line in _wrapped(f"{', '.join(names)}: launched apart, as {why}")
+        line for why, names in backends.items() for line in wrapped(f"{', '.join(names)}: launched apart, as {why}")
     ]
-
-
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _is_simulated(run: RunFile) -> bool:

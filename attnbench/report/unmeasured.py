@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from attnbench.model import Record, Status
-from attnbench.report.table import WIDTH
+from attnbench.report.table import WIDTH, wrapped
 
 #: In this order they are listed: what needs an author's eye comes first.
 ORDER = (Status.INCORRECT, Status.ERROR, Status.NOT_RUN, Status.UNSUPPORTED)
@@ -31,7 +30,7 @@ def _entry(cases: str, texts: Sequence[str]) -> list[str]:
     line = f"  {cases}: {'; '.join(texts)}"
     if len(line) <= WIDTH:
         return [line]
-    return [*_wrapped(cases, "  "), *(part for text in texts for part in _wrapped(text, "      "))]
+    return [*wrapped(cases, "  "), *(part for text in texts for part in wrapped(text, "      "))]
 
 
 def _cases(members: Sequence[Record], everywhere: int) -> str:
@@ -59,14 +58,3 @@ def _workloads(names: Sequence[str], everywhere: int) -> str:
 def _shortened(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= LONGEST_REASON else f"{flat[:LONGEST_REASON]} … (whole in the stored record)"
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
