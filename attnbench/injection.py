@@ -131,23 +131,15 @@ def _calibrated(spun: SpunCall, share: float, clock: SpinClock) -> Calibration:
     The pacer is theirs alone: none of these rounds is in the sample of the case.
     """
     pacer = CudaPacer(clock, spun)
-    probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * _round_s(pacer, spun))
+    probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * pacer.round_s())
     plain_s: list[float] = []
     launched_s: list[float] = []
     probed_s: list[float] = []
     for _ in range(CUDA_ROUNDS):
         for cycles, rounds_s in ((None, plain_s), (0, launched_s), (probe_cycles, probed_s)):
             spun.cycles = cycles
-            rounds_s.append(_round_s(pacer, spun))
+            rounds_s.append(pacer.round_s())
     return Calibration(median_s(plain_s), median_s(launched_s), median_s(probed_s), probe_cycles)
-
-
-def _round_s(pacer: CudaPacer, call: Callable[[], None]) -> float:
-    """Seconds of one paced round."""
-    pacer.before_round()
-    start = pacer.instant()
-    call()
-    return pacer.instant() - start
 
 
 def _slowed_on_cpu(call: Callable[[], None], share: float) -> Callable[[], None]:
