@@ -126,9 +126,8 @@ class AttnCase:
             self._sample = rounds.sample(list(timed.stats.data))
         judging = self._run.judging
         if judging is not None:
-            start = time.perf_counter()  # no step: it launches processes, each of which has the limit for itself
-            self._again = judging.judge((self.record, *self.further))
-            self._spent_s["judge"] = time.perf_counter() - start
+            with self._step("judge", limited=False):  # it launches processes, each of which has the limit for itself
+                self._again = judging.judge((self.record, *self.further))
             self._fail_by_verdict()
 
     def stopped(self, status: Status, text: str) -> None:
@@ -144,11 +143,11 @@ class AttnCase:
             self._benchmark.skipped = True
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
+    def _step(self, name: str, limited: bool = True) -> Iterator[None]:
         """Time one step, and end the test where the step ends the case."""
         start = time.perf_counter()
         try:
-            with self._limit():
+            with self._limit() if limited else nullcontext():
                 yield
         except CaseEnded as ended:
             self._end(ended)

@@ -17,6 +17,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. A KeyboardInterrupt, because no kernel's `except Exception` may swallow it."""
 
 
+def is_free(number: signal.Signals) -> bool:
+    """Whether this thread may take a signal that nobody has: Python lets only the main one."""
+    return threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL
+
+
 class Termination:
     """Holds the signal while tests run, where nobody else does."""
 
@@ -24,7 +29,7 @@ class Termination:
         self._before: Any = None
 
     def pytest_sessionstart(self) -> None:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        if is_free(signal.SIGTERM):
             self._before = signal.signal(signal.SIGTERM, _raise)
 
     @pytest.hookimpl(trylast=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from attnbench.model import CaseEnded, Reason, Status
+from attnbench.termination import is_free
 
 
 class PastLimit(BaseException):
@@ -22,7 +22,7 @@ def time_limit(left_s: float, limit_s: float) -> Iterator[None]:
     By SIGALRM, so what is in a library's own loop ends when it returns to Python; only another process can be ended at
     any moment (--attn-isolate). Without effect outside the main thread, and where somebody else has the signal.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL:
+    if not is_free(signal.SIGALRM):
         yield
         return
     signal.signal(signal.SIGALRM, _raise)
