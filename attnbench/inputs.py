@@ -92,7 +92,8 @@ def _checksum(tensor: torch.Tensor) -> int:
     return int(tensor.view(torch.int16).sum(dtype=torch.int64).item())
 
 
-def _dtype(workload: Workload) -> torch.dtype:
+def torch_dtype(workload: Workload) -> torch.dtype:
+    """The dtype of the workload's tensors."""
     import torch
 
     dtype = getattr(torch, TORCH_DTYPES[workload.dtype])
@@ -100,10 +101,17 @@ def _dtype(workload: Workload) -> torch.dtype:
     return dtype
 
 
+def probe(workload: Workload, device: str) -> torch.Tensor:
+    """A tensor of the workload's shape and dtype with nothing in it, to ask a library about."""
+    import torch
+
+    return torch.empty(workload.shape, dtype=torch_dtype(workload), device=device)
+
+
 def _randn(workload: Workload, generator: torch.Generator) -> Triple:
     import torch
 
-    q, k, v = (torch.randn(workload.shape, generator=generator).to(_dtype(workload)) for _ in range(3))
+    q, k, v = (torch.randn(workload.shape, generator=generator).to(torch_dtype(workload)) for _ in range(3))
     return q, k, v
 
 
@@ -113,7 +121,7 @@ def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Trip
 
     def one() -> torch.Tensor:
         normal = torch.randn(workload.shape, generator=generator)
-        return (normal * torch.randint(1, 5, workload.shape, generator=generator)).to(_dtype(workload))
+        return (normal * torch.randint(1, 5, workload.shape, generator=generator)).to(torch_dtype(workload))
 
     return one(), one(), one()
 

@@ -259,13 +259,18 @@ def installed_version(distribution: str) -> str | None:
 
 def package_text(module: str, file: str = "__init__.py") -> str | None:
     """The text of a file of a package that is not imported for it; None where there is none that can be read."""
-    spec = _spec(module)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
+    for folder in package_folders(module):
         try:
             return Path(folder, file).read_text(encoding="utf8")
         except (OSError, UnicodeDecodeError):
             continue
     return None
+
+
+def package_folders(module: str) -> list[str]:
+    """Where the modules of a package are, which is not imported for it; none where it is not installed."""
+    spec = _spec(module)
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def _spec(module: str) -> ModuleSpec | None:

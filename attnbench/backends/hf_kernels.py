@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
 from attnbench.backends.flash_attn import attention_alone
 from attnbench.backends.hf_load import loaded
 from attnbench.backends.hf_name import HubKernel, hub_kernel
 from attnbench.model import MODES, Workload
-from attnbench.registry import Backend, add_backend
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Requirement
+from attnbench.registry import Backend, add_backend, all_backends
+from attnbench.requirements import Device, Distribution, Package, Requirement
 
 if TYPE_CHECKING:
     import torch
@@ -39,28 +38,17 @@ class Known:
     foreign: Mapping[str, str] = field(default_factory=dict)
 
 
+def _as_installed(name: str) -> Known:
+    """What is known of the backend that runs the same kernel from an installed package, which is not needed then."""
+    other = all_backends()[name]
+    needed = tuple(r for r in other.requires if not isinstance(r, (Distribution, Package)))
+    return Known(needed, other.route, other.foreign)
+
+
 #: Both are builds of flash-attn's sources, so they run its device kernels, whatever version is asked for.
 KNOWN = {
-    (FLASH_ATTN_2.repo, FLASH_ATTN_2.function): Known(
-        (
-            Device("cuda"),
-            Capability((8, 0)),
-            DType("bf16", "fp16"),
-            HeadDim(lambda d: d <= 256, "at most 256"),
-        ),
-        route={"cuda": FLASH_2},
-        foreign={"cuda": f"{TORCHS_OWN}|{FLASH_3}|{FLASH_4}"},
-    ),
-    (FLASH_ATTN_3.repo, FLASH_ATTN_3.function): Known(
-        (
-            Device("cuda"),
-            Capability((9, 0), below=(10, 0)),
-            DType("bf16", "fp16"),
-            HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
-        ),
-        route={"cuda": FLASH_3},
-        foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
-    ),
+    (FLASH_ATTN_2.repo, FLASH_ATTN_2.function): _as_installed("flash_attn_2"),
+    (FLASH_ATTN_3.repo, FLASH_ATTN_3.function): _as_installed("flash_attn_3"),
 }
 
 

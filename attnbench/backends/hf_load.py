@@ -49,9 +49,8 @@ def loaded(kernel: HubKernel) -> Loaded:
     """
     outcome = _outcome(kernel.repo, kernel.pin)
     if isinstance(outcome, Exception):
-        raise outcome.with_traceback(
-            None
-        )  # else it would keep the frames of every case that it ended, with their tensors
+        # Without one, or it would keep the frames of every case that it ended, with their tensors.
+        raise outcome.with_traceback(None)
     return outcome
 
 

@@ -6,10 +6,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS
+from attnbench.inputs import probe
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
 from attnbench.requirements import Device, DType
-from attnbench.workloads import TORCH_DTYPES
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +41,9 @@ def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str,
         return ()
     import torch
 
-    shape = (workload.batch, workload.seq, workload.heads, workload.head_dim)
-    probe = torch.empty(shape, dtype=getattr(torch, TORCH_DTYPES[workload.dtype]), device=device).transpose(1, 2)
+    asked = probe(workload, device).transpose(1, 2)
     make_params: Any = torch.backends.cuda.SDPAParams
-    params = make_params(probe, probe, probe, None, 0.0, False, False)  # no mask, no dropout, not causal, no GQA
+    params = make_params(asked, asked, asked, None, 0.0, False, False)  # no mask, no dropout, not causal, no GQA
     can_use = getattr(torch.backends.cuda, question)
     if can_use(params, debug=False):
         return ()

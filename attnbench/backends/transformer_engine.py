@@ -10,7 +10,7 @@ is switched off without a word.
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import logging
 import os
 import re
@@ -20,11 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
+from attnbench.inputs import torch_dtype
 from attnbench.model import MODES, Workload
 from attnbench.registry import Apart, register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, TorchVersion, installed_version
+from attnbench.requirements import (
+    Capability,
+    Device,
+    Distribution,
+    DType,
+    HeadDim,
+    TorchVersion,
+    installed_version,
+    package_folders,
+)
 from attnbench.units import cudnn_release
-from attnbench.workloads import TORCH_DTYPES
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +57,7 @@ _TORCH = f"{TORCHS_FLASH}|{CUTLASS}"
 
 def torch_cudnn() -> dict[str, str]:
     """Variables that make a process load the cuDNN which pip installed for torch before any other; empty without one."""
-    try:
-        spec = importlib.util.find_spec("nvidia.cudnn")
-    except ImportError:  # there is no package nvidia
-        spec = None
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
+    for folder in package_folders("nvidia.cudnn"):
         if libraries := sorted(map(str, Path(folder, "lib").glob("libcudnn*.so.*"))):
             return {
                 "CUDNN_HOME": folder,
@@ -115,11 +120,10 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
     """Why Transformer Engine would not choose this implementation, in its own words; empty when it would."""
     if device != "cuda":
         return ()
-    import torch
     from transformer_engine.pytorch.attention.dot_product_attention import utils
 
     asked = utils.AttentionParams(
-        qkv_dtype=getattr(torch, TORCH_DTYPES[workload.dtype]),
+        qkv_dtype=torch_dtype(workload),
         qkv_layout="bshd_bshd_bshd",
         batch_size=workload.batch,
         num_heads=workload.heads,
@@ -211,49 +215,45 @@ _INSTALLED = (
 #: passes through dynamo of 2.13, which is all that is known: compiled, none of them was measured.
 _COMPILED = (TorchVersion((2, 13)),)
 
-
-@register(
-    "te_fused",
-    "transformer-engine",
+#: What is the same of all three.
+_register = functools.partial(
+    register,
+    family="transformer-engine",
     modes=MODES,
+    fullgraph=False,
+    compiled_requires=_COMPILED,
+    source=_source,
+    apart=_APART,
+)
+_ON_CUDA = (*_INSTALLED, Device("cuda"), Capability((8, 0)))
+
+
+@_register(
+    "te_fused",
     requires=(
-        *_INSTALLED,
-        Device("cuda"),
-        Capability((8, 0)),
+        *_ON_CUDA,
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0, "a multiple of 8"),
     ),
     route={"cuda": CUDNN},
     foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
     refuses=lambda workload, device: _refusals(workload, device, "FusedAttention"),
-    fullgraph=False,
-    compiled_requires=_COMPILED,
-    source=_source,
-    apart=_APART,
 )
 def te_fused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     """Transformer Engine's DotProductAttention on cuDNN."""
     return _loaded(workload, "FusedAttention")
 
 
-@register(
+@_register(
     "te_flash",
-    "transformer-engine",
-    modes=MODES,
     requires=(
-        *_INSTALLED,
-        Device("cuda"),
-        Capability((8, 0)),
+        *_ON_CUDA,
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
     route={"cuda": _FLASH},
     foreign={"cuda": f"{CUDNN}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "FlashAttention"),
-    fullgraph=False,
-    compiled_requires=_COMPILED,
-    source=_source,
-    apart=_APART,
 )
 def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     """Transformer Engine's DotProductAttention on flash-attn 2, 3 or 4, whichever it prefers of those installed.
@@ -263,19 +263,13 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     return _loaded(workload, "FlashAttention")
 
 
-@register(
+@_register(
     "te_unfused",
-    "transformer-engine",
     tolerance="16-bit-unfused",
-    modes=MODES,
-    requires=(*_INSTALLED, Device("cuda"), Capability((8, 0)), DType("bf16", "fp16", "fp32")),
+    requires=(*_ON_CUDA, DType("bf16", "fp16", "fp32")),
     route={"cuda": _UNFUSED},
     foreign={"cuda": f"{CUDNN}|{_FLASH}|{_TORCH}"},
     refuses=lambda workload, device: _refusals(workload, device, "UnfusedDotProductAttention"),
-    fullgraph=False,
-    compiled_requires=_COMPILED,
-    source=_source,
-    apart=_APART,
 )
 def te_unfused(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     """Transformer Engine's DotProductAttention unfused: two matrix products and a softmax.

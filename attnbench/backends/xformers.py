@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS, FLASH_3, FLASH_4
+from attnbench.inputs import probe
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
 from attnbench.requirements import Capability, Device, DType, HeadDim, Package
-from attnbench.workloads import TORCH_DTYPES
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +43,10 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
     """Its own `not_supported_reasons` for one operator, or for all that it may choose from; empty when it can run."""
     if device != "cuda":
         return ()
-    import torch
     from xformers.ops import fmha
 
-    shape = (workload.batch, workload.seq, workload.heads, workload.head_dim)
-    probe = torch.empty(shape, dtype=getattr(torch, TORCH_DTYPES[workload.dtype]), device=device)
-    inputs = fmha.Inputs(probe, probe, probe)
+    asked = probe(workload, device)
+    inputs = fmha.Inputs(asked, asked, asked)
     if module:
         return tuple(getattr(fmha, module).FwOp.not_supported_reasons(inputs))
     operators: list[Any] = [getattr(fmha, name).FwOp for name in _CHOSEN_FROM if hasattr(fmha, name)]
