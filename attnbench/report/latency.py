@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from attnbench import stats
 from attnbench.model import Record, Status, Workload
-from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty
+from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
 
 #: What stands in a table where a case has no latency.
@@ -106,9 +106,9 @@ def _doubts(records: Sequence[Record]) -> list[str]:
         "synchronising, so the host's work is inside the interval": waiting,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,
-        "never wrote to memory that was poisoned before, so an unwritten element may have gone unseen": unpoisoned,
+        "checked at least once outside poisoned memory, where an unwritten element may go unseen": unpoisoned,
     }
-    return [f"{doubt}: {', '.join(variants)}" for doubt, variants in said.items() if variants]
+    return [line for doubt, names in said.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
 
 
 def _row(record: Record, base_s: float | None) -> list[str]:

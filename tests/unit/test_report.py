@@ -189,8 +189,17 @@ def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_fi
         "synchronising, so the host's work is inside the interval: b@eager",
         "started below the clock's ceiling: b@eager (4 of 30 rounds)",
         "lowered its own clock: b@eager",
-        "never wrote to memory that was poisoned before, so an unwritten element may have gone unseen: b@eager",
+        "checked at least once outside poisoned memory, where an unwritten element may go unseen: b@eager",
     ]
+
+
+def test_the_names_of_many_such_figures_keep_to_the_width_of_a_report(run_file, record):
+    odd = Sample((1e-3,) * 30, "cuda-events", unsettled=4)
+    run = run_file(*(record(f"a_kernel_with_a_long_name_{at}@eager", sample=odd) for at in range(5)))
+    listed = table(run, "flux-256px-t128  [")
+    (first,) = (at for at, line in enumerate(listed) if line.startswith("started below the clock's ceiling: "))
+    assert len(listed) - first > 1
+    assert max(map(len, listed)) <= 120
 
 
 def test_graph_breaks_are_said(run_file, record):
