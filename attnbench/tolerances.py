@@ -93,6 +93,28 @@ INT8_FP8 = Tolerance(
     },
 )
 
+_UNSMOOTHED = (
+    "tests/plugin/quantised.py, as for {0}, without smoothing: at most {1} of relative L1 on outlier-k, of which 1.5 times "
+    "is allowed. On the other distributions its largest errors are those with smoothing, to 3 %, and so are the numbers. No "
+    "kernel was run with this class yet"
+)
+
+INT8_FP16_UNSMOOTHED = Tolerance(
+    name="int8-qk-fp16-pv-unsmoothed",
+    why="as int8-qk-fp16-pv, but K as it is: a bias that all tokens share widens the steps of int8, which are then too wide "
+    "for what tells the tokens apart. On outlier-k that doubles the error",
+    source=_UNSMOOTHED.format(INT8_FP16.name, "0.0270"),
+    numbers={**INT8_FP16.numbers, "outlier-k": {"rel_l1": 0.041, "rel_l2": 0.041, "cosine": 0.9992}},
+)
+
+INT8_FP8_UNSMOOTHED = Tolerance(
+    name="int8-qk-fp8-pv-unsmoothed",
+    why="as int8-qk-fp8-pv, but K as it is: on outlier-k the error of the scores doubles, and that of the output, of which "
+    "e4m3 has the larger part, grows by 13 to 21 %",
+    source=_UNSMOOTHED.format(INT8_FP8.name, "0.0463"),
+    numbers={**INT8_FP8.numbers, "outlier-k": {"rel_l1": 0.069, "rel_l2": 0.069, "cosine": 0.9976}},
+)
+
 FP8 = Tolerance(
     name="fp8",
     why="q, k, v and probabilities in e4m3, without scales: three bits of fraction everywhere. The scores of wide inputs "
@@ -105,7 +127,8 @@ FP8 = Tolerance(
     },
 )
 
-TOLERANCES = {tolerance.name: tolerance for tolerance in (SIXTEEN_BIT, UNFUSED_SIXTEEN_BIT, INT8_FP16, INT8_FP8, FP8)}
+_ALL = (SIXTEEN_BIT, UNFUSED_SIXTEEN_BIT, INT8_FP16, INT8_FP16_UNSMOOTHED, INT8_FP8, INT8_FP8_UNSMOOTHED, FP8)
+TOLERANCES = {tolerance.name: tolerance for tolerance in _ALL}
 
 
 def allowed(

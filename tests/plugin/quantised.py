@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -58,8 +58,7 @@ class Kernel:
 
 
 FP16, FP8 = "int8-qk-fp16-pv", "int8-qk-fp8-pv"
-#: As SageAttention 1.0.6 and 2.2.0 and FlashAttention-3 group and scale, read from their source.
-KERNELS = {
+SMOOTHED = {
     "int8/fp16, per block of 128 and 64 (Triton)": Kernel(FP16, block(128), block(64), e4m3=False),
     "int8/fp16, per warp": Kernel(FP16, block(32), block(64), e4m3=False),
     "int8/fp16, per thread": Kernel(FP16, thread_of_q(32), thread_of_k(64), e4m3=False),
@@ -68,6 +67,14 @@ KERNELS = {
     "int8/fp8 sm_90, per thread": Kernel(FP8, thread_of_q(16), thread_of_k(128)),
     "int8/fp8 sm_89, per warp": Kernel(FP8, block(32), block(64)),
     "int8/fp8 sm_89, per thread, V up to 2.25": Kernel(FP8, thread_of_q(32), thread_of_k(64), v_max=2.25),
+}
+#: As SageAttention 1.0.6 and 2.2.0 and FlashAttention-3 group and scale, read from their source.
+KERNELS = {
+    **SMOOTHED,
+    **{
+        f"{name}, unsmoothed": replace(kernel, tolerance=f"{kernel.tolerance}-unsmoothed", smooth=False)
+        for name, kernel in SMOOTHED.items()
+    },
     "fp8": Kernel("fp8", smooth=False, p_max=256.0),
 }
 
@@ -134,4 +141,4 @@ def errors(shape: str) -> Iterator[tuple[str, str, ErrorMetrics]]:
 if __name__ == "__main__":
     for name, distribution, e in errors(sys.argv[1]):
         found = f"rel_l1 {e.rel_l1:.4f}  rel_l2 {e.rel_l2:.4f}  cosine {e.cosine:.5f}"
-        sys.stdout.write(f"{name:44}  {distribution:18}  {found}\n")
+        sys.stdout.write(f"{name:56}  {distribution:18}  {found}\n")

@@ -48,7 +48,8 @@ def said(kernel: Kernel, shape: str = SHAPE) -> dict[str, list[str]]:
 
 
 def test_each_class_has_numbers_for_every_distribution_that_inputs_can_have():
-    assert set(QUANTISED) == {"int8-qk-fp16-pv", "int8-qk-fp8-pv", "fp8"}
+    int8 = {"int8-qk-fp16-pv", "int8-qk-fp8-pv", "int8-qk-fp16-pv-unsmoothed", "int8-qk-fp8-pv-unsmoothed"}
+    assert set(QUANTISED) == {*int8, "fp8"} == {kernel.tolerance for kernel in KERNELS.values()}
     for tolerance in QUANTISED.values():
         assert set(tolerance.numbers) == set(DISTRIBUTIONS)
         for numbers in tolerance.numbers.values():
@@ -74,9 +75,14 @@ def test_a_kernel_that_does_not_smooth_k_fails_on_outlier_k_and_there_alone(name
 
 
 def test_a_class_is_not_passed_by_a_kernel_of_the_next_wider_one():
-    for narrow, kernel in (("int8-qk-fp16-pv", "int8/fp8 sm_90, per thread"), ("16-bit", "int8/fp16, per thread")):
+    for narrow, kernel in (
+        ("int8-qk-fp16-pv", "int8/fp8 sm_90, per thread"),
+        ("int8-qk-fp16-pv-unsmoothed", "int8/fp8 sm_90, per thread, unsmoothed"),
+        ("16-bit", "int8/fp16, per thread"),
+    ):
         assert set(said(replace(KERNELS[kernel], tolerance=narrow))) >= {"randn", "outlier-k"}
     assert "outlier-k" in said(replace(KERNELS["fp8"], tolerance="int8-qk-fp8-pv"))
+    assert "randn*randint(1,5)" in said(replace(KERNELS["fp8"], tolerance="int8-qk-fp8-pv-unsmoothed"))
 
 
 ON_THE_CPU = """
