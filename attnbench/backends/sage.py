@@ -1,8 +1,9 @@
-"""SageAttention: int8 scores of smoothed K, probabilities and V in fp16 or e4m3. Releases 1.x (Triton) and 2.x.
+"""SageAttention: int8 scores, probabilities and V in fp16 or e4m3. Releases 1.x (Triton) and 2.x.
 
 A function of 2.x is one backend that is called with the function's own defaults, and one more for each value of an option,
-in square brackets, that sets this option alone: `sage_int8_fp8_sm90[per_warp]`. K is smoothed in all of them, which is
-the functions' default. Without it they are wrong on outlier-k inputs, so no backend offers that.
+in square brackets, that sets this option alone: `sage_int8_fp8_sm90[per_warp]`. By default all of them smooth K, that is,
+subtract its mean over the tokens before they quantise it. `[no_smooth_k]`, which the Triton kernel of 1.x has too, does
+not, and has a class of tolerance of its own: where the tokens share a bias, as in outlier-k inputs, int8 loses more by it.
 """
 
 from __future__ import annotations
@@ -38,17 +39,20 @@ _FROM_SOURCE = "build 2.x from github.com/thu-ml/SageAttention"
 _TRITON = "sageattn_qk_int8_pv_fp16_triton"
 _HEAD_DIMS_OF_1 = (64, 96, 128)
 
+#: What a function is called with besides its defaults.
+Options = Mapping[str, str | bool]
 _GRANULARITIES = ("per_warp", "per_thread")
 #: The first release that has a value of an option. Older ones would leave the output as it was allocated, and say nothing.
-_SINCE = {"fp32+fp16": (2, 2)}
+_SINCE: Mapping[str | bool, tuple[int, ...]] = {"fp32+fp16": (2, 2)}
 
 
 @dataclass(frozen=True)
 class SageFunction:
     """A function of SageAttention 2.x: what it is called here, what it needs, and the options that are set one by one.
 
-    what: in a sentence, for its description. kernel: regular expression of its device kernel. in_1: whether 1.x has it
-    too, as `sageattn`.
+    what: in a sentence, for its description. tolerance: its class while it smooths K; that of the unsmoothed one has
+    `-unsmoothed` behind it. kernel: regular expression of its device kernel. options: those besides `smooth_k`, which every
+    function has. in_1: whether 1.x has it too, as `sageattn`.
     """
 
     backend: str
@@ -101,14 +105,19 @@ FUNCTIONS = (
 )
 
 
-def sub_variants(function: SageFunction) -> Iterator[tuple[str, dict[str, str]]]:
-    """Backend name and the option that it sets: none, then each value of each option."""
+def sub_variants(function: SageFunction) -> Iterator[tuple[str, Options]]:
+    """Backend name and the option that it sets: none, then each value of each option, then no smoothing of K."""
     yield function.backend, {}
     for option, values in function.options.items():
         yield from ((f"{function.backend}[{value}]", {option: value}) for value in values)
+    yield f"{function.backend}[no_smooth_k]", {"smooth_k": False}
 
 
-def _needs(function: SageFunction, options: Mapping[str, str]) -> tuple[Any, ...]:
+def _smooths(options: Options) -> bool:
+    return options.get("smooth_k") is not False
+
+
+def _needs(function: SageFunction, options: Options) -> tuple[Any, ...]:
     lowest = max((_SINCE.get(value, ()) for value in options.values()), default=())
     source = "" if function.in_1 else _FROM_SOURCE
     return (
@@ -149,7 +158,7 @@ def refused_by_dispatch(workload: Workload, device: str) -> tuple[str, ...]:
     return (f"needs one of {needed}, for which {_MODULE} {version} has a kernel, found sm_{major}{minor}",)
 
 
-def _call(name: str, options: Mapping[str, str]) -> AttentionFunction:
+def _call(name: str, options: Options) -> AttentionFunction:
     """The function of that name, on `[batch, seq, heads, head_dim]`.
 
     Raises TypeError when it has not got one of the options: every function of the library takes whatever it is given.
@@ -164,14 +173,16 @@ def _call(name: str, options: Mapping[str, str]) -> AttentionFunction:
     if missing:
         raise TypeError(f"{function.__name__} has no option {' and no '.join(missing)}, which it would have ignored")
 
+    # 1.x smooths the K that it is given in place: the caller's is kept by a copy, which the call pays for.
+    writes_k = is_1 and _smooths(options)
+
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        # 1.x subtracts its mean from the K that it is given: the caller's is kept by a copy, which the call pays for.
-        return function(q, k.clone() if is_1 else k, v, tensor_layout="NHD", **options)
+        return function(q, k.clone() if writes_k else k, v, tensor_layout="NHD", **options)
 
     return attention
 
 
-def _loader(name: str, options: Mapping[str, str], what: str) -> Callable[[Workload], AttentionFunction]:
+def _loader(name: str, options: Options, what: str) -> Callable[[Workload], AttentionFunction]:
     def load(workload: Workload) -> AttentionFunction:
         del workload
         return _call(name, options)
@@ -209,7 +220,7 @@ for _function in FUNCTIONS:
         register(
             _backend,
             "SageAttention",
-            tolerance=_function.tolerance,
+            tolerance=_function.tolerance + ("" if _smooths(_options) else "-unsmoothed"),
             requires=_needs(_function, _options),
             refuses=refused_by_1,
             route={"cuda": _function.kernel},

@@ -31,11 +31,11 @@ SDPA = """
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-calls = []
+calls = []  # name, options and K as they came
 
 def _sdpa(name, q, k, v, tensor_layout, options):
     assert tensor_layout == "NHD"
-    calls.append((name, options))
+    calls.append((name, options, k))
     return scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).contiguous()
 """
 
@@ -43,7 +43,7 @@ CORE_1 = f"""{SDPA}
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     if smooth_k:
         k -= k.mean(dim=1, keepdim=True)  # in the caller's tensor, as 1.0.6 does
-    return _sdpa("sageattn", q, k, v, tensor_layout, kwargs)
+    return _sdpa("sageattn", q, k, v, tensor_layout, {{"smooth_k": smooth_k, **kwargs}})
 
 def sageattn_varlen(*args):
     ...
@@ -56,8 +56,8 @@ def NAME(
     q, k, v, tensor_layout="HND", is_causal=False, qk_quant_gran="per_thread", sm_scale=None, pv_accum_dtype="DTYPE",
     smooth_k=True, smooth_v=False, return_lse=False, **kwargs,
 ):
-    assert (smooth_k, kwargs) == (True, {})
-    return _sdpa("NAME", q, k, v, tensor_layout, {"qk_quant_gran": qk_quant_gran, "pv_accum_dtype": pv_accum_dtype})
+    options = {"smooth_k": smooth_k, "qk_quant_gran": qk_quant_gran, "pv_accum_dtype": pv_accum_dtype}
+    return _sdpa("NAME", q, k, v, tensor_layout, {**options, **kwargs})
 """
 CUDA_FUNCTIONS = {
     "sageattn_qk_int8_pv_fp16_cuda": "fp32",
@@ -79,8 +79,7 @@ def sageattn_qk_int8_pv_fp16_triton(
     q, k, v, tensor_layout="HND", quantization_backend="triton", is_causal=False, sm_scale=None, smooth_k=True,
     return_lse=False, **kwargs,
 ):
-    assert (smooth_k, kwargs) == (True, {{}})
-    return _sdpa("sageattn_qk_int8_pv_fp16_triton", q, k, v, tensor_layout, {{}})
+    return _sdpa("sageattn_qk_int8_pv_fp16_triton", q, k, v, tensor_layout, {{"smooth_k": smooth_k, **kwargs}})
 """ + "".join(CUDA.replace("NAME", name).replace("DTYPE", dtype) for name, dtype in CUDA_FUNCTIONS.items())
 
 SM90 = "sageattn_qk_int8_pv_fp8_cuda_sm90"
@@ -135,26 +134,28 @@ def said(backend: str, facts: Facts = H200, workload: Workload = WORKLOAD) -> li
 
 
 ALL = [name for name, backend in all_backends().items() if backend.family == "SageAttention"]
-IN_1 = ["sage_auto", "sage_int8_fp16_triton"]
+IN_1 = ["sage_auto", "sage_int8_fp16_triton", "sage_int8_fp16_triton[no_smooth_k]"]
+UNSMOOTHED = "[no_smooth_k]"
 
 
 def test_the_family_has_each_function_and_each_value_of_its_options_once():
     assert sage in FAMILIES
     options = {
-        "sage_int8_fp16_cuda": ("per_warp", "per_thread", "fp32", "fp16+fp32", "fp16"),
-        "sage_int8_fp8_cuda": ("per_warp", "per_thread", "fp32", "fp32+fp32", "fp32+fp16"),
-        "sage_int8_fp8_sm90": ("per_warp", "per_thread"),
+        "sage_int8_fp16_triton": ("no_smooth_k",),
+        "sage_int8_fp16_cuda": ("per_warp", "per_thread", "fp32", "fp16+fp32", "fp16", "no_smooth_k"),
+        "sage_int8_fp8_cuda": ("per_warp", "per_thread", "fp32", "fp32+fp32", "fp32+fp16", "no_smooth_k"),
+        "sage_int8_fp8_sm90": ("per_warp", "per_thread", "no_smooth_k"),
     }
-    assert sorted(ALL) == sorted([*IN_1, *options, *(f"{name}[{one}]" for name in options for one in options[name])])
-    classes = {name.partition("[")[0]: all_backends()[name].tolerance for name in ALL}
-    assert classes == {
-        "sage_auto": "int8-qk-fp8-pv",
-        "sage_int8_fp16_triton": "int8-qk-fp16-pv",
-        "sage_int8_fp16_cuda": "int8-qk-fp16-pv",
-        "sage_int8_fp8_cuda": "int8-qk-fp8-pv",
-        "sage_int8_fp8_sm90": "int8-qk-fp8-pv",
-    }
+    brackets = (f"{name}[{one}]" for name in options for one in options[name])
+    assert sorted(ALL) == sorted(["sage_auto", *options, *brackets])
     assert {(all_backends()[name].modes, all_backends()[name].layout) for name in ALL} == {(("eager",), "bshd")}
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_class_of_tolerance_is_that_of_the_operands_and_of_what_was_done_to_k(backend):
+    operands = "int8-qk-fp16-pv" if "_fp16_" in backend else "int8-qk-fp8-pv"
+    smoothing = "-unsmoothed" if backend.endswith(UNSMOOTHED) else ""
+    assert all_backends()[backend].tolerance == operands + smoothing
 
 
 @pytest.mark.parametrize("backend", ALL)
@@ -263,28 +264,31 @@ def test_each_calls_its_function_with_its_own_option_alone(install, backend):
     install("2.2.0")
     tensors = qkv()
     torch.testing.assert_close(all_backends()[backend].load(WORKLOAD)(*tensors), expected(*tensors))
-    (called,) = sys.modules["sageattention.core"].calls
+    [(name, options, k)] = sys.modules["sageattention.core"].calls
+    assert k is tensors[1]  # 2.x smooths a K of its own
     base, _, value = backend.rstrip("]").partition("[")
     if base == "sage_auto":
-        assert called == ("sageattn", {})
+        assert (name, options) == ("sageattn", {})
         return
     function = next(function.name for function in sage.FUNCTIONS if function.backend == base)
-    options = (
-        {"qk_quant_gran": "per_thread", "pv_accum_dtype": CUDA_FUNCTIONS[function]} if "triton" not in base else {}
-    )
-    if value:
-        options["qk_quant_gran" if value.startswith("per_") else "pv_accum_dtype"] = value
-    assert called == (function, options)
+    wanted = {"smooth_k": value != "no_smooth_k"}
+    if function in CUDA_FUNCTIONS:
+        wanted |= {"qk_quant_gran": "per_thread", "pv_accum_dtype": CUDA_FUNCTIONS[function]}
+    if value and wanted["smooth_k"]:
+        wanted["qk_quant_gran" if value.startswith("per_") else "pv_accum_dtype"] = value
+    assert (name, options) == (function, wanted)
 
 
 @pytest.mark.parametrize("backend", IN_1)
-def test_1_does_not_write_into_the_callers_k(install, backend):
+def test_1_does_not_write_into_the_callers_k_and_gets_a_copy_only_to_smooth_it(install, backend):
     install("1.0.6")
     tensors = qkv()
     output = all_backends()[backend].load(WORKLOAD)(*tensors)
     assert all(torch.equal(a, b) for a, b in zip(tensors, qkv(), strict=True))
     torch.testing.assert_close(output, expected(*qkv()), rtol=0.05, atol=0.02)  # softmax does not see the shift
-    assert sys.modules["sageattention.core"].calls == [("sageattn", {})]
+    [(name, options, k)] = sys.modules["sageattention.core"].calls
+    assert (name, options) == ("sageattn", {"smooth_k": not backend.endswith(UNSMOOTHED)})
+    assert (k is tensors[1]) == backend.endswith(UNSMOOTHED)
 
 
 def test_an_option_that_would_be_swallowed_is_an_error(install):
@@ -293,6 +297,10 @@ def test_an_option_that_would_be_swallowed_is_an_error(install):
     with pytest.raises(TypeError, match=r"^sageattn_qk_int8_pv_fp8_cuda has no option qk_quant_gran, which it would"):
         all_backends()["sage_int8_fp8_cuda[per_warp]"].load(WORKLOAD)
     all_backends()["sage_int8_fp8_cuda[fp32]"].load(WORKLOAD)
+    install("1.0.6", core=CORE_1.replace("smooth_k=True", "smooth_key=True").replace("if smooth_k", "if smooth_key"))
+    with pytest.raises(TypeError, match=r"^sageattn has no option smooth_k, which it would"):
+        all_backends()["sage_int8_fp16_triton[no_smooth_k]"].load(WORKLOAD)
+    all_backends()["sage_int8_fp16_triton"].load(WORKLOAD)
 
 
 def test_a_package_that_fails_to_import_raises_its_own_words(install):
