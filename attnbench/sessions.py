@@ -127,10 +127,20 @@ def write_session(path: Path, document: dict[str, Any]) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         with beside.open("w", encoding="utf8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
+            file.write(f"{_text(document)}\n")
             file.flush()
             os.fsync(file.fileno())
         beside.rename(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _text(value: Any, depth: int = 0) -> str:
+    """JSON with a line for everything that holds nothing further: half as many lines as there are numbers in it."""
+    parts = list(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+    if not any(isinstance(part, (dict, list)) for part in parts):
+        return json.dumps(value, separators=(",", ":"))
+    names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(parts)
+    lines = [f"{' ' * (depth + 1)}{name}{_text(part, depth + 1)}" for name, part in zip(names, parts, strict=True)]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([opening, ",\n".join(lines), " " * depth + closing])

@@ -229,6 +229,13 @@ def test_what_is_written_is_read_again_and_nothing_lies_beside_it(tmp_path, sess
     assert stored.run == session()
 
 
+def test_what_holds_nothing_further_stands_in_one_line(tmp_path, session):
+    path = session_path(tmp_path, session())
+    write_session(path, {"empty": [], "rounds": [1.5, 2], "nested": [{"a": None, "µs": "x"}, {"b": {}}]})
+    lines = ["{", ' "empty": [],', ' "rounds": [1.5,2],', ' "nested": [', '  {"a":null,"\\u00b5s":"x"},', "  {"]
+    assert path.read_text().splitlines() == [*lines, '   "b": {}', "  }", " ]", "}"]
+
+
 def test_a_session_that_cannot_be_written_whole_is_not_written(tmp_path, session):
     path = tmp_path / "nvidia-h200" / "0001_a.json"
     with pytest.raises(TypeError):
