@@ -44,7 +44,8 @@ class Loaded:
 def loaded(kernel: HubKernel) -> Loaded:
     """The kernel, loaded when it is first asked for; a failure is kept too, since the Hub may be slow to not answer.
 
-    Raises CaseEnded: unsupported where the kernel has no build for this machine, error where it could not be had; and
+    Raises CaseEnded: unsupported where the kernel has no build for this machine, or is not in the cache and nothing else may
+    be asked (HF_HUB_OFFLINE=1); error where it could not be had; and
     whatever the kernel raises on import.
     """
     outcome = _outcome(kernel.repo, kernel.pin)
@@ -117,13 +118,24 @@ def _in_short(repo: str, cause: Exception) -> Exception:
     if "does not support the current device: " in first:
         device = first.partition("does not support the current device: ")[2].partition(". ")[0]
         return _ended(Status.UNSUPPORTED, "build", f"{repo}: {device}")
-    without = f"HF_HUB_OFFLINE=1 takes what is in the cache, LOCAL_KERNELS={repo}=FOLDER a folder"
+    folder = f"LOCAL_KERNELS={repo}=FOLDER"
+    if _is_offline() and first.startswith(("Cannot find a local snapshot", "Version ")):
+        text = f"needs {repo} in the Hub's cache, as HF_HUB_OFFLINE=1 is set, or {folder}; found neither: {first}"
+        return _ended(Status.UNSUPPORTED, "cache", text)
+    without = f"HF_HUB_OFFLINE=1 takes what is in the cache, {folder} a folder"
     if "trust_remote_code" in first:  # attnbench does not overrule it: code from the Hub runs with the user's rights
         why = f" ({_named(cause.__context__)})" if cause.__context__ else ""
         return _ended(Status.ERROR, "load", f"{first.partition('. ')[0]}{why}; {without}")
     if type(cause).__module__.partition(".")[0] in ("httpx", "httpx2", "requests"):
         return _ended(Status.ERROR, "load", f"the Hub could not be reached: {_named(cause)}; {without}")
     return cause
+
+
+def _is_offline() -> bool:
+    """Whether the Hub may not be asked, as its own library reads HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _builds(said: str) -> str:

@@ -229,12 +229,27 @@ def test_a_long_list_of_builds_is_cut_and_begins_with_those_of_this_system(hub):
     assert found == f"{', '.join([*names[:6], 'torch-xpu0', 'torch-xpu1'])} and 4 more"
 
 
-def test_what_is_not_in_the_cache_is_an_error_in_the_words_of_the_library(hub):
+@pytest.mark.parametrize(
+    ("pin", "said"),
+    [
+        ("9", "Version 9 not found, available versions: 1"),
+        (B, f"Cannot find a local snapshot for me/mine (revision: {B})"),
+    ],
+)
+def test_what_is_not_in_the_cache_is_not_there_while_the_hub_may_not_be_asked(hub, pin, said):
     hub.commit(A, build(), v1="")
-    with pytest.raises(ValueError, match="Version 9 not found, available versions: 1"):
-        hf_load.loaded(HubKernel("me/mine", "9"))
-    with pytest.raises(FileNotFoundError, match=r"Cannot find a local snapshot for me/mine \(revision: b+\)"):
-        hf_load.loaded(HubKernel("me/mine", B))
+    status, text = why_not(HubKernel("me/mine", pin))
+    assert status is Status.UNSUPPORTED
+    needed = (
+        "needs me/mine in the Hub's cache, as HF_HUB_OFFLINE=1 is set, or LOCAL_KERNELS=me/mine=FOLDER; found neither"
+    )
+    assert text.startswith(f"{needed}: {said}")
+
+
+def test_a_kernel_that_the_cache_has_never_seen_is_not_there_either(hub):
+    status, text = why_not(HubKernel("me/mine", "1"))
+    assert status is Status.UNSUPPORTED
+    assert "Version 1 of 'me/mine' is not available in the local cache" in text
 
 
 def test_a_kernel_that_fails_to_import_is_an_error_with_its_cause(hub):
