@@ -61,7 +61,8 @@ class Backend:
     foreign: device type → regular expression that none may match.
     refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
     fullgraph: whether torch.compile must trace the call without a graph break.
-    compiled_requires: what must hold besides `requires` in every mode but eager.
+    eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
+        something on its first call which dynamo cannot trace.
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
     source: asked after `load`, says what was loaded, for the record: a commit, a version.
     apart: why it needs a process of its own, and what that is started with; None where it does not.
@@ -80,7 +81,7 @@ class Backend:
     foreign: Mapping[str, str] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
     fullgraph: bool = True
-    compiled_requires: tuple[Requirement, ...] = ()
+    eager_first: bool = False
     fetches: bool = False
     source: Callable[[], str] | None = None
     apart: Apart | None = None
@@ -95,10 +96,6 @@ class Backend:
             raise ValueError(f"backend {self.name!r}: tolerance {self.tolerance!r} is none of {', '.join(TOLERANCES)}")
         if not self.modes or set(self.modes) - set(MODES):
             raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
-
-    def required(self, mode: str) -> tuple[Requirement, ...]:
-        """Everything that must hold in this compile mode."""
-        return self.requires if mode == "eager" else (*self.requires, *self.compiled_requires)
 
     @property
     def description(self) -> str:
@@ -119,7 +116,7 @@ def register(
     foreign: Mapping[str, str] | None = None,
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
     fullgraph: bool = True,
-    compiled_requires: tuple[Requirement, ...] = (),
+    eager_first: bool = False,
     fetches: bool = False,
     source: Callable[[], str] | None = None,
     apart: Apart | None = None,
@@ -145,7 +142,7 @@ def register(
                 foreign=foreign or {},
                 refuses=refuses,
                 fullgraph=fullgraph,
-                compiled_requires=compiled_requires,
+                eager_first=eager_first,
                 fetches=fetches,
                 source=source,
                 apart=apart,

@@ -80,7 +80,7 @@ class TorchCase:
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
         modules_before = choices.loaded_modules()
         with errors_as_rows("cannot be loaded", "load", self._device):
-            self._call = self._variant.build(workload, self._until)
+            self._call = self._variant.build(workload, self._until, self._inputs.timed)
             source = backend.source() if backend.source else ""
         self.record = replace(self.record, source=source)
         before_bytes = _allocated(self._device, self._variant.mode)
@@ -244,7 +244,7 @@ def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reaso
     backend = variant.backend
     if device.type == "sim":
         return ()  # nothing runs there: what a simulated case shows is the scenario's
-    unmet = requirements.unmet(backend.required(variant.mode), device.facts, workload)
+    unmet = requirements.unmet(backend.requires, device.facts, workload)
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):

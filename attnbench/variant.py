@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from attnbench.inputs import Triple
     from attnbench.registry import AttentionFunction
 
 
@@ -34,20 +35,24 @@ class Variant:
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
 
-    def build(self, workload: Workload, until: ExitStack) -> AttentionFunction:
+    def build(self, workload: Workload, until: ExitStack, timed: Triple) -> AttentionFunction:
         """The call that is timed: `[batch, seq, heads, head_dim]` tensors in and out, whatever the backend's layout.
 
-        It is good until `until` is closed, which undoes what the backend's `load` has set up.
+        It is good until `until` is closed, which undoes what the backend's `load` has set up. `timed` are the inputs that
+        it will be timed with: a backend that asks for a call in eager mode before it is compiled gets it on them.
 
         The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
         "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
-        Raises whatever the library raises on import.
+        Raises whatever the library raises on import, and in that call.
         """
         attention = in_common_layout(until.enter_context(loaded(self.backend, workload)), self.backend.layout)
         if self.mode == "eager":
             return attention
         import torch
 
+        if self.backend.eager_first:
+            with torch.no_grad():
+                attention(*timed)
         # Every case compiles in a fresh dynamo state: backends share code objects, and past eight shapes dynamo's
         # recompile limit would raise (fullgraph) or quietly run eager under a compiled name.
         torch.compiler.reset()

@@ -29,7 +29,6 @@ from attnbench.requirements import (
     Distribution,
     DType,
     HeadDim,
-    TorchVersion,
     installed_version,
     package_folders,
 )
@@ -48,9 +47,9 @@ _VARIABLES = {
 }
 
 #: Device kernels of the flash-attn that it finds, and of the steps of unfused attention: cuBLAS calls some of its products
-#: nvjet, and the softmax may be Transformer Engine's, PyTorch's, or one that Inductor wrote.
+#: nvjet, the softmax may be Transformer Engine's or PyTorch's, and either may be one that Inductor wrote.
 _FLASH = f"{FLASH_2}|{FLASH_3}|{FLASH_4}"
-_UNFUSED = r"(?i:softmax|gemm|nvjet)"
+_UNFUSED = r"(?i:softmax|gemm|nvjet|triton_bmm)"
 #: PyTorch's own of SDPA, but cuDNN's, which Transformer Engine runs too.
 _TORCH = f"{TORCHS_FLASH}|{CUTLASS}"
 
@@ -211,17 +210,14 @@ _INSTALLED = (
 )
 
 
-#: On an H200 with torch 2.11, dynamo fails inside Transformer Engine 2.20.2 (NotImplementedError) in all three. Its Python
-#: passes through dynamo of 2.13, which is all that is known: compiled, none of them was measured.
-_COMPILED = (TorchVersion((2, 13)),)
-
-#: What is the same of all three.
+#: What is the same of all three. Dynamo of torch 2.11 fails in the choice of Transformer Engine 2.20.2 (NotImplementedError
+#: at a comparison of tuples), which is made on the first call, and traces the calls after it.
 _register = functools.partial(
     register,
     family="transformer-engine",
     modes=MODES,
     fullgraph=False,
-    compiled_requires=_COMPILED,
+    eager_first=True,
     source=_source,
     apart=_APART,
 )

@@ -52,6 +52,17 @@ def spelt_out(workload):
         return weights @ v / weights.sum(-1, keepdim=True)
     return attention
 
+@register("eager_first", "mine", layout="bhsd", modes=("default",), eager_first=True)
+def eager_first(workload):
+    chosen = []
+    def attention(q, k, v):
+        if not chosen:
+            if torch.compiler.is_compiling():
+                raise NotImplementedError("no compiler follows this choice")
+            chosen.append(q.shape)
+        return spelt_out(workload)(q, k, v)
+    return attention
+
 @register("never_compiled", "mine", modes=("default",), fullgraph=False)
 def never_compiled(workload):
     def whole(q, k, v):
@@ -118,6 +129,10 @@ def test_a_call_that_dynamo_left_alone_is_not_measured_under_a_compiled_name(com
     assert (record["status"], record["reasons"][0]["code"]) == ("error", "not-compiled")
 
 
+def test_what_a_library_settles_on_its_first_call_is_settled_before_the_compilation_where_it_asks_for_that(compiled):
+    compiled(SHAPES[0], "--attn-backend=eager_first", passed=1)
+
+
 def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_case(monkeypatch):
     @contextmanager
     def load(workload):
@@ -130,7 +145,7 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)
-    case._device, case._call = "cpu", variant.build(workload, case._until)
+    case._device, case._call = "cpu", variant.build(workload, case._until, ())
     resets.clear()
     with pytest.raises(ValueError, match="cannot be undone"):
         case.close()

@@ -6,8 +6,10 @@ is set, is kept otherwise, and says at level 2 what it ruled out.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from attnbench.model import MODES, DeviceOp, Workload
 from attnbench.registry import all_backends, loaded
 from attnbench.requirements import Facts, installed_version, unmet
 from attnbench.route import wrong_route
+from attnbench.variant import Variant
 
 pytestmark = pytest.mark.skipif(
     installed_version("transformer-engine") is not None, reason="the stand-in would be mixed with the real package"
@@ -78,6 +81,8 @@ asked = []
 
 
 def get_attention_backend(attention_params: AttentionParams = None):
+    if torch.compiler.is_compiling():
+        raise NotImplementedError  # so dynamo of torch 2.11 ends, in the real one
     asked.append(attention_params)
     logger = logging.getLogger("DotProductAttention")
     logger.setLevel(AttentionLogging._log_level)
@@ -238,13 +243,16 @@ def test_before_and_after_a_case_the_choice_is_the_users_own(stand_in, monkeypat
     assert [name for name, _ in ran()] == ["flash", "unfused", "flash"]
 
 
-def test_a_compiled_call_runs_the_implementation_too(stand_in):
+def test_a_compiled_call_runs_the_implementation_too(stand_in, monkeypatch):
     stand_in(FILES)
     torch.compiler.reset()
-    with loaded(all_backends()["te_flash"], WORKLOAD) as attention, torch.no_grad():
-        compiled = torch.compile(attention, dynamic=False, backend="eager")
-        compiled(*qkv())
-    assert [name for name, _ in ran()] == ["flash"]
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    tensors = qkv()
+    with ExitStack() as until, torch.no_grad():
+        compiled = Variant(all_backends()["te_flash"], "default").build(WORKLOAD, until, tensors)
+        torch.testing.assert_close(compiled(*tensors), expected(*tensors))
+    assert [name for name, _ in ran()] == ["flash", "flash"], "in eager mode first, where the choice is made"
+    assert len(part("utils").asked) == 1
 
 
 def test_what_was_loaded_is_said_with_both_versions(stand_in):
@@ -350,14 +358,6 @@ def test_the_family_is_apart_as_one_group_and_offers_the_modes_that_it_claims():
     assert {(b.modes, b.fullgraph, b.layout) for b in found.values()} == {(MODES, False, "bshd")}
 
 
-@pytest.mark.parametrize(("mode", "needed"), [("eager", []), ("default", ["needs torch 2.13 or newer, found 2.11"])])
-def test_on_an_older_torch_the_compiled_modes_alone_are_unsupported(stand_in, mode, needed):
-    metadata = "Metadata-Version: 2.4\nName: transformer_engine\nVersion: 2.20.2\n"
-    stand_in({**FILES, "transformer_engine-2.20.2.dist-info/METADATA": metadata})
-    facts = Facts("cuda", "NVIDIA H200", (9, 0), (2, 11))
-    assert [r.text for r in unmet(all_backends()["te_flash"].required(mode), facts, WORKLOAD)] == needed
-
-
 def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]:
     return [reason.text for reason in unmet(all_backends()[backend].requires, facts, workload)]
 
@@ -386,13 +386,14 @@ RAN = {
     "te_flash, 4": ["kernel_cutlass_kernel_flash_attncuteflash_fwd_sm90FlashAttentionForwardSm90_object_at__tensor"],
     "te_unfused": ["nvjet_hsh_128x256_64x4_1x2_h_bz_NNT", "void scaled_softmax_warp_forward<__nv_bfloat16>"],
     "te_unfused, long": ["nvjet_hsh_128x256_64x4", "void at::native::(anonymous namespace)::cunn_SoftMaxForward<8>"],
+    "te_unfused, compiled": ["triton_red_fused_softmax_1", "triton_bmm_14"],
 }
 
 
 #: By backend, what it must not run: another fused kernel is known as one that replaced it.
 FUSED = {"torch_flash", "te_fused", "te_flash", "te_flash, 3", "te_flash, 4"}
 FOREIGN = {
-    "te_fused": RAN.keys() - {"te_fused"},
+    "te_fused": RAN.keys() - {"te_fused", "te_unfused, compiled"},
     "te_flash": {"torch_flash", "te_fused"},
     "te_unfused": FUSED,
 }
