@@ -24,20 +24,30 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
 
 
 def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns."""
+    """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns.
+
+    Several are about equally wide, so that none has just the one column that did not fit.
+    """
     lines = [*header, *rows]
     width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]
-    first = list(range(left))
-    parts = [first]
-    for at in range(left, len(header[0])):
-        if len(parts[-1]) > left and sum(width[one] for one in (*parts[-1], at)) - len(GAP) > WIDTH:
-            parts.append(first)
-        parts[-1] = [*parts[-1], at]
+    fewest = len(_parts(width, left, WIDTH))
+    parts = next(some for most in range(WIDTH + 1) if len(some := _parts(width, left, most)) <= fewest)
     said: list[str] = []
     for part in parts:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))
         said += [*([""] if said else []), *aligned(head, body, left)]
     return said
+
+
+def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
+    """Which columns go into which table of at most `most`; one that is wider by itself has a table of its own."""
+    first = list(range(left))
+    parts = [first]
+    for at in range(left, len(width)):
+        if len(parts[-1]) > left and sum(width[one] for one in (*parts[-1], at)) - len(GAP) > most:
+            parts.append(first)
+        parts[-1] = [*parts[-1], at]
+    return parts
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
