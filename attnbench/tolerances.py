@@ -69,7 +69,7 @@ INT8_FP16 = Tolerance(
     name="int8-qk-fp16-pv",
     why="Q and K in int8 with a scale per block, warp or thread, K less its mean before; probabilities and V in fp16. No "
     "kernel of this kind can lose much less, and one without smoothing, with a wrong scale or without some keys loses more",
-    source=_EMULATED.format("0.0134", "0.0113 to 0.0132", ""),
+    source=_EMULATED.format("0.0134", "0.0113 to 0.0134", ""),
     numbers={
         "randn*randint(1,5)": {"rel_l1": 0.069, "rel_l2": 0.083, "cosine": 0.9966},
         "randn": {"rel_l1": 0.020, "rel_l2": 0.020, "cosine": 0.9998},
@@ -82,9 +82,9 @@ INT8_FP8 = Tolerance(
     why="Q and K in int8 as in int8-qk-fp16-pv; probabilities in e4m3, and V in e4m3 with a scale per channel, whose three "
     "bits of fraction lose more than int8 does in the scores",
     source=_EMULATED.format(
-        "0.0397",
+        "0.0403",
         "0.0381 to 0.0385",
-        ", on outlier-k 1.08 times: without smoothing K it is only 1.13 times as large there, from 1,024 tokens on",
+        ", on randn 1.46 times, and on outlier-k 1.07: without smoothing K it is only 1.13 to 1.21 times as large there",
     ),
     numbers={
         "randn*randint(1,5)": {"rel_l1": 0.080, "rel_l2": 0.089, "cosine": 0.9960},
@@ -95,15 +95,14 @@ INT8_FP8 = Tolerance(
 
 _UNSMOOTHED = (
     "tests/plugin/quantised.py, as for {0}, without smoothing: at most {1} of relative L1 on outlier-k, of which 1.5 times "
-    "is allowed. On the other distributions its largest errors are those with smoothing, to 3 %, and so are the numbers. No "
-    "kernel was run with this class yet"
+    "is allowed. On the other distributions its largest errors are those with smoothing, to 3 %, and so are the numbers. {2}"
 )
 
 INT8_FP16_UNSMOOTHED = Tolerance(
     name="int8-qk-fp16-pv-unsmoothed",
     why="as int8-qk-fp16-pv, but K as it is: a bias that all tokens share widens the steps of int8, which are then too wide "
     "for what tells the tokens apart. On outlier-k that doubles the error",
-    source=_UNSMOOTHED.format(INT8_FP16.name, "0.0270"),
+    source=_UNSMOOTHED.format(INT8_FP16.name, "0.0270", "SageAttention 1.0.6 passed it on an H100"),
     numbers={**INT8_FP16.numbers, "outlier-k": {"rel_l1": 0.041, "rel_l2": 0.041, "cosine": 0.9992}},
 )
 
@@ -111,7 +110,7 @@ INT8_FP8_UNSMOOTHED = Tolerance(
     name="int8-qk-fp8-pv-unsmoothed",
     why="as int8-qk-fp8-pv, but K as it is: on outlier-k the error of the scores doubles, and that of the output, of which "
     "e4m3 has the larger part, grows by 13 to 21 %",
-    source=_UNSMOOTHED.format(INT8_FP8.name, "0.0463"),
+    source=_UNSMOOTHED.format(INT8_FP8.name, "0.0463", "No kernel was run with this class yet"),
     numbers={**INT8_FP8.numbers, "outlier-k": {"rel_l1": 0.069, "rel_l2": 0.069, "cosine": 0.9976}},
 )
 
