@@ -23,11 +23,13 @@ PLATEAU_PAIRS = 15
 class Ceiling:
     """The plateau of the clock that spins alone reach: what "settled" is held against.
 
-    hz: clock of the plateau; overhead_s: what event timing adds to a spin.
+    hz: clock of the plateau; overhead_s: what event timing adds to a spin; spread_hz: by how much the pairs of spins that
+    it was found with differ.
     """
 
     hz: float
     overhead_s: float
+    spread_hz: float = 0.0
 
 
 class Spin:
@@ -61,13 +63,17 @@ def spin_clock() -> SpinClock:
 
 
 class SpinClock:
-    """Reads the clock of the current device, with the ceiling found once."""
+    """Reads the clock of the current device.
+
+    first: the ceiling as it was found at the start; ceiling: the one that counts now, which whoever waits for the clock may
+    replace, because a GPU that has become warm may sit a step lower.
+    """
 
     def __init__(self) -> None:
         import torch
 
         self._torch: Any = torch
-        self.ceiling = self._find_ceiling()
+        self.first = self.ceiling = self.find_ceiling()
 
     def spin(self, seconds: float) -> Spin:
         """Queue a spin that lasts `seconds` at the ceiling; does not wait."""
@@ -81,7 +87,7 @@ class SpinClock:
         """The clock now, in Hz, over a spin of `seconds`; waits for it."""
         return self.spin(seconds).hz(self.ceiling.overhead_s)
 
-    def _find_ceiling(self) -> Ceiling:
+    def find_ceiling(self) -> Ceiling:
         """Spin until the clock is up, then take the difference of two lengths, in which the overhead cancels."""
         guess = 1.5e9
         for _ in range(20):
@@ -91,4 +97,5 @@ class SpinClock:
         short_s = statistics.median(pair[0] for pair in pairs)
         long_s = statistics.median(pair[1] for pair in pairs)
         hz = (long - short) / (long_s - short_s)
-        return Ceiling(hz, short_s - short / hz)
+        found = [(long - short) / (pair[1] - pair[0]) for pair in pairs]
+        return Ceiling(hz, short_s - short / hz, max(found) - min(found))

@@ -16,36 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attnbench.clock import Ceiling, SpinClock
-from attnbench.fingerprint import CEILING_STEP_MHZ
+from attnbench.clock import SpinClock
 from attnbench.model import Sample
+from attnbench.protocol import Protocol, probed
 from attnbench.stamp import CycleStamps
 
-#: One step of the SM clock on Hopper, as its corrected readings show it.
-CLOCK_STEP_HZ = CEILING_STEP_MHZ * 1e6
 #: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
 SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """The numbers of the protocol; docs/method.md has the experiments that chose them."""
-
-    probe_per_call: float = 2.0
-    probe_min_s: float = 0.5e-3
-    probe_max_s: float = 50e-3
-    steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
-    # For all rounds of a case together: a GPU that never settles must not take minutes. A call of tens of milliseconds
-    # heats the chip so much that every round has to wait, so it may take this many calls longer.
-    settle_limit_s: float = 3.0
-    settle_calls: float = 100.0
-    tail_min_s: float = 200e-6
-    tail_per_host: float = 2.0
-    longest_tail_s: float = 20e-3
-
-    def enough_hz(self, ceiling: Ceiling) -> float:
-        """The lowest reading that is settled."""
-        return ceiling.hz - self.steps_below * CLOCK_STEP_HZ
 
 
 @dataclass(frozen=True)
@@ -62,25 +39,6 @@ class Round:
     settled: bool
     hidden: bool
     probes: int
-
-
-def settle(clock: SpinClock, limit_s: float = 0.5) -> None:
-    """Spin until the clock reads its ceiling, at most `limit_s`: before a single call whose kernels are looked at."""
-    rule = Protocol()
-    _probed(clock, rule.probe_min_s, rule.enough_hz(clock.ceiling), limit_s)
-
-
-def _probed(clock: SpinClock, probe_s: float, enough_hz: float, limit_s: float) -> tuple[float, int, float]:
-    """Probe until the clock reads enough, for `limit_s` at most after a first probe that is owed in any case.
-
-    The last reading, the number of probes, and the seconds waited after the first.
-    """
-    hz, probes = clock.read(probe_s), 1
-    began = time.perf_counter()
-    while hz < enough_hz and time.perf_counter() < began + limit_s:
-        hz = clock.read(probe_s)
-        probes += 1
-    return hz, probes, time.perf_counter() - began
 
 
 class CudaPacer:
@@ -113,11 +71,10 @@ class CudaPacer:
 
     def before_round(self) -> None:
         """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
-        enough_hz = self._protocol.enough_hz(self._clock.ceiling)
-        before_hz, probes, waited_s = _probed(self._clock, self._probe_s, enough_hz, self._settle_left_s)
+        before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, self._settle_left_s)
         self._settle_left_s -= waited_s
         self._hide()
-        self._open = _OpenRound(before_hz, before_hz >= enough_hz, probes)
+        self._open = _OpenRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
 
     def round_s(self) -> float:
         """Take one round of the call and give its seconds, for whoever has no benchmark runner to drive it."""

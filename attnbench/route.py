@@ -12,7 +12,7 @@ from typing import Any
 
 from attnbench.clock import spin_clock
 from attnbench.model import DeviceOp, Reason
-from attnbench.pacing import settle
+from attnbench.protocol import settle
 from attnbench.registry import Backend
 
 NAME_LENGTH = 240

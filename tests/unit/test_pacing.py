@@ -3,7 +3,7 @@
 import pytest
 from virtual_gpu import CEILING_HZ, EVENT_S, KERNEL_S, LAUNCH_S, STEP_HZ, take
 
-from attnbench import clock, pacing
+from attnbench import clock, pacing, protocol
 
 
 def test_the_ceiling_is_the_clock_of_a_spin_and_the_events_overhead_is_told_from_it(gpu):
@@ -38,15 +38,42 @@ def test_a_round_waits_until_the_clock_is_back_at_its_ceiling(gpu):
     assert gpu.host_s > back_s
 
 
-def test_a_clock_that_never_comes_back_costs_seconds_and_is_said(gpu):
+@pytest.mark.parametrize(
+    "hz",
+    [lambda at_s: CEILING_HZ - 3 * STEP_HZ, lambda at_s: CEILING_HZ - (1 + int(at_s / 7e-3) % 2) * STEP_HZ],
+    ids=["far below", "not steady"],
+)
+def test_a_clock_that_never_comes_back_costs_seconds_and_is_said(gpu, hz):
     pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
-    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
+    gpu.hz = hz
     began_s = gpu.host_s
     take(pacer, gpu.kernel, count=30)
     assert len(pacer.rounds) == 30
     assert not any(r.settled for r in pacer.rounds)
     assert gpu.host_s - began_s < 3.5
     assert pacer.sample([1.0] * 30).unsettled == 30
+
+
+def test_a_gpu_that_has_become_warm_is_waited_for_once_and_its_plateau_is_the_ceiling_until_it_is_cold_again(gpu):
+    spins = clock.SpinClock()
+    pacer = pacing.CudaPacer(spins, gpu.kernel)
+    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
+    for waits_s in (1.2, 0.1):
+        began_s = gpu.host_s
+        take(pacer, gpu.kernel, count=30)
+        assert gpu.host_s - began_s < waits_s
+        pacer = pacing.CudaPacer(spins, gpu.kernel)
+    take(pacer, gpu.kernel, count=1)
+    sample = pacer.sample([1.0])
+    assert (sample.unsettled, sample.ceiling_hz) == (0, pytest.approx(CEILING_HZ - STEP_HZ, rel=1e-4))
+    assert sample.before_hz == pytest.approx((CEILING_HZ - STEP_HZ,), rel=1e-4)
+    gpu.hz = lambda at_s: CEILING_HZ
+    take(pacer, gpu.kernel, count=1)
+    assert pacer.sample([1.0]).ceiling_hz == pytest.approx(CEILING_HZ, rel=1e-4)
+    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
+    began_s = gpu.host_s
+    take(pacer, gpu.kernel, count=1)
+    assert gpu.host_s - began_s > 1.0, "waited for again"
 
 
 def test_a_call_that_got_slow_to_launch_is_taken_again_behind_a_longer_tail(gpu):
@@ -81,9 +108,9 @@ def test_before_a_call_that_is_looked_at_the_clock_is_waited_for_but_not_for_eve
     spins = clock.SpinClock()
     back_s = max(gpu.host_s, gpu.free_s) + 20e-3
     gpu.hz = lambda at_s: CEILING_HZ if at_s > back_s else CEILING_HZ - 2 * STEP_HZ
-    pacing.settle(spins)
+    protocol.settle(spins)
     assert back_s < gpu.host_s < back_s + 5e-3
     gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
     began_s = gpu.host_s
-    pacing.settle(spins)
+    protocol.settle(spins)
     assert 0.5 <= gpu.host_s - began_s < 0.6
