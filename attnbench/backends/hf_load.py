@@ -44,9 +44,8 @@ class Loaded:
 def loaded(kernel: HubKernel) -> Loaded:
     """The kernel, loaded when it is first asked for; a failure is kept too, since the Hub may be slow to not answer.
 
-    Raises CaseEnded: unsupported where the kernel has no build for this machine, or is not in the cache and nothing else may
-    be asked (HF_HUB_OFFLINE=1); error where it could not be had; and
-    whatever the kernel raises on import.
+    Raises CaseEnded: unsupported where the kernel has no build for this machine, or is not in the cache and HF_HUB_OFFLINE=1
+    forbids to ask the Hub; error where it could not be had; and whatever the kernel raises on import.
     """
     outcome = _outcome(kernel.repo, kernel.pin)
     if isinstance(outcome, Exception):
