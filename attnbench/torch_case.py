@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench import accuracy, choices, pacing, requirements, route
+from attnbench import accuracy, choices, compilers, pacing, requirements, route
 from attnbench.clock import spin_clock
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
@@ -78,7 +78,7 @@ class TorchCase:
         with errors_as_rows("has no inputs", "inputs", self._device):
             self._inputs = self._make_inputs()
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
-        modules_before = choices.loaded_modules()
+        modules_before, compilers_before_s = choices.loaded_modules(), compilers.spent_s()
         with errors_as_rows("cannot be loaded", "load", self._device):
             self._call = self._variant.build(workload, self._until, self._inputs.timed)
             source = backend.source() if backend.source else ""
@@ -94,6 +94,7 @@ class TorchCase:
         self.record = replace(
             self.record,
             first_call_s=first_call_s,
+            compilers_s=compilers.since_s(compilers_before_s),
             output_contiguous=output.is_contiguous(),
             compilation=compilation,
         )

@@ -10,7 +10,7 @@ from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import pooled
 from attnbench.report.table import WIDTH, wrapped
-from attnbench.report.unmeasured import unmeasured
+from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import verdicts
 from attnbench.units import change, seconds
 
@@ -108,8 +108,7 @@ def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:
     found = Counter(record.status for record in records)
     said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
     lines = [f"{len(records)} cases: {said}"]
-    lines += _first_calls(run)
-    lines += [line for record in records for line in _graph_breaks(record)]
+    lines += [*_first_calls(run), *_compilers(run), *_graph_breaks(records)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")
     return lines
@@ -125,9 +124,27 @@ def _first_calls(run: RunFile) -> list[str]:
     return [f"first calls of compiled cases, by Inductor's cache: {'; '.join(said)}"] if spent else []
 
 
-def _graph_breaks(record: Record) -> list[str]:
-    breaks = record.compilation.graph_breaks if record.compilation else ()
-    return [f"graph breaks in {record.case}: {'; '.join(breaks)}"] if breaks else []
+def _compilers(run: RunFile) -> list[str]:
+    """Which eager cases' first calls waited for a compiler, as no cache had their kernels, and what these calls took."""
+    spent: dict[str, float] = {}
+    for record in run.records:
+        if record.mode == "eager" and record.compilers_s and record.first_call_s is not None:
+            spent[record.variant] = spent.get(record.variant, 0.0) + record.first_call_s
+    said = ", ".join(f"{variant} {seconds(taken_s)} s" for variant, taken_s in spent.items())
+    return wrapped(f"first calls that waited for a compiler, as no cache had their kernels: {said}") if said else []
+
+
+def _graph_breaks(records: Sequence[Record]) -> list[str]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.compilation and record.compilation.graph_breaks:
+            groups.setdefault("; ".join(record.compilation.graph_breaks), []).append(record)
+    everywhere = len({r.workload for r in records})
+    return [
+        line
+        for breaks, members in groups.items()
+        for line in wrapped(f"graph breaks in {named(members, everywhere)}: {breaks}")
+    ]
 
 
 def _place(mode: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ def unmeasured(records: Sequence[Record]) -> list[str]:
     everywhere = len({r.workload for r in records})
     lines: list[str] = []
     for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):
-        lines += _entry(f"{status}: {_cases(members, everywhere)}", [_shortened(text) for text in texts])
+        lines += _entry(f"{status}: {named(members, everywhere)}", [_shortened(text) for text in texts])
     return ["not measured", *lines] if lines else []
 
 
@@ -33,8 +33,11 @@ def _entry(cases: str, texts: Sequence[str]) -> list[str]:
     return [*wrapped(cases, "  "), *(part for text in texts for part in wrapped(text, "      "))]
 
 
-def _cases(members: Sequence[Record], everywhere: int) -> str:
-    """`a@{eager,default}, b@eager on w1, w2; …`: cases by the variants that the same workloads have in common."""
+def named(members: Sequence[Record], everywhere: int) -> str:
+    """`a@{eager,default}, b@eager on w1, w2; …`: cases by the variants that the same workloads have in common.
+
+    everywhere: how many workloads there are in all.
+    """
     variants: dict[str, list[Record]] = {}
     for record in members:
         variants.setdefault(record.workload.name, []).append(record)

@@ -205,7 +205,27 @@ def test_the_names_of_many_such_figures_keep_to_the_width_of_a_report(run_file, 
 
 def test_graph_breaks_are_said(run_file, record):
     run = run_file(record("b@default", compilation=Compilation(2, ("call to print",))))
-    assert section(run)[-1] == "graph breaks in b@default-flux-256px-t128: call to print"
+    assert section(run)[-1] == "graph breaks in b@default on flux-256px-t128: call to print"
+
+
+def test_the_same_graph_breaks_of_many_cases_are_said_once(run_file, record):
+    broken = {"compilation": Compilation(2, ("call to print",))}
+    small, large = Workload("small", 1, 64, 2, 64), Workload("large", 1, 128, 2, 64)
+    cases = [record(f"b@{mode}", workload=w, **broken) for w in (small, large) for mode in ("default", "max-autotune")]
+    assert section(run_file(*cases, record("c@eager", workload=small)))[-1] == (
+        "graph breaks in b@{default,max-autotune} on all 2 workloads: call to print"
+    )
+
+
+def test_first_calls_that_waited_for_a_compiler_are_summed_up_by_variant(run_file, record):
+    waited = [
+        record("b@eager", workload=Workload(name, 1, 64, 2, 64), first_call_s=1.5, compilers_s=2.0) for name in "vw"
+    ]
+    others = [record("c@eager", first_call_s=1.0, compilers_s=0.0), record("d@eager", first_call_s=1.0)]
+    compiled = record("b@default", first_call_s=9.0, compilers_s=9.0, compilation=Compilation(1, cache="cold"))
+    lines = section(run_file(*waited, *others, compiled))
+    said = "first calls that waited for a compiler, as no cache had their kernels: b@eager 3.00 s"
+    assert lines[-2:] == ["first calls of compiled cases, by Inductor's cache: 1 cold, 9.00 s", said]
 
 
 def test_a_device_whose_name_could_not_be_read_is_unknown(run_file, record):

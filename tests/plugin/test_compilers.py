@@ -1,0 +1,38 @@
+"""A first call that waits for a compiler of its library says so: nvcc and ptxas are child processes, as this one is."""
+
+from __future__ import annotations
+
+BACKENDS = """
+import subprocess
+import sys
+from attnbench import register
+from torch.nn.functional import scaled_dot_product_attention
+
+COMPILER = "import time; until = time.process_time() + 0.3\\nwhile time.process_time() < until: pass"
+cache = []
+
+@register("compiles", "mine", layout="bhsd")
+def compiles(workload):
+    def attention(q, k, v):
+        if not cache:
+            cache.append(subprocess.run([sys.executable, "-c", COMPILER], check=True))
+        return scaled_dot_product_attention(q, k, v)
+    return attention
+
+@register("cached", "mine", layout="bhsd")
+def cached(workload):
+    return compiles(workload)
+"""
+
+
+def test_the_compilers_that_a_first_call_waits_for_are_in_its_record_and_said(bench, pytester):
+    pytester.makeconftest(BACKENDS)
+    backends = ("--attn-backend=compiles", "--attn-backend=cached")
+    result = bench("--benchmark-json=run.json", "--benchmark-only", *backends, "--attn-workload=1x64x2x64:fp32")
+    result.assert_outcomes(passed=2)
+    compiled, cached = bench.records().values()
+    assert compiled["compilers_s"] >= 0.3
+    assert cached["compilers_s"] == 0
+    (said,) = [line for line in result.outlines if line.startswith("first calls that waited for a compiler")]
+    assert said.rpartition(": ")[2].split()[0] == "compiles@eager"
+    assert "cached@eager" not in said
