@@ -18,11 +18,13 @@ from attnbench.timer import Timer
 
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
 
-#: What torch's compiler says about torch's own code, on every run: a kernel's author can do nothing about it, and under
-#: `-W error` it would end the case.
-TORCH_NOISE = (
-    r"ignore:.torch\.jit\.script_method. is deprecated:DeprecationWarning",
+#: What libraries say about each other's code as they are imported and compiled, in every run: with flash-attn 4 and
+#: FlashInfer 150 lines above the figures, and under `-W error` the end of the case. And what torch says about its own.
+LIBRARY_NOISE = (
+    "ignore::DeprecationWarning",
+    "ignore::PendingDeprecationWarning",
     r"ignore:TypedStorage is deprecated:UserWarning:torch\._inductor",
+    "ignore:Warning. Profiler clears events:UserWarning",
 )
 
 
@@ -102,7 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker("attn")
         item.add_marker(pytest.mark.benchmark(timer=timer))
         if config.pluginmanager.hasplugin("warnings"):
-            item.add_marker(pytest.mark.filterwarnings(*TORCH_NOISE))
+            item.add_marker(pytest.mark.filterwarnings(*LIBRARY_NOISE))
 
 
 def _select(config: pytest.Config, run: Run) -> None:

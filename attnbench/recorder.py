@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -150,11 +151,13 @@ class Recorder:
     def _listing(self) -> list[str]:
         self._run.select()  # again for pytest-xdist's controller, which collects nothing
         device = self._run.device
-        entries = [
-            listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
-            for w in self._run.workloads.values()
-            for v in self._run.variants.values()
-        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
+            entries = [
+                listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
+                for w in self._run.workloads.values()
+                for v in self._run.variants.values()
+            ]
         return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
 
     def _skips_benchmarks(self) -> bool:

@@ -133,3 +133,31 @@ def test_an_option_of_pytest_benchmark_without_effect_is_said_to_have_none(sim, 
     result.assert_outcomes(passed=1)
     flag = option.split("=")[0]
     result.stdout.fnmatch_lines([f"attnbench: *; {flag} has no effect on attention cases (rounds: --attn-rounds; *"])
+
+
+NOISY = """
+import warnings
+from attnbench import register
+
+@register("noisy", "mine")
+def noisy(workload):
+    import torch
+    warnings.warn("the old name of something", DeprecationWarning)
+    warnings.warn("no kernel for this shape is tuned", UserWarning)
+    def attention(q, k, v):
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * workload.head_dim**-0.5
+        return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+    return attention
+"""
+
+
+@pytest.mark.parametrize("what", ["--benchmark-only", "--attn-list"])
+def test_what_libraries_say_of_each_others_old_names_is_left_out_and_every_other_warning_is_shown(
+    bench, pytester, what
+):
+    pytester.makeconftest(NOISY)
+    result = bench.fresh(what, "--attn-backend=noisy", "--attn-device=cpu", "--attn-workload=1x64x2x64:fp32")
+    said = result.stdout.str() + result.stderr.str()
+    assert result.ret == 0
+    assert "the old name" not in said
+    assert "no kernel for this shape is tuned" in said
