@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnbench.baseline import load_document
+from attnbench.early_stop import STOPPED
 from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
 from attnbench.readings import Reading, reading
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "FOLDER/<gpu>/NNNN_<id>.json. Other arguments go to pytest.",
     )
     parser.add_argument("--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes (3)")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first case that is refused")
     parser.add_argument("--into", type=Path, default=Path("baselines"), metavar="FOLDER", help="baselines")
     options, pytest_arguments = parser.parse_known_args(arguments)
     if options.launches < FEWEST_LAUNCHES:
@@ -48,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
         stored = Path(scratch, "run.json")
-        code = _measure(options.launches, stored, pytest_arguments)
-        if code not in (0, 1) or not stored.is_file():
-            _say(f"nothing was written: pytest ended with exit code {code}, the lines above say why")
-            return code or 1
+        code = _measure(options.launches, stored, options.keep_going, pytest_arguments)
         try:
-            document = load_document(stored)
-            run = run_from(document)
+            document = load_document(stored) if stored.is_file() else None
+            run = run_from(document) if document else None
         except Unreadable as exc:
             return _refused([str(exc)])
+        if document is None or run is None or (code not in (0, 1) and run.interrupted != STOPPED):
+            _say(f"nothing was written: pytest ended with exit code {code}, the lines above say why")
+            return code or 1
     found = [*refusals(run), *disturbances(before, look())]
     if found or code:
         return _refused(found or ["a test failed, the lines above say which"])
@@ -72,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(launches: int, stored: Path, arguments: Sequence[str]) -> int:
+def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str]) -> int:
     """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
     command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
-    command += ["-o", "attn_baselines=", *arguments]
+    command += [*([] if keep_going else ["-p", "attnbench.early_stop"]), "-o", "attn_baselines=", *arguments]
     with subprocess.Popen(command, env={**os.environ, "ATTN_REQUIRE_BASELINE": "0"}) as running:
         before = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
         try:

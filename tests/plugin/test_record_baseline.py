@@ -109,7 +109,8 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
 ) -> None:
     baseline("--attn-mode=eager", "--attn-backend=torch_flash")
     before = sessions()
-    assert main(["--launches=2", *SUITE, "--attn-inject=torch_flash:+2%", "--attn-sim=torch_cudnn:error"]) == 1
+    faults = ("--attn-inject=torch_flash:+2%", "--attn-sim=torch_cudnn:error")
+    assert main(["--launches=2", "--keep-going", *SUITE, *faults]) == 1
     said = capfd.readouterr().err
     assert said.endswith(
         "attnbench: refused: torch_cudnn@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: "
@@ -117,6 +118,30 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
         "attnbench: refused: slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128\n" + UNTOUCHED
     )
     assert sessions() == before
+
+
+BROKEN = "torch_flash@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: undefined symbol"
+INJECTED = "slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128"
+ENDED = "the run ended early: no session can come of it any more; --keep-going measures the rest"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("--attn-sim=torch_flash:error", [ENDED, BROKEN, "no case was measured, at least one is needed"]),
+        ("--attn-inject=torch_flash:+2%", [ENDED, INJECTED]),
+    ],
+    ids=["failed", "injected"],
+)
+def test_the_first_case_that_rules_a_session_out_ends_the_run(
+    project: None, capfd: Any, fault: str, reasons: list[str]
+) -> None:
+    assert main(["--launches=2", *SUITE, fault]) == 1
+    captured = capfd.readouterr()
+    assert "not-run: torch_cudnn@eager" in captured.out
+    refused = [line for line in captured.err.splitlines() if line.startswith("attnbench: ")]
+    assert refused == [*(f"attnbench: refused: {reason}" for reason in reasons), UNTOUCHED.rstrip()]
+    assert not sessions()
 
 
 def test_a_test_of_another_kind_that_fails_refuses_the_session_too(
@@ -220,7 +245,9 @@ def pytest_runtest_call(item):
 def test_the_script_says_how_it_is_called_without_installing_anything() -> None:
     script = ROOT / "scripts" / "record_baseline"
     said = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert said.stdout.startswith("Usage: scripts/record_baseline [--launches N] [--into FOLDER] [PYTEST ARGUMENTS]\n")
+    assert said.stdout.startswith(
+        "Usage: scripts/record_baseline [--launches N] [--into FOLDER] [--keep-going] [PYTEST ARGUMENTS]\n"
+    )
     assert said.stderr == ""
 
 

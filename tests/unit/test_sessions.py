@@ -11,7 +11,7 @@ from attnbench.baseline import numbered
 from attnbench.model import Fingerprint, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS
 from attnbench.records import Unreadable, to_plain
-from attnbench.sessions import load_baseline, refusals, session_path, write_session
+from attnbench.sessions import load_baseline, may_be_kept, refusals, session_path, write_session
 
 DEVICE = "NVIDIA H200"
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
@@ -196,6 +196,24 @@ def test_rounds_below_the_ceiling_are_refused_but_of_calls_that_lower_the_clock_
 def test_launches_of_different_set_ups_are_refused(session):
     launches = (launch("a", sm_count=132), launch("b", sm_count=114))
     assert refusals(session(launches)) == ["the launches were not on one set-up: sm_count 132 here, 114 there"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, True),
+        ({"sample": Sample(ROUNDS, "cuda_event", unsettled=2)}, False),
+        ({"sample": Sample(ROUNDS, "cuda_event", unsettled=2, self_throttled=True)}, True),
+        ({"sample": Sample(ROUNDS, "perf_counter")}, False),
+        ({"injected": 0.01}, False),
+        ({"status": "error"}, False),
+        ({"status": "incorrect"}, False),
+        ({"status": "unsupported"}, True),
+    ],
+)
+def test_a_record_that_a_session_may_not_hold_is_known_by_itself(record, fields, kept):
+    given = fields if "status" in fields else {"sample": Sample(ROUNDS, "cuda_event"), **fields}
+    assert may_be_kept(record("b@eager", **given)) is kept
 
 
 def test_every_reason_is_said(session, record):

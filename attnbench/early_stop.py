@@ -1,0 +1,35 @@
+"""pytest plugin of `scripts/record_baseline`: ends the run with the first case that no session may hold (layer 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attnbench.records import record_from
+from attnbench.sessions import may_be_kept
+from attnbench.worker import pipes
+
+#: What the run then says of its end.
+STOPPED = "no session can come of it any more; --keep-going measures the rest"
+
+
+class EarlyStop:
+    """Looks at every record as it arrives."""
+
+    def __init__(self) -> None:
+        self._session: pytest.Session | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        stored: dict[str, Any] | None = getattr(report, "attnbench", None)
+        if stored and self._session and not all(may_be_kept(record_from(plain)) for plain in stored["records"]):
+            self._session.shouldstop = STOPPED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look at the run's records, and not once more in the launches that it starts, which have its plugins too."""
+    if not pipes(config):
+        config.pluginmanager.register(EarlyStop())
