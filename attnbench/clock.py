@@ -58,7 +58,7 @@ class Spin:
 
 @functools.cache
 def spin_clock() -> SpinClock:
-    """The clock of this process's device; its ceiling is found once."""
+    """The clock of this process's device, which has found its first ceiling."""
     return SpinClock()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-#: CPU seconds from which on child processes were a compiler's: a library may also ask `ldconfig` for a path.
-FEWEST_S = 0.05
+#: CPU seconds from which on child processes were a compiler's: as it is imported a library may also ask `ldconfig` for a
+#: path, or nvcc for its version.
+FEWEST_S = 0.2
 
 
 def spent_s() -> float | None:

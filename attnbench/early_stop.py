@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from attnbench.records import record_from
-from attnbench.sessions import may_be_kept
-from attnbench.worker import pipes
+from attnbench.sessions import why_not
 
 #: What the run then says of its end.
 STOPPED = "no session can come of it any more; --keep-going measures the rest"
@@ -25,11 +24,12 @@ class EarlyStop:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         stored: dict[str, Any] | None = getattr(report, "attnbench", None)
-        if stored and self._session and not all(may_be_kept(record_from(plain)) for plain in stored["records"]):
+        if stored is None or self._session is None or report.nodeid == self._session.items[-1].nodeid:
+            return  # not a case, or the last one
+        if any(why_not(record_from(plain)) for plain in stored["records"]):
             self._session.shouldstop = STOPPED
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Look at the run's records, and not once more in the launches that it starts, which have its plugins too."""
-    if not pipes(config):
-        config.pluginmanager.register(EarlyStop())
+    """Look at every record of this run."""
+    config.pluginmanager.register(EarlyStop())

@@ -240,9 +240,7 @@ class Record:
     input_sha256: str | None = None
     output_contiguous: bool | None = None
     first_call_s: float | None = None
-    compilers_s: float | None = (
-        None  # CPU seconds of compilers, as child processes, that loading and first call waited for
-    )
+    compilers_s: float | None = None  # CPU seconds of compilers that loading and first call waited for
     workspace_bytes: int | None = None
     compilation: Compilation | None = None
     spent_s: dict[str, float] = field(default_factory=dict)  # wall time of each step, for whoever asks where it goes

@@ -19,10 +19,11 @@ from attnbench.timer import Timer
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
 
 #: What libraries say about each other's code as they are imported and compiled, in every run: with flash-attn 4 and
-#: FlashInfer 150 lines above the figures, and under `-W error` the end of the case. And what torch says about its own.
-LIBRARY_NOISE = (
-    "ignore::DeprecationWarning",
-    "ignore::PendingDeprecationWarning",
+#: FlashInfer 150 lines above the figures, and under `-W error` the end of the case.
+LIBRARY_NOISE = ("ignore::DeprecationWarning",)
+#: What torch says about its own code, as these cases use it.
+TORCH_NOISE = (
+    r"ignore:.torch\.jit\.script_method. is deprecated:DeprecationWarning",
     r"ignore:TypedStorage is deprecated:UserWarning:torch\._inductor",
     "ignore:Warning. Profiler clears events:UserWarning",
 )
@@ -99,12 +100,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except pytest.UsageError:
             items.clear()  # hooks that follow would take them for cases that can run
             raise
+    said = [*config.getini("filterwarnings"), *(config.getoption("pythonwarnings", None) or ())]
+    asked = any(
+        "DeprecationWarning" in filtered for filtered in said
+    )  # by whoever wants to see them, or to fail on them
+    noise = TORCH_NOISE if asked else (*LIBRARY_NOISE, *TORCH_NOISE)
     for item in cases:
         timer = item.stash[TIMER] = Timer()
         item.add_marker("attn")
         item.add_marker(pytest.mark.benchmark(timer=timer))
         if config.pluginmanager.hasplugin("warnings"):
-            item.add_marker(pytest.mark.filterwarnings(*LIBRARY_NOISE))
+            item.add_marker(pytest.mark.filterwarnings(*noise), append=False)  # the test's own filters come after it
 
 
 def _select(config: pytest.Config, run: Run) -> None:

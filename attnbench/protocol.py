@@ -1,12 +1,11 @@
 """When the clock is settled, and how long it is waited for: the numbers of the timing protocol (layer 2; docs/method.md).
 
-The clock moves in steps, and the plateau that spins reach is a step lower on a warm GPU than on a cold one. A plateau that
-has moved like that becomes the ceiling, until the clock reads the first one again.
+The clock moves in steps, and the plateau that spins reach may be a step lower on a warm GPU than on a cold one. A plateau
+that has moved like that becomes the ceiling, until the GPU is as cold again as it was.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -25,11 +24,12 @@ class Protocol:
     probe_min_s: float = 0.5e-3
     probe_max_s: float = 50e-3
     steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
-    # A round that waits longer asks whether the plateau itself has moved, as it does by a step when a GPU becomes warm: it
-    # has when the spins that look for it now are this steady, and this close below the first one.
+    # A round that waits so long asks whether the plateau itself has moved, as it does by a step when a GPU becomes warm: it
+    # has when the spins that look for it now are this steady, and this close below the first one. Ceilings of one device
+    # are at most a step apart in the fingerprint, too.
     patience_s: float = 1.0
     steady_steps: float = 0.5
-    warm_steps: float = 2.5
+    warm_steps: float = 1.5
     # For all rounds of a case together: a GPU that never settles must not take minutes. A call of tens of milliseconds
     # heats the chip so much that every round has to wait, so it may take this many calls longer.
     settle_limit_s: float = 3.0
@@ -42,11 +42,18 @@ class Protocol:
         """The lowest reading that is settled."""
         return ceiling.hz - self.steps_below * CLOCK_STEP_HZ
 
+    def is_above(self, hz: float, ceiling: Ceiling) -> bool:
+        """Whether a reading is another step of the clock than the ceiling, a higher one."""
+        return hz > ceiling.hz + self.steps_below * CLOCK_STEP_HZ
+
     def follow(self, clock: SpinClock) -> None:
         """Let the clock's ceiling be the plateau that its spins reach now, where that is one and still this GPU's."""
         found = clock.find_ceiling()
-        steady = found.spread_hz < self.steady_steps * CLOCK_STEP_HZ
-        if steady and found.hz > clock.first.hz - self.warm_steps * CLOCK_STEP_HZ:
+        if found.spread_hz >= self.steady_steps * CLOCK_STEP_HZ:
+            return
+        if found.hz >= self.enough_hz(clock.first):
+            clock.ceiling = clock.first
+        elif found.hz > clock.first.hz - self.warm_steps * CLOCK_STEP_HZ:
             clock.ceiling = found
 
 
@@ -67,9 +74,9 @@ def probed(clock: SpinClock, rule: Protocol, probe_s: float, limit_s: float) -> 
     while hz < rule.enough_hz(clock.ceiling) and time.perf_counter() < began + limit_s:
         if time.perf_counter() >= ask_at:
             rule.follow(clock)
-            ask_at = math.inf
+            ask_at = time.perf_counter() + rule.patience_s
         hz = clock.read(probe_s)
         probes += 1
-    if hz >= rule.enough_hz(clock.first):
-        clock.ceiling = clock.first  # the GPU is as cold again as it was
+    if clock.ceiling is not clock.first and rule.is_above(hz, clock.ceiling):
+        rule.follow(clock)  # the GPU may be as cold again as it was
     return hz, probes, time.perf_counter() - began

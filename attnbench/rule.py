@@ -7,7 +7,8 @@ is what that call's own load makes of it, which is a step up or down from one ho
 kernels that follow it (docs/method.md). Seconds must still not say the opposite.
 
 - *regressed*: the interval's lower end is above the tolerated slow-down and the estimate is at least half the limit;
-- *improved*: the mirror image; *unchanged*: the upper end is below the limit;
+- *improved*: the mirror image; *unchanged*: the upper end is below the limit, in one of the measures, but not in seconds
+  where the clocks differ;
 - otherwise the case is measured again in fresh processes, and *inconclusive* when no launch is left.
 
 Each end of the interval is wrong for at most alpha/(m · looks) of comparisons (Bonferroni), where the looks are the times
@@ -95,18 +96,20 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     base = same if known else list(theirs)
     wanted = rule.known_limit if known else rule.unknown_limit
     limit = max(wanted, RESOLUTIONS * max(one.resolution for one in (*ours, *base)))
-    measures = _measures(ours, base, known)
+    same_clock = _same_clock(ours, base)
+    measures = _measures(ours, base, known and bool(same_clock))
     changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
-    kind = _kind(changes, rule, limit)
+    apart = same_clock is False
+    kind = _kind(changes, rule, limit, apart)
     opposed = kind is Judgement.REGRESSED and math.expm1(_difference(ours, base, SECONDS, known)) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
-    said = _said(kind, changes)
+    said = _said(kind, changes, apart)
     last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
         opposed
         or (kind is Judgement.REGRESSED and len(ours) == 1)
-        or (kind is Judgement.INCONCLUSIVE and _may_settle(ours, base, measures, known, rule, scatter, limit))
+        or (kind is Judgement.INCONCLUSIVE and _may_settle(ours, base, measures, known, rule, scatter, limit, apart))
     )
     kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
     if opposed:
@@ -117,14 +120,19 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
 
 
-def _measures(ours: Sequence[Reading], base: Sequence[Reading], known: bool) -> tuple[str, ...]:
+def _same_clock(ours: Sequence[Reading], base: Sequence[Reading]) -> bool | None:
+    """Whether the rounds of both sides started at the same clock; None where it was not read for all of them."""
+    clocks = [[one.settled_hz for one in side if one.settled_hz is not None] for side in (ours, base)]
+    if len(clocks[0]) < len(ours) or len(clocks[1]) < len(base):
+        return None
+    return abs(fmean(clocks[0]) / fmean(clocks[1]) - 1) < SAME_CLOCK
+
+
+def _measures(ours: Sequence[Reading], base: Sequence[Reading], cycles_decide: bool) -> tuple[str, ...]:
     """The measures that must all say so."""
     if not all(CYCLES in one.estimates for one in (*ours, *base)):
         return (SECONDS,)
-    clocks = [[one.settled_hz for one in side if one.settled_hz is not None] for side in (ours, base)]
-    complete = len(clocks[0]) == len(ours) and len(clocks[1]) == len(base)
-    same = complete and abs(fmean(clocks[0]) / fmean(clocks[1]) - 1) < SAME_CLOCK
-    return (CYCLES,) if known and same else (SECONDS, CYCLES)
+    return (CYCLES,) if cycles_decide else (SECONDS, CYCLES)
 
 
 def _difference(ours: Sequence[Reading], base: Sequence[Reading], measure: str, known: bool) -> float:
@@ -181,23 +189,32 @@ def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
     return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
 
 
-def _kind(changes: Sequence[Change], rule: Rule, limit: float) -> Judgement:
+def _kind(changes: Sequence[Change], rule: Rule, limit: float, apart: bool) -> Judgement:
+    """apart: whether the rounds of the two sides started at different clocks."""
     if all(c.low > rule.tolerated and c.value >= limit / 2 for c in changes):
         return Judgement.REGRESSED
     if all(c.high < -rule.tolerated and c.value <= -limit / 2 for c in changes):
         return Judgement.IMPROVED
-    if any(c.high < limit for c in changes):
+    if any(c.high < limit for c in _acquitting(changes, apart)):
         return Judgement.UNCHANGED
     return Judgement.INCONCLUSIVE
 
 
-def _said(kind: Judgement, changes: Sequence[Change]) -> Change:
+def _said(kind: Judgement, changes: Sequence[Change], apart: bool) -> Change:
     """The change that decides: the smaller slow-down, the smaller gain, or the one that rules a slow-down out."""
     if kind is Judgement.REGRESSED:
         return min(changes, key=lambda c: c.value)
     if kind is Judgement.IMPROVED:
         return max(changes, key=lambda c: c.value)
-    return min(changes, key=lambda c: c.high)
+    return min(_acquitting(changes, apart), key=lambda c: c.high)
+
+
+def _acquitting(changes: Sequence[Change], apart: bool) -> Sequence[Change]:
+    """The changes of which each may rule a slow-down out.
+
+    Cycles alone where the clocks differ: at a higher clock than the baseline's, seconds hide what the kernel lost.
+    """
+    return [c for c in changes if c.measure == CYCLES] or changes if apart else changes
 
 
 def _may_settle(
@@ -208,6 +225,7 @@ def _may_settle(
     rule: Rule,
     scatter: Scatter,
     limit: float,
+    apart: bool,
 ) -> bool:
     """Whether launches without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
 
@@ -220,7 +238,7 @@ def _may_settle(
             found = _change(ours, base, measure, known, rule, noise, math.inf)
             by = shift * math.sqrt(_of_one(ours, measure, noise) / len(ours))
             moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
-        if _kind(moved, rule, limit) is not Judgement.INCONCLUSIVE:
+        if _kind(moved, rule, limit, apart) is not Judgement.INCONCLUSIVE:
             return True
     return False
 

@@ -13,13 +13,12 @@ from typing import Any
 
 from attnbench.baseline import load_document, numbered
 from attnbench.fingerprint import differences, slug
-from attnbench.model import Launch, Record, RunFile, Sample, Status
+from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
 from attnbench.records import Unreadable, run_from
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
-FAILED = (Status.INCORRECT, Status.ERROR)
 
 
 @dataclass(frozen=True)
@@ -84,27 +83,16 @@ def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
 
 def refusals(run: RunFile) -> list[str]:
     """Sentences why this run may not become a baseline, each with what was found and what is needed; empty when it may."""
-    measured = [record for record in run.records if record.sample is not None]
     found = [f"the run ended early: {run.interrupted}"] if run.interrupted else []
-    failed = [f"{r.case} is {r.status}: {r.reasons[0].text}" for r in run.records if r.status in FAILED]
+    found += dict.fromkeys(why for record in run.records if (why := why_not(record)))
+    measured = [record for record in run.records if record.sample is not None]
     if not measured:
-        return [*found, *failed, "no case was measured, at least one is needed"]
+        return [*found, "no case was measured, at least one is needed"]
     # By case: those that are launched apart, or under --attn-isolate, have launches of their own.
     launches = Counter(case for case, _ in {(record.case, record.launch) for record in measured})
     if few := sorted(case for case, count in launches.items() if count < FEWEST_LAUNCHES):
         which = "" if len(few) == len(launches) else f": {', '.join(few)}"
         found.append(f"1 launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ{which}")
-    if any(record.sample is not None and record.sample.timer == HOST_TIMER for record in measured):
-        found.append("timed by the host's clock on a CPU, whose noise nothing is known of: a GPU is needed")
-    found += failed
-    if injected := sorted({record.case for record in measured if record.injected is not None}):
-        found.append(f"slowed down on purpose (--attn-inject): {', '.join(injected)}")
-    found += [
-        f"unsettled: {r.case} started {r.sample.unsettled} of {len(r.sample.rounds_s)} rounds below the clock's ceiling, "
-        "0 needed: another process on the GPU, or heat"
-        for r in measured
-        if r.sample is not None and _started_low(r.sample)
-    ]
     first, *others = run.launches
     for other in others:
         if differing := differences(first.fingerprint, other.fingerprint):
@@ -112,15 +100,23 @@ def refusals(run: RunFile) -> list[str]:
     return found
 
 
-def may_be_kept(record: Record) -> bool:
-    """Whether a session may hold this record: it did not fail, and was timed on a settled GPU as users get it."""
-    if record.sample is None:
-        return record.status not in FAILED
-    return record.sample.timer != HOST_TIMER and record.injected is None and not _started_low(record.sample)
-
-
-def _started_low(sample: Sample) -> bool:
-    return sample.unsettled > 0 and not sample.self_throttled
+def why_not(record: Record) -> str | None:
+    """Why no session may hold this record, whatever the others are: it failed, or is not what users of the GPU get."""
+    sample = record.sample
+    if sample is None:
+        failed = record.status in (Status.INCORRECT, Status.ERROR)
+        return f"{record.case} is {record.status}: {record.reasons[0].text}" if failed else None
+    if sample.timer == HOST_TIMER:
+        return "timed by the host's clock on a CPU, whose noise nothing is known of: a GPU is needed"
+    if record.injected is not None:
+        return f"slowed down on purpose (--attn-inject): {record.case}"
+    if sample.unsettled and not sample.self_throttled:
+        rounds = f"{sample.unsettled} of {len(sample.rounds_s)} rounds"
+        return (
+            f"unsettled: {record.case} started {rounds} below the clock's ceiling, 0 needed: another process on the GPU, "
+            "or heat"
+        )
+    return None
 
 
 def session_path(folder: Path, run: RunFile) -> Path:

@@ -80,9 +80,14 @@ class TorchCase:
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
         modules_before, compilers_before_s = choices.loaded_modules(), compilers.spent_s()
         with errors_as_rows("cannot be loaded", "load", self._device):
-            self._call = self._variant.build(workload, self._until, self._inputs.timed)
+            self._call = self._variant.load(workload, self._until)
             source = backend.source() if backend.source else ""
         self.record = replace(self.record, source=source)
+        if backend.eager_first and self._variant.mode != "eager":
+            with errors_as_rows("failed on its call in eager mode", "first-call", self._device):
+                self._run(self._inputs.timed)
+                self._synchronize()
+        self._call = self._variant.compiled(self._call)
         before_bytes = _allocated(self._device, self._variant.mode)
         with errors_as_rows("failed on its first call", "first-call", self._device):
             start = time.perf_counter()

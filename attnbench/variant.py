@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from attnbench.inputs import Triple
     from attnbench.registry import AttentionFunction
 
 
@@ -35,24 +34,23 @@ class Variant:
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
 
-    def build(self, workload: Workload, until: ExitStack, timed: Triple) -> AttentionFunction:
-        """The call that is timed: `[batch, seq, heads, head_dim]` tensors in and out, whatever the backend's layout.
+    def load(self, workload: Workload, until: ExitStack) -> AttentionFunction:
+        """The backend's call: `[batch, seq, heads, head_dim]` tensors in and out, whatever its layout. Not compiled yet.
 
-        It is good until `until` is closed, which undoes what the backend's `load` has set up. `timed` are the inputs that
-        it will be timed with: a backend that asks for a call in eager mode before it is compiled gets it on them.
+        It is good until `until` is closed, which undoes what the backend's `load` has set up.
 
         The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
         "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
-        Raises whatever the library raises on import, and in that call.
+        Raises whatever the library raises on import.
         """
-        attention = in_common_layout(until.enter_context(loaded(self.backend, workload)), self.backend.layout)
+        return in_common_layout(until.enter_context(loaded(self.backend, workload)), self.backend.layout)
+
+    def compiled(self, attention: AttentionFunction) -> AttentionFunction:
+        """The call that is timed: what `load` gave, through torch.compile in every mode but eager."""
         if self.mode == "eager":
             return attention
         import torch
 
-        if self.backend.eager_first:
-            with torch.no_grad():
-                attention(*timed)
         # Every case compiles in a fresh dynamo state: backends share code objects, and past eight shapes dynamo's
         # recompile limit would raise (fullgraph) or quietly run eager under a compiled name.
         torch.compiler.reset()
@@ -65,7 +63,7 @@ class Variant:
         )
 
     def compilation(self, modules_before: Sequence[ModuleType] = ()) -> Compilation | None:
-        """What torch.compile made of the call since `build`; None for eager.
+        """What torch.compile made of the call since `compiled`; None for eager.
 
         `modules_before` is what `choices.loaded_modules` gave at that time.
         """

@@ -26,7 +26,7 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
 def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns.
 
-    Several are about equally wide, so that none has just the one column that did not fit.
+    Several are no wider than they have to be, so that of two none has just the one column that did not fit.
     """
     lines = [*header, *rows]
     width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]

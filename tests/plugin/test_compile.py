@@ -145,7 +145,7 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)
-    case._device, case._call = "cpu", variant.build(workload, case._until, ())
+    case._device, case._call = "cpu", variant.compiled(variant.load(workload, case._until))
     resets.clear()
     with pytest.raises(ValueError, match="cannot be undone"):
         case.close()

@@ -151,7 +151,7 @@ def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def call(workload: Workload = WORKLOAD):
-    return Variant(all_backends()["cudnn_frontend"], "eager").build(workload, ExitStack(), ())
+    return Variant(all_backends()["cudnn_frontend"], "eager").load(workload, ExitStack())
 
 
 @pytest.mark.parametrize("workload", [WORKLOAD, Workload("w", 1, 48, 4, 64, "bf16")], ids=lambda w: w.spelt)

@@ -246,6 +246,18 @@ def test_what_is_not_in_the_cache_is_not_there_while_the_hub_may_not_be_asked(hu
     assert text.startswith(f"{needed}: {said}")
 
 
+def test_a_version_that_the_hub_does_not_have_is_an_error(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    def get_kernel(repo: str, **pinned: object) -> None:
+        raise ValueError("Version 9 not found, available versions: 1")  # as it says online, too
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("kernels.get_kernel", get_kernel)
+    with pytest.raises(ValueError, match="Version 9 not found"):
+        hf_load.loaded(HubKernel("me/mine", "9"))
+
+
 def test_a_kernel_that_the_cache_has_never_seen_is_not_there_either(hub):
     status, text = why_not(HubKernel("me/mine", "1"))
     assert status is Status.UNSUPPORTED

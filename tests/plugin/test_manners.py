@@ -161,3 +161,11 @@ def test_what_libraries_say_of_each_others_old_names_is_left_out_and_every_other
     assert result.ret == 0
     assert "the old name" not in said
     assert "no kernel for this shape is tuned" in said
+
+
+def test_who_asks_for_deprecation_warnings_gets_them(bench, pytester):
+    pytester.makeconftest(NOISY)
+    case = ("--attn-backend=noisy", "--attn-device=cpu", "--attn-workload=1x64x2x64:fp32")
+    result = bench.fresh("--benchmark-only", *case, "-W", "error::DeprecationWarning")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*cannot be loaded: DeprecationWarning: the old name of something*"])

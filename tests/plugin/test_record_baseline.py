@@ -113,9 +113,9 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
     assert main(["--launches=2", "--keep-going", *SUITE, *faults]) == 1
     said = capfd.readouterr().err
     assert said.endswith(
+        "attnbench: refused: slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128\n"
         "attnbench: refused: torch_cudnn@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: "
-        "undefined symbol\n"
-        "attnbench: refused: slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128\n" + UNTOUCHED
+        "undefined symbol\n" + UNTOUCHED
     )
     assert sessions() == before
 

@@ -249,7 +249,11 @@ def test_a_compiled_call_runs_the_implementation_too(stand_in, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     tensors = qkv()
     with ExitStack() as until, torch.no_grad():
-        compiled = Variant(all_backends()["te_flash"], "default").build(WORKLOAD, until, tensors)
+        variant = Variant(all_backends()["te_flash"], "default")
+        assert variant.backend.eager_first
+        attention = variant.load(WORKLOAD, until)
+        attention(*tensors)
+        compiled = variant.compiled(attention)
         torch.testing.assert_close(compiled(*tensors), expected(*tensors))
     assert [name for name, _ in ran()] == ["flash", "flash"], "in eager mode first, where the choice is made"
     assert len(part("utils").asked) == 1

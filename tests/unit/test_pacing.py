@@ -40,7 +40,7 @@ def test_a_round_waits_until_the_clock_is_back_at_its_ceiling(gpu):
 
 @pytest.mark.parametrize(
     "hz",
-    [lambda at_s: CEILING_HZ - 3 * STEP_HZ, lambda at_s: CEILING_HZ - (1 + int(at_s / 7e-3) % 2) * STEP_HZ],
+    [lambda at_s: CEILING_HZ - 2 * STEP_HZ, lambda at_s: CEILING_HZ - (1 + int(at_s / 7e-3) % 2) * STEP_HZ],
     ids=["far below", "not steady"],
 )
 def test_a_clock_that_never_comes_back_costs_seconds_and_is_said(gpu, hz):
@@ -74,6 +74,27 @@ def test_a_gpu_that_has_become_warm_is_waited_for_once_and_its_plateau_is_the_ce
     began_s = gpu.host_s
     take(pacer, gpu.kernel, count=1)
     assert gpu.host_s - began_s > 1.0, "waited for again"
+
+
+def test_a_plateau_that_is_still_moving_when_it_is_asked_for_is_asked_for_again(gpu):
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+    warm_at_s = gpu.host_s + 1.15
+    gpu.hz = lambda at_s: CEILING_HZ - (1 if at_s > warm_at_s else 1 + int(at_s / 7e-3) % 2) * STEP_HZ
+    take(pacer, gpu.kernel, count=30)
+    assert all(r.settled for r in pacer.rounds)
+    assert gpu.host_s - warm_at_s < 1.2
+
+
+def test_a_warm_gpu_that_now_and_then_reads_its_first_ceiling_is_settled_at_either(gpu):
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+    steady_until_s = gpu.host_s + 1.3
+    gpu.hz = lambda at_s: CEILING_HZ - (0 if at_s > steady_until_s and int(at_s / 5e-3) % 8 == 0 else 1) * STEP_HZ
+    take(pacer, gpu.kernel, count=1)
+    gpu.host_s = max(gpu.host_s, steady_until_s)
+    take(pacer, gpu.kernel, count=60)
+    assert all(r.settled for r in pacer.rounds)
+    at_the_first = sum(r.before_hz > CEILING_HZ - STEP_HZ / 2 for r in pacer.rounds)
+    assert 0 < at_the_first < 30, "and none waits for it"
 
 
 def test_a_call_that_got_slow_to_launch_is_taken_again_behind_a_longer_tail(gpu):

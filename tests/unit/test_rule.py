@@ -350,3 +350,18 @@ def test_slower_in_cycles_and_faster_in_seconds_is_neither():
     assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
     assert found.reasons[0].code == "clock"
     assert not compare(ours * 4, stored, ONE, Scatter()).suspect
+
+
+@pytest.mark.parametrize(
+    ("slower", "kind"), [(0.0, Judgement.UNCHANGED), (0.01, Judgement.INCONCLUSIVE), (0.02, Judgement.REGRESSED)]
+)
+def test_a_clock_above_the_baselines_does_not_hide_a_slow_down_in_seconds(slower, kind):
+    stored = [made(0.0, "0001", settled_hz=1965e6)] * 3
+    ours = [made(slower - 0.0076, cycles=slower, settled_hz=1980e6)] * 2
+    assert compare(ours, stored, ONE, Scatter()).kind is kind
+
+
+def test_a_clock_below_the_baselines_is_not_taken_for_the_kernel():
+    stored = [made(0.0, "0001", settled_hz=1980e6)] * 3
+    found = compare([made(0.0076, cycles=0.0, settled_hz=1965e6)] * 2, stored, ONE, Scatter())
+    assert (found.kind, found.said.measure) == (Judgement.UNCHANGED, CYCLES)
