@@ -205,6 +205,7 @@ class Sample:
     ceiling_hz: float | None = None  # SM clock that the device reaches when it only spins
     before_hz: tuple[float, ...] = ()  # SM clock right before each round
     cycles: tuple[int | None, ...] = ()  # SM cycles from stamp to stamp (events included), None where not counted
+    waited_s: float = 0.0  # that the rounds waited in all for the clock to reach its ceiling
     unsettled: int = 0  # rounds that started below the ceiling
     synchronising: bool = False  # the call waits for the device: the host's work is inside the interval
     self_throttled: bool = False  # so long a call (100 ms and more) that it lowers its own clock

@@ -62,7 +62,8 @@ class CudaPacer:
         self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
         self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
         self.empty_s = self._empty_interval()
-        self._settle_left_s = rule.settle_limit_s + rule.settle_calls * self._call_s
+        self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
+        self._waited_s = 0.0
         self._open: _OpenRound | None = None
 
     def rounds_for(self, count: int) -> int:
@@ -71,8 +72,9 @@ class CudaPacer:
 
     def before_round(self) -> None:
         """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
-        before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, self._settle_left_s)
-        self._settle_left_s -= waited_s
+        left_s = self._settle_limit_s - self._waited_s
+        before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
+        self._waited_s += waited_s
         self._hide()
         self._open = _OpenRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
 
@@ -116,6 +118,7 @@ class CudaPacer:
             ceiling_hz=self._clock.ceiling.hz,
             before_hz=tuple(r.before_hz for r in self.rounds),
             cycles=tuple(r.cycles for r in self.rounds),
+            waited_s=self._waited_s,
             unsettled=sum(not r.settled for r in self.rounds),
             synchronising=any(not r.hidden for r in self.rounds),
             self_throttled=statistics.median(rounds_s) >= SELF_THROTTLING_S,

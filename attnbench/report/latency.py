@@ -25,6 +25,9 @@ UNKNOWN = "?"
 #: what a captured graph does to its inputs.
 COPY = re.compile(r"aten::copy_$|Memcpy|copy_kernel|::Copy<")
 LONGEST_HEAD = 28
+#: Rounds that wait so long for the clock in all are said to. Right after heat, those of a fused kernel waited about 0.4 s on
+#: an H200.
+LONG_WAIT_S = 1.0
 CELL = max(len(mark) for mark in MARKS.values())
 
 _COLUMNS = (
@@ -100,10 +103,14 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     samples = [(r.variant, r.sample) for r in records if r.sample]
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
+    long = [
+        f"{variant} ({seconds(sample.waited_s)} s)" for variant, sample in samples if sample.waited_s >= LONG_WAIT_S
+    ]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [r.variant for r in records if not all(check.poisoned for check in r.checks)]
     said = {
         "synchronising, so the host's work is inside the interval": waiting,
+        "waited long for the clock to reach its ceiling, as on a GPU that is warm or shared": long,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,
         "checked at least once outside poisoned memory, where an unwritten element may go unseen": unpoisoned,

@@ -33,6 +33,7 @@ def _sample(samples: Sequence[Sample]) -> Sample:
         rounds_s=tuple(round_s for sample in samples for round_s in sample.rounds_s),
         before_hz=tuple(hz for sample in samples for hz in sample.before_hz),
         cycles=tuple(cycles for sample in samples for cycles in sample.cycles),
+        waited_s=sum(sample.waited_s for sample in samples),
         unsettled=sum(sample.unsettled for sample in samples),
         synchronising=any(sample.synchronising for sample in samples),
         self_throttled=any(sample.self_throttled for sample in samples),

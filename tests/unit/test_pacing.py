@@ -35,6 +35,7 @@ def test_a_round_waits_until_the_clock_is_back_at_its_ceiling(gpu):
     assert taken.settled
     assert taken.before_hz == pytest.approx(CEILING_HZ, rel=1e-4)
     assert 20 <= taken.probes <= 30  # 0.8 ms each
+    assert 15e-3 < pacer.sample([KERNEL_S]).waited_s < 25e-3
     assert gpu.host_s > back_s
 
 

@@ -16,11 +16,11 @@ def test_a_case_of_one_launch_is_its_record(record):
 
 
 def test_the_rounds_of_all_launches_are_one_sample_in_their_order(record):
-    first = launched(record, "1", 1.0, 2.0, before_hz=(1.0, 2.0), cycles=(1, 2), unsettled=1)
-    second = launched(record, "2", 3.0, 4.0, before_hz=(3.0, 4.0), cycles=(None, 4), unsettled=2)
+    first = launched(record, "1", 1.0, 2.0, before_hz=(1.0, 2.0), cycles=(1, 2), waited_s=0.5, unsettled=1)
+    second = launched(record, "2", 3.0, 4.0, before_hz=(3.0, 4.0), cycles=(None, 4), waited_s=0.25, unsettled=2)
     (one,) = pooled([first, second])
     assert one.sample == Sample(
-        (1.0, 2.0, 3.0, 4.0), "t", before_hz=(1.0, 2.0, 3.0, 4.0), cycles=(1, 2, None, 4), unsettled=3
+        (1.0, 2.0, 3.0, 4.0), "t", before_hz=(1.0, 2.0, 3.0, 4.0), cycles=(1, 2, None, 4), waited_s=0.75, unsettled=3
     )
     assert (one.case, one.launch) == (first.case, "1")
 
