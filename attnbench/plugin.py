@@ -100,11 +100,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except pytest.UsageError:
             items.clear()  # hooks that follow would take them for cases that can run
             raise
-    said = [*config.getini("filterwarnings"), *(config.getoption("pythonwarnings", None) or ())]
-    asked = any(
-        "DeprecationWarning" in filtered for filtered in said
-    )  # by whoever wants to see them, or to fail on them
-    noise = TORCH_NOISE if asked else (*LIBRARY_NOISE, *TORCH_NOISE)
+    filters = [*config.getini("filterwarnings"), *(config.getoption("pythonwarnings", None) or ())]
+    # Whoever names them in a filter wants to see them, or to fail on them.
+    names_them = any("DeprecationWarning" in one for one in filters)
+    noise = TORCH_NOISE if names_them else (*LIBRARY_NOISE, *TORCH_NOISE)
     for item in cases:
         timer = item.stash[TIMER] = Timer()
         item.add_marker("attn")

@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stored = Path(scratch, "run.json")
         code = _measure(options.launches, stored, options.keep_going, pytest_arguments)
         try:
-            document = load_document(stored) if stored.is_file() else None
+            document = load_document(stored) if stored.is_file() else {}
             run = run_from(document) if document else None
         except Unreadable as exc:
             return _refused([str(exc)])
-        if document is None or run is None or (code not in (0, 1) and run.interrupted != STOPPED):
+        if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
             _say(f"nothing was written: pytest ended with exit code {code}, the lines above say why")
             return code or 1
     found = [*refusals(run), *disturbances(before, look())]

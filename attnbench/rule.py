@@ -99,17 +99,20 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     same_clock = _same_clock(ours, base)
     measures = _measures(ours, base, known and bool(same_clock))
     changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
-    apart = same_clock is False
-    kind = _kind(changes, rule, limit, apart)
+    clocks_differ = same_clock is False
+    kind = _kind(changes, rule, limit, clocks_differ)
     opposed = kind is Judgement.REGRESSED and math.expm1(_difference(ours, base, SECONDS, known)) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
-    said = _said(kind, changes, apart)
+    said = _said(kind, changes, clocks_differ)
     last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
         opposed
         or (kind is Judgement.REGRESSED and len(ours) == 1)
-        or (kind is Judgement.INCONCLUSIVE and _may_settle(ours, base, measures, known, rule, scatter, limit, apart))
+        or (
+            kind is Judgement.INCONCLUSIVE
+            and _may_settle(ours, base, measures, known, rule, scatter, limit, clocks_differ)
+        )
     )
     kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
     if opposed:
@@ -189,32 +192,32 @@ def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
     return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
 
 
-def _kind(changes: Sequence[Change], rule: Rule, limit: float, apart: bool) -> Judgement:
-    """apart: whether the rounds of the two sides started at different clocks."""
+def _kind(changes: Sequence[Change], rule: Rule, limit: float, clocks_differ: bool) -> Judgement:
+    """What the changes come to. clocks_differ: the rounds of the two sides started at different clocks."""
     if all(c.low > rule.tolerated and c.value >= limit / 2 for c in changes):
         return Judgement.REGRESSED
     if all(c.high < -rule.tolerated and c.value <= -limit / 2 for c in changes):
         return Judgement.IMPROVED
-    if any(c.high < limit for c in _acquitting(changes, apart)):
+    if any(c.high < limit for c in _acquitting(changes, clocks_differ)):
         return Judgement.UNCHANGED
     return Judgement.INCONCLUSIVE
 
 
-def _said(kind: Judgement, changes: Sequence[Change], apart: bool) -> Change:
+def _said(kind: Judgement, changes: Sequence[Change], clocks_differ: bool) -> Change:
     """The change that decides: the smaller slow-down, the smaller gain, or the one that rules a slow-down out."""
     if kind is Judgement.REGRESSED:
         return min(changes, key=lambda c: c.value)
     if kind is Judgement.IMPROVED:
         return max(changes, key=lambda c: c.value)
-    return min(_acquitting(changes, apart), key=lambda c: c.high)
+    return min(_acquitting(changes, clocks_differ), key=lambda c: c.high)
 
 
-def _acquitting(changes: Sequence[Change], apart: bool) -> Sequence[Change]:
+def _acquitting(changes: Sequence[Change], clocks_differ: bool) -> Sequence[Change]:
     """The changes of which each may rule a slow-down out.
 
     Cycles alone where the clocks differ: at a higher clock than the baseline's, seconds hide what the kernel lost.
     """
-    return [c for c in changes if c.measure == CYCLES] or changes if apart else changes
+    return [c for c in changes if c.measure == CYCLES] or changes if clocks_differ else changes
 
 
 def _may_settle(
@@ -225,7 +228,7 @@ def _may_settle(
     rule: Rule,
     scatter: Scatter,
     limit: float,
-    apart: bool,
+    clocks_differ: bool,
 ) -> bool:
     """Whether launches without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
 
@@ -238,7 +241,7 @@ def _may_settle(
             found = _change(ours, base, measure, known, rule, noise, math.inf)
             by = shift * math.sqrt(_of_one(ours, measure, noise) / len(ours))
             moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
-        if _kind(moved, rule, limit, apart) is not Judgement.INCONCLUSIVE:
+        if _kind(moved, rule, limit, clocks_differ) is not Judgement.INCONCLUSIVE:
             return True
     return False
 

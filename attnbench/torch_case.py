@@ -87,7 +87,8 @@ class TorchCase:
             with errors_as_rows("failed on its call in eager mode", "first-call", self._device):
                 self._run(self._inputs.timed)
                 self._synchronize()
-        self._call = self._variant.compiled(self._call)
+        with errors_as_rows("cannot be compiled", "load", self._device):
+            self._call = self._variant.compiled(self._call)
         before_bytes = _allocated(self._device, self._variant.mode)
         with errors_as_rows("failed on its first call", "first-call", self._device):
             start = time.perf_counter()

@@ -133,6 +133,25 @@ def test_what_a_library_settles_on_its_first_call_is_settled_before_the_compilat
     compiled(SHAPES[0], "--attn-backend=eager_first", passed=1)
 
 
+REFUSES = """
+import torch
+
+def compile(*arguments, **options):
+    raise RuntimeError("torch.compile is not supported on this Python")
+
+torch.compile = compile
+"""
+
+
+def test_a_torch_that_cannot_compile_here_is_an_error_row(compiled, pytester):
+    conftest = pytester.path / "conftest.py"
+    conftest.write_text(f"{conftest.read_text()}{REFUSES}")
+    (record,) = compiled(SHAPES[0], "--attn-backend=first", failed=1).values()
+    (reason,) = record["reasons"]
+    assert (record["status"], reason["code"]) == ("error", "load")
+    assert reason["text"].startswith("cannot be compiled: RuntimeError: torch.compile is not supported on this Python")
+
+
 def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_case(monkeypatch):
     @contextmanager
     def load(workload):
