@@ -94,8 +94,7 @@ class CudaPacer:
 
     def finish(self, opened: _OpenRound) -> float:
         """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
-        while not opened.hidden and self._tail_s < self._protocol.longest_tail_s:
-            self._tail_s *= 2
+        while not opened.hidden and self._lengthen_tail():
             self.before_round()
             assert self._open is not None
             opened = self._open
@@ -164,15 +163,28 @@ class CudaPacer:
         return statistics.median(host_s), statistics.median(call_s)
 
     def _empty_interval(self) -> float:
-        """Median seconds of a round with nothing in it."""
+        """Median seconds of a round with nothing in it, hidden like any other: a host that is late would be in it."""
         seconds = []
         for _ in range(9):
-            self._hide()
-            empty = _OpenRound(0.0, True, 0)
-            empty.start(self)
-            empty.end(self)
+            empty = self._empty_round()
+            while not empty.hidden and self._lengthen_tail():
+                empty = self._empty_round()
             seconds.append(empty.seconds())
         return float(statistics.median(seconds))
+
+    def _empty_round(self) -> _OpenRound:
+        self._hide()
+        empty = _OpenRound(0.0, True, 0)
+        empty.start(self)
+        empty.end(self)
+        return empty
+
+    def _lengthen_tail(self) -> bool:
+        """Spin for twice as long before the next rounds, where that is still allowed."""
+        if self._tail_s >= self._protocol.longest_tail_s:
+            return False
+        self._tail_s *= 2
+        return True
 
 
 def _stamps() -> CycleStamps | None:

@@ -126,6 +126,21 @@ def test_the_empty_interval_is_taken_off_whatever_events_cost(gpu):
     assert take(pacer, gpu.kernel, count=1) == pytest.approx([KERNEL_S], rel=1e-6)
 
 
+def test_a_host_that_is_late_is_not_in_the_empty_interval(gpu):
+    calls = []
+
+    def call():
+        gpu.kernel()
+        calls.append(None)
+        # As the host of an H100 was: slow for some milliseconds.
+        gpu.launch_s = 150e-6 if len(calls) >= 5 else LAUNCH_S
+
+    pacer = pacing.CudaPacer(clock.SpinClock(), call)
+    gpu.launch_s = LAUNCH_S
+    assert pacer.empty_s == pytest.approx(EVENT_S)
+    assert take(pacer, gpu.kernel, count=1) == pytest.approx([KERNEL_S], rel=1e-6)
+
+
 def test_before_a_call_that_is_looked_at_the_clock_is_waited_for_but_not_for_ever(gpu):
     spins = clock.SpinClock()
     back_s = max(gpu.host_s, gpu.free_s) + 20e-3

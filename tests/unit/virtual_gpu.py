@@ -16,13 +16,14 @@ EVENT_S, LAUNCH_S, KERNEL_S = 2.8e-6, 5e-6, 400e-6
 class VirtualGpu:
     """`host_s` is the host's time, `free_s` when the device will have done all that is queued.
 
-    `hz` of a spin that starts at a time, `spin_launch_s` what a spin takes beside its cycles, `kernel_s` the device's time
-    for the next kernel, `kernel_end_s` when the last one will be done.
+    `launch_s` the host's time to queue something, `hz` of a spin that starts at a time, `spin_launch_s` what a spin takes
+    beside its cycles, `kernel_s` the device's time for the next kernel, `kernel_end_s` when the last one will be done.
     """
 
     def __init__(self):
         self.host_s = self.free_s = 0.0
         self.hz = lambda at_s: CEILING_HZ
+        self.launch_s = LAUNCH_S
         self.event_s = EVENT_S
         self.spin_launch_s = 0.0
         self.kernel_s = lambda: KERNEL_S
@@ -61,7 +62,7 @@ class VirtualGpu:
 
     def queue(self, seconds):
         """Launch work; returns when it will be done."""
-        self.host_s += LAUNCH_S
+        self.host_s += self.launch_s
         self.free_s = max(self.host_s, self.free_s) + seconds
         return self.free_s
 
