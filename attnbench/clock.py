@@ -66,7 +66,7 @@ class SpinClock:
     """Reads the clock of the current device.
 
     first: the ceiling as it was found at the start; ceiling: the one that counts now, which whoever waits for the clock may
-    replace, because a GPU that has become warm may sit a step lower.
+    replace by a lower one, because a GPU may rest on several plateaus.
     """
 
     def __init__(self) -> None:

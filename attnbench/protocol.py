@@ -1,7 +1,7 @@
 """When the clock is settled, and how long it is waited for: the numbers of the timing protocol (layer 2; docs/method.md).
 
-The clock moves in steps, and the plateau that spins reach may be a step lower on a warm GPU than on a cold one. A plateau
-that has moved like that becomes the ceiling, until the GPU is as cold again as it was.
+The clock moves in steps, and where a GPU rests when it only spins is one plateau on an H200 and several on an H100, from
+one half second to the next. Settled is whatever reaches the lowest of them that was found.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from attnbench.clock import Ceiling, SpinClock
-from attnbench.fingerprint import CEILING_STEP_MHZ
+from attnbench.fingerprint import CEILING_STEP_MHZ, RESTING_STEPS
 
 #: One step of the SM clock on Hopper, as its corrected readings show it.
 CLOCK_STEP_HZ = CEILING_STEP_MHZ * 1e6
@@ -24,12 +24,11 @@ class Protocol:
     probe_min_s: float = 0.5e-3
     probe_max_s: float = 50e-3
     steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
-    # A round that waits so long asks whether the plateau itself has moved, as it does by a step when a GPU becomes warm: it
-    # has when the spins that look for it now are this steady, and this close below the first one. Ceilings of one device
-    # are at most a step apart in the fingerprint, too.
+    # A round that waits so long, twice what an H200 needs after heat, asks whether the GPU now rests lower: it does when the
+    # spins that look for the plateau are this steady, and this close below the first one.
     patience_s: float = 1.0
     steady_steps: float = 0.5
-    warm_steps: float = 1.5
+    resting_steps: float = RESTING_STEPS
     # For all rounds of a case together: a GPU that never settles must not take minutes. A call of tens of milliseconds
     # heats the chip so much that every round has to wait, so it may take this many calls longer.
     settle_limit_s: float = 3.0
@@ -42,18 +41,11 @@ class Protocol:
         """The lowest reading that is settled."""
         return ceiling.hz - self.steps_below * CLOCK_STEP_HZ
 
-    def is_above(self, hz: float, ceiling: Ceiling) -> bool:
-        """Whether a reading is another step of the clock than the ceiling, a higher one."""
-        return hz > ceiling.hz + self.steps_below * CLOCK_STEP_HZ
-
     def follow(self, clock: SpinClock) -> None:
-        """Let the clock's ceiling be the plateau that its spins reach now, where that is one and still this GPU's."""
+        """Let the clock's ceiling be the plateau that its spins reach now, where that is one, lower, and a resting GPU's."""
         found = clock.find_ceiling()
-        if found.spread_hz >= self.steady_steps * CLOCK_STEP_HZ:
-            return
-        if found.hz >= self.enough_hz(clock.first):
-            clock.ceiling = clock.first
-        elif found.hz > clock.first.hz - self.warm_steps * CLOCK_STEP_HZ:
+        lowest_hz = clock.first.hz - self.resting_steps * CLOCK_STEP_HZ
+        if found.spread_hz < self.steady_steps * CLOCK_STEP_HZ and lowest_hz < found.hz < clock.ceiling.hz:
             clock.ceiling = found
 
 
@@ -74,9 +66,6 @@ def probed(clock: SpinClock, rule: Protocol, probe_s: float, limit_s: float) -> 
     while hz < rule.enough_hz(clock.ceiling) and time.perf_counter() < began + limit_s:
         if time.perf_counter() >= ask_at:
             rule.follow(clock)
-            ask_at = time.perf_counter() + rule.patience_s
         hz = clock.read(probe_s)
         probes += 1
-    if clock.ceiling is not clock.first and rule.is_above(hz, clock.ceiling):
-        rule.follow(clock)  # the GPU may be as cold again as it was
     return hz, probes, time.perf_counter() - began

@@ -54,17 +54,18 @@ def test_a_ceiling_is_whole_steps_of_the_clock(hz, mhz):
         (1980, 1980, ()),
         (1980, 1965, ()),
         (1965, 1980.0, ()),
-        (1980, 1950, ("ceiling_mhz 1980 here, 1950 there",)),
+        (1965, 2040, ()),
+        (1980, 1875, ("ceiling_mhz 1980 here, 1875 there",)),
         (1410, 1980, ("ceiling_mhz 1410 here, 1980 there",)),
         (1980, None, ()),
         (1980, "1980 MHz", ("ceiling_mhz 1980 here, 1980 MHz there",)),
     ],
 )
-def test_a_warm_gpus_ceiling_is_the_cold_ones_and_a_locked_clock_is_another(here, there, said):
+def test_a_gpus_plateaus_are_one_ceiling_and_a_locked_clock_is_another(here, there, said):
     assert differences(Fingerprint({"ceiling_mhz": here}, {}), Fingerprint({"ceiling_mhz": there}, {})) == said
 
 
-def test_a_step_is_granted_to_the_ceiling_only():
+def test_steps_are_granted_to_the_ceiling_only():
     ours, theirs = Fingerprint({"multiprocessors": 132}, {}), Fingerprint({"multiprocessors": 131}, {})
     assert differences(ours, theirs) == ("multiprocessors 132 here, 131 there",)
 

@@ -41,7 +41,7 @@ def test_a_round_waits_until_the_clock_is_back_at_its_ceiling(gpu):
 
 @pytest.mark.parametrize(
     "hz",
-    [lambda at_s: CEILING_HZ - 2 * STEP_HZ, lambda at_s: CEILING_HZ - (1 + int(at_s / 7e-3) % 2) * STEP_HZ],
+    [lambda at_s: CEILING_HZ - 7 * STEP_HZ, lambda at_s: CEILING_HZ - (1 + int(at_s / 7e-3) % 2) * STEP_HZ],
     ids=["far below", "not steady"],
 )
 def test_a_clock_that_never_comes_back_costs_seconds_and_is_said(gpu, hz):
@@ -55,10 +55,12 @@ def test_a_clock_that_never_comes_back_costs_seconds_and_is_said(gpu, hz):
     assert pacer.sample([1.0] * 30).unsettled == 30
 
 
-def test_a_gpu_that_has_become_warm_is_waited_for_once_and_its_plateau_is_the_ceiling_until_it_is_cold_again(gpu):
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_gpu_that_rests_on_a_lower_plateau_is_waited_for_once(gpu, steps):
     spins = clock.SpinClock()
     pacer = pacing.CudaPacer(spins, gpu.kernel)
-    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
+    lower_hz = CEILING_HZ - steps * STEP_HZ
+    gpu.hz = lambda at_s: lower_hz
     for waits_s in (1.2, 0.1):
         began_s = gpu.host_s
         take(pacer, gpu.kernel, count=30)
@@ -66,15 +68,26 @@ def test_a_gpu_that_has_become_warm_is_waited_for_once_and_its_plateau_is_the_ce
         pacer = pacing.CudaPacer(spins, gpu.kernel)
     take(pacer, gpu.kernel, count=1)
     sample = pacer.sample([1.0])
-    assert (sample.unsettled, sample.ceiling_hz) == (0, pytest.approx(CEILING_HZ - STEP_HZ, rel=1e-4))
-    assert sample.before_hz == pytest.approx((CEILING_HZ - STEP_HZ,), rel=1e-4)
-    gpu.hz = lambda at_s: CEILING_HZ
-    take(pacer, gpu.kernel, count=1)
-    assert pacer.sample([1.0]).ceiling_hz == pytest.approx(CEILING_HZ, rel=1e-4)
-    gpu.hz = lambda at_s: CEILING_HZ - STEP_HZ
-    began_s = gpu.host_s
-    take(pacer, gpu.kernel, count=1)
-    assert gpu.host_s - began_s > 1.0, "waited for again"
+    assert (sample.unsettled, sample.ceiling_hz) == (0, pytest.approx(lower_hz, rel=1e-4))
+    assert sample.before_hz == pytest.approx((lower_hz,), rel=1e-4)
+
+
+def test_of_several_plateaus_the_lowest_one_is_waited_for_and_none_after_it(gpu):
+    """As an H100 does: a plateau per half second, in no order."""
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+    steps = (0, -2, 3, 1, -3, 2, 3, 0)
+    gpu.hz = lambda at_s: CEILING_HZ - steps[int(at_s / 1.5) % len(steps)] * STEP_HZ
+    while gpu.host_s < 1.5 * len(steps):
+        take(pacer, gpu.kernel, count=1)
+        gpu.host_s += 5e-3
+    waited_s = pacer.sample([1.0]).waited_s
+    assert all(r.settled for r in pacer.rounds)
+    assert 1.0 < waited_s < 1.2, "once, for the lowest"
+    assert max(r.before_hz for r in pacer.rounds) > CEILING_HZ + 2 * STEP_HZ, "a higher clock is settled, too"
+    while gpu.host_s < 3 * len(steps):
+        take(pacer, gpu.kernel, count=1)
+        gpu.host_s += 5e-3
+    assert pacer.sample([1.0]).waited_s == waited_s
 
 
 def test_a_plateau_that_is_still_moving_when_it_is_asked_for_is_asked_for_again(gpu):
