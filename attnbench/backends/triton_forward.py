@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: (GPU, head_dim in 16 bits) → (BLOCK_M, BLOCK_N, num_warps, num_stages). Frozen, so that every launch of a GPU runs the
 #: same kernel: nothing is tuned at run time, scripts/tune_triton prints these lines.
 CONFIGURATIONS = {
+    ("nvidia-h100-80gb-hbm3", 128): (64, 64, 4, 3),
     ("nvidia-h200", 128): (64, 64, 4, 3),
 }
 #: For every other GPU: small enough for 99 KiB of shared memory, and nothing else is known of them.
