@@ -15,17 +15,22 @@ from attnbench.units import duration
 
 QUIET_S = 10.0  # short runs print nothing
 BETWEEN_LINES_S = 10.0
+#: Of fewer variants than this the median says nothing: the first cases of a run start libraries and compilers.
+FEWEST_VARIANTS = 5
 
 
-def time_left_s(records: Collection[Record]) -> float:
-    """How long the records that are not run yet will take.
+def time_left_s(records: Collection[Record]) -> float | None:
+    """How long the records that are not run yet will take, None as long as nothing tells.
 
     A case takes what the last one of its variant took. Of a variant that has had none yet nothing is known: what the
-    cases so far took in the median, as one that a compiler was first started for is no measure.
+    variants so far took in the median, as one that a compiler was first started for is no measure.
     """
     spent = {r.variant: sum(r.spent_s.values()) for r in records if r.status is not Status.NOT_RUN}
+    waiting = [r.variant for r in records if r.status is Status.NOT_RUN]
+    if len(spent) < FEWEST_VARIANTS and not spent.keys() >= set(waiting):
+        return None
     usual = statistics.median_low(spent.values()) if spent else 0.0
-    return sum(spent.get(r.variant, usual) for r in records if r.status is Status.NOT_RUN)
+    return sum(spent.get(variant, usual) for variant in waiting)
 
 
 class Progress:
@@ -51,8 +56,7 @@ class Progress:
         if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S or not records:
             return
         self._printed = now
-        left = duration(time_left_s(records.values()))
+        left_s = time_left_s(records.values())
+        left = "" if left_s is None else f", about {duration(left_s)} left"
         reporter.ensure_newline()
-        reporter.write_line(
-            f"attnbench: case {self._done} of {len(records)}, {records[item.nodeid].case}, about {left} left"
-        )
+        reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[item.nodeid].case}{left}")
