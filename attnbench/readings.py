@@ -10,9 +10,10 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attnbench import stats
+from attnbench.memory_share import MemoryShare, Moments, memory_share, moments
 from attnbench.model import Launch, Record, Sample
 
 SECONDS, CYCLES = "seconds", "cycles"
@@ -34,7 +35,8 @@ class Reading:
     """One launch of one case.
 
     session: the stored file that it comes from, empty for this run; unit: the hash of the physical GPU, None where it is
-    unknown; estimates: by measure, "seconds" always and "cycles" where every round has them.
+    unknown; estimates: by measure, "seconds" always and "cycles" where every round has them; variant: backend and compile
+    mode; moments: how the cycles of its rounds moved with the clock that these started at, None without either.
     """
 
     session: str
@@ -45,6 +47,8 @@ class Reading:
     unsettled: bool
     self_throttled: bool
     settled_hz: float | None = None  # the clock that the rounds started at, None where nobody read it
+    variant: str = ""
+    moments: Moments | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,13 @@ SELF_THROTTLED_LAUNCH = 0.004
 
 @dataclass(frozen=True)
 class Scatter:
-    """Noise of each measure, pooled over the cases of the stored sessions, never below `PRIOR`."""
+    """Noise of each measure, pooled over the cases of the stored sessions, never below `PRIOR`.
+
+    memory: by variant, the share of a call that does not follow the clock, where the stored rounds tell it.
+    """
 
     of: Mapping[str, Noise] = field(default_factory=lambda: {SECONDS: PRIOR, CYCLES: PRIOR})
+    memory: Mapping[str, MemoryShare] = field(default_factory=dict)
 
 
 def reading(record: Record, launch: Launch | None, session: str = "") -> Reading:
@@ -79,7 +87,8 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
         raise ValueError(f"record {record.case}: status '{record.status}' has no sample to read")
     unit = launch.fingerprint.context.get("unit") if launch else None
     estimates = {SECONDS: _estimate(sample.rounds_s)}
-    if (cycles := _cycles(sample)) is not None:
+    cycles = _cycles(sample)
+    if cycles is not None:
         estimates[CYCLES] = _estimate(cycles)
     return Reading(
         session=session,
@@ -87,7 +96,9 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
         launch=record.launch,
         estimates=estimates,
         resolution=stats.resolution_s(sample.rounds_s) / stats.median_s(sample.rounds_s),
-        settled_hz=statistics.median(sample.before_hz) if sample.before_hz else None,
+        settled_hz=stats.trimmed_mean(sample.before_hz) if sample.before_hz else None,
+        variant=record.variant,
+        moments=None if cycles is None else moments(sample.before_hz, cycles),
         unsettled=sample.unsettled > UNSETTLED_SHARE * len(sample.rounds_s),
         self_throttled=sample.self_throttled,
     )
@@ -100,7 +111,36 @@ def scatter(cases: Iterable[Sequence[Reading]]) -> Scatter:
     scatter explains is taken off. A component that the sessions cannot tell (one launch, one unit) is `PRIOR`'s.
     """
     groups = [list(readings) for readings in cases]
-    return Scatter({measure: _noise(groups, measure) for measure in (SECONDS, CYCLES)})
+    memory = _memory(groups)
+    level = [at_one_clock(group, group, memory.get(group[0].variant))[0] for group in groups if group]
+    return Scatter({measure: _noise(level, measure) for measure in (SECONDS, CYCLES)}, memory)
+
+
+def at_one_clock(
+    ours: Sequence[Reading], base: Sequence[Reading], share: MemoryShare | None
+) -> tuple[list[Reading], list[Reading]]:
+    """Launches of one variant as they would have been, had all rounds started at the mean clock of `base`.
+
+    Memory then takes as long as it did and so many cycles more or less. What the share is not known to moves all launches
+    of a side alike, so its part of their error does not shrink with their number. As they are where the share, a clock
+    or cycles are unknown.
+    """
+    clocks_hz = [one.settled_hz for one in (*ours, *base) if one.settled_hz is not None and CYCLES in one.estimates]
+    if share is None or len(clocks_hz) < len(ours) + len(base):
+        return list(ours), list(base)
+    hz = statistics.fmean(clocks_hz[len(ours) :])
+    return _moved(ours, hz, share), _moved(base, hz, share)
+
+
+def _moved(readings: Sequence[Reading], hz: float, share: MemoryShare) -> list[Reading]:
+    above = [math.log((one.settled_hz or hz) / hz) for one in readings]
+    common = len(readings) * (share.error * statistics.fmean(above)) ** 2
+    found = []
+    for one, by in zip(readings, above, strict=True):
+        cycles = one.estimates[CYCLES]
+        moved = Estimate(cycles.log - share.value * by, math.sqrt(cycles.error**2 + common))
+        found.append(replace(one, estimates={**one.estimates, CYCLES: moved}, settled_hz=hz))
+    return found
 
 
 def between(values: Sequence[float]) -> tuple[float, int]:
@@ -149,6 +189,16 @@ def _noise(cases: Sequence[Sequence[Reading]], measure: str) -> Noise:
         occasion=max(PRIOR.occasion, occasions.sigma()),
         unit=max(PRIOR.unit, units.sigma()),
     )
+
+
+def _memory(cases: Iterable[Sequence[Reading]]) -> dict[str, MemoryShare]:
+    """By variant, as far as the clocks of its launches moved: what a call does is the same at every length."""
+    found: dict[str, list[Moments]] = defaultdict(list)
+    for one in (one for case in cases for one in case):
+        if one.moments is not None:
+            found[one.variant].append(one.moments)
+    shares = {variant: memory_share(launches) for variant, launches in found.items()}
+    return {variant: share for variant, share in shares.items() if share is not None}
 
 
 def _logs(readings: Sequence[Reading], measure: str) -> list[float]:

@@ -4,7 +4,9 @@ The rule, for one of m selected cases, in the measures that count. Those are sec
 kernels follow the clock and memory-bound ones do not, so either alone would speak for a clock step. On a unit that the
 baseline knows, with rounds that started at the baseline's clock, it is cycles alone: what the clock then does during a call
 is what that call's own load makes of it, which is a step up or down from one hour to the next and moves only the seconds of
-kernels that follow it (docs/method.md). Seconds must still not say the opposite.
+kernels that follow it (docs/method.md). Seconds must still not say the opposite. Where the rounds of one unit started at
+several clocks, those of stored launches tell which share of a call does not follow the clock (memory_share.py), all launches
+are moved to the clock of the stored ones by it, and cycles decide as well.
 
 - *regressed*: the interval's lower end is above the tolerated slow-down and the estimate is at least half the limit;
 - *improved*: the mirror image; *unchanged*: the upper end is below the limit, in one of the measures, but not in seconds
@@ -24,7 +26,17 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
 
 from attnbench.model import Judgement, Reason
-from attnbench.readings import CYCLES, SECONDS, SELF_THROTTLED_LAUNCH, Noise, Reading, Scatter, between, grouped
+from attnbench.readings import (
+    CYCLES,
+    SECONDS,
+    SELF_THROTTLED_LAUNCH,
+    Noise,
+    Reading,
+    Scatter,
+    at_one_clock,
+    between,
+    grouped,
+)
 
 #: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
 FOUND_SHARE = 0.95
@@ -94,14 +106,19 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     same = [one for one in theirs if one.unit in units and one.unit is not None]
     known = bool(same) and len(units) == 1
     base = same if known else list(theirs)
+    risen = _risen(ours, base) or 0.0
+    if known:
+        ours, base = at_one_clock(ours, base, scatter.memory.get(ours[0].variant))
+    higher = _risen(ours, base)
+    explained = max(0.0, risen - (higher or 0.0))  # of what seconds may have fallen by
     wanted = rule.known_limit if known else rule.unknown_limit
     limit = max(wanted, RESOLUTIONS * max(one.resolution for one in (*ours, *base)))
-    same_clock = _same_clock(ours, base)
-    measures = _measures(ours, base, known and bool(same_clock))
+    measures = _measures(ours, base, known and higher is not None and abs(higher) < SAME_CLOCK)
     changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
-    clocks_differ = same_clock is False
+    clocks_differ = higher is not None and abs(higher) >= SAME_CLOCK
     kind = _kind(changes, rule, limit, clocks_differ)
-    opposed = kind is Judgement.REGRESSED and math.expm1(_difference(ours, base, SECONDS, known)) < -rule.tolerated
+    in_seconds = _difference(ours, base, SECONDS, known) + explained
+    opposed = kind is Judgement.REGRESSED and math.expm1(in_seconds) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
     said = _said(kind, changes, clocks_differ)
@@ -123,12 +140,12 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
 
 
-def _same_clock(ours: Sequence[Reading], base: Sequence[Reading]) -> bool | None:
-    """Whether the rounds of both sides started at the same clock; None where it was not read for all of them."""
+def _risen(ours: Sequence[Reading], base: Sequence[Reading]) -> float | None:
+    """Log of the clock that our rounds started at over the baseline's; None where it was not read for all of them."""
     clocks = [[one.settled_hz for one in side if one.settled_hz is not None] for side in (ours, base)]
     if len(clocks[0]) < len(ours) or len(clocks[1]) < len(base):
         return None
-    return abs(fmean(clocks[0]) / fmean(clocks[1]) - 1) < SAME_CLOCK
+    return math.log(fmean(clocks[0]) / fmean(clocks[1]))
 
 
 def _measures(ours: Sequence[Reading], base: Sequence[Reading], cycles_decide: bool) -> tuple[str, ...]:

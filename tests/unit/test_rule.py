@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from attnbench.memory_share import MemoryShare
 from attnbench.model import Fingerprint, Judgement, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS, Estimate, Reading, Scatter, reading
 from attnbench.rule import FOUND_SHARE, Rule, compare
@@ -365,3 +366,58 @@ def test_a_clock_below_the_baselines_is_not_taken_for_the_kernel():
     stored = [made(0.0, "0001", settled_hz=1980e6)] * 3
     found = compare([made(0.0076, cycles=0.0, settled_hz=1965e6)] * 2, stored, ONE, Scatter())
     assert (found.kind, found.said.measure) == (Judgement.UNCHANGED, CYCLES)
+
+
+# Rounds that started at another clock, of a call that is known to follow it, or not to
+
+COLD_HZ, WARM_HZ = 1980e6, 2010e6
+STEP_UP = math.log(WARM_HZ / COLD_HZ)
+
+
+def at(hz, share, slower=0.0, **changes):
+    """A launch whose rounds started at `hz`, of a call that waits for memory for `share` of its time at any clock."""
+    above = math.log(hz / COLD_HZ)
+    fields = {"settled_hz": hz, "variant": "flash@eager", **changes}
+    return made(slower - (1 - share) * above, cycles=slower + share * above, **fields)
+
+
+def knowing(share, error=0.02):
+    return Scatter(memory={"flash@eager": MemoryShare(share, error)})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("clocks", [(COLD_HZ, WARM_HZ), (WARM_HZ, COLD_HZ)], ids=["clock up", "clock down"])
+@pytest.mark.parametrize(("slower", "kind"), [(0.0, Judgement.UNCHANGED), (0.012, Judgement.REGRESSED)])
+def test_at_another_clock_cycles_decide_where_memorys_share_of_the_call_is_known(share, clocks, slower, kind):
+    stored, hz = [at(clocks[0], share, session="0001")] * 3, clocks[1]
+    found = compare([at(hz, share, slower)] * 2, stored, ONE, knowing(share))
+    assert found.kind is kind
+    assert found.said.measure == CYCLES
+    assert found.said.value == pytest.approx(math.expm1(slower), abs=1e-6)
+
+
+def test_cycles_that_memory_adds_at_a_higher_clock_convict_nobody_where_its_share_is_not_known():
+    stored = [at(COLD_HZ, 1.0, session="0001")] * 3
+    ours = [at(WARM_HZ, 1.0)] * 2
+    assert compare(ours, stored, ONE, Scatter()).kind is not Judgement.REGRESSED
+    assert compare(ours, stored, ONE, Scatter(memory={"another@eager": MemoryShare(0.0, 0.01)})).kind is not (
+        Judgement.REGRESSED
+    )
+    assert compare(ours, stored, ONE, knowing(0.0)).kind is Judgement.REGRESSED, "as a share of 0 would"
+
+
+def test_what_the_share_is_not_known_to_is_in_the_interval_however_many_launches_there_are():
+    stored = [at(COLD_HZ, 0.5, session="0001")] * 3
+    errors = [
+        compare([at(WARM_HZ, 0.5)] * launches, stored, ONE, knowing(0.5, error)).changes[0].error
+        for launches in (1, 4)
+        for error in (0.0, 0.15)
+    ]
+    for exact, vague in (errors[:2], errors[2:]):
+        assert vague**2 - exact**2 == pytest.approx((0.15 * STEP_UP) ** 2, rel=0.01)
+
+
+def test_on_another_unit_the_share_changes_nothing():
+    stored = [at(COLD_HZ, 0.4, session="0001")] * 3
+    ours = [at(WARM_HZ, 0.4, unit="b")] * 2
+    assert compare(ours, stored, ONE, knowing(0.4)) == compare(ours, stored, ONE, Scatter())
