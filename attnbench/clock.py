@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,8 @@ class SpinClock:
     """Reads the clock of the current device.
 
     first: the ceiling as it was found at the start; ceiling: the one that counts now, which whoever waits for the clock may
-    replace by a lower one, because a GPU may rest on several plateaus.
+    replace by a lower one for a while, because a GPU may rest on several plateaus; lowered_at_s: when that was done, by
+    time.perf_counter().
     """
 
     def __init__(self) -> None:
@@ -74,6 +76,15 @@ class SpinClock:
 
         self._torch: Any = torch
         self.first = self.ceiling = self.find_ceiling()
+        self.lowered_at_s: float | None = None
+
+    def lower_to(self, found: Ceiling) -> None:
+        """Let a lower plateau be the ceiling."""
+        self.ceiling, self.lowered_at_s = found, time.perf_counter()
+
+    def rise(self) -> None:
+        """Let the first ceiling be the ceiling again."""
+        self.ceiling, self.lowered_at_s = self.first, None
 
     def spin(self, seconds: float) -> Spin:
         """Queue a spin that lasts `seconds` at the ceiling; does not wait."""

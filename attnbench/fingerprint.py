@@ -13,7 +13,7 @@ Field = str | int | float | None
 HASHED = ("host", "unit")
 
 #: One step of the SM clock, and within how many a GPU rests: 1965 to 2040 MHz were seen on one H100, 1980 on H200s. A
-#: locked clock sits many more lower.
+#: clock that is locked farther away is another set-up; of one that is locked nearer, verdicts see the rounds' own clocks.
 CEILING_STEP_MHZ = 15
 RESTING_STEPS = 6
 

@@ -1,7 +1,7 @@
 """When the clock is settled, and how long it is waited for: the numbers of the timing protocol (layer 2; docs/method.md).
 
 The clock moves in steps, and where a GPU rests when it only spins is one plateau on an H200 and several on an H100, from
-one half second to the next. Settled is whatever reaches the lowest of them that was found.
+one half second to the next. Settled is whatever reaches the lowest of them that was found of late.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ class Protocol:
     probe_min_s: float = 0.5e-3
     probe_max_s: float = 50e-3
     steps_below: float = 0.6  # a clock at most this many steps below the ceiling is settled
-    # A round that waits so long, twice what an H200 needs after heat, asks whether the GPU now rests lower: it does when the
-    # spins that look for the plateau are this steady, and this close below the first one.
+    # A round that waits so long, twice what an H200 needs after heat, asks whether the GPU now rests lower, and asks again
+    # while it does not. It does when the spins that look for the plateau are this steady, and this close below the first
+    # one. So a GPU that was held down for seconds is taken for a resting one, but no longer than this.
     patience_s: float = 1.0
+    asks_every_s: float = 0.25
+    believed_s: float = 10.0
     steady_steps: float = 0.5
     resting_steps: float = RESTING_STEPS
     # For all rounds of a case together: a GPU that never settles must not take minutes. A call of tens of milliseconds
@@ -46,7 +49,7 @@ class Protocol:
         found = clock.find_ceiling()
         lowest_hz = clock.first.hz - self.resting_steps * CLOCK_STEP_HZ
         if found.spread_hz < self.steady_steps * CLOCK_STEP_HZ and lowest_hz < found.hz < clock.ceiling.hz:
-            clock.ceiling = found
+            clock.lower_to(found)
 
 
 def settle(clock: SpinClock, limit_s: float = 0.5) -> None:
@@ -60,12 +63,16 @@ def probed(clock: SpinClock, rule: Protocol, probe_s: float, limit_s: float) -> 
 
     The last reading, the number of probes, and the seconds waited after the first.
     """
+    began = time.perf_counter()
+    if clock.lowered_at_s is not None and began > clock.lowered_at_s + rule.believed_s:
+        clock.rise()
     hz, probes = clock.read(probe_s), 1
     began = time.perf_counter()
     ask_at = began + rule.patience_s
     while hz < rule.enough_hz(clock.ceiling) and time.perf_counter() < began + limit_s:
         if time.perf_counter() >= ask_at:
             rule.follow(clock)
+            ask_at = time.perf_counter() + rule.asks_every_s
         hz = clock.read(probe_s)
         probes += 1
     return hz, probes, time.perf_counter() - began

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from attnbench import stats
-from attnbench.memory_share import MemoryShare, Moments, memory_share, moments
+from attnbench.clock_slope import ClockSlope, clock_slope
 from attnbench.model import Launch, Record, Sample
 
 SECONDS, CYCLES = "seconds", "cycles"
@@ -35,8 +35,7 @@ class Reading:
     """One launch of one case.
 
     session: the stored file that it comes from, empty for this run; unit: the hash of the physical GPU, None where it is
-    unknown; estimates: by measure, "seconds" always and "cycles" where every round has them; variant: backend and compile
-    mode; moments: how the cycles of its rounds moved with the clock that these started at, None without either.
+    unknown; estimates: by measure, "seconds" always and "cycles" where every round has them.
     """
 
     session: str
@@ -47,8 +46,7 @@ class Reading:
     unsettled: bool
     self_throttled: bool
     settled_hz: float | None = None  # the clock that the rounds started at, None where nobody read it
-    variant: str = ""
-    moments: Moments | None = None
+    variant: str = ""  # backend and compile mode
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,11 @@ SELF_THROTTLED_LAUNCH = 0.004
 class Scatter:
     """Noise of each measure, pooled over the cases of the stored sessions, never below `PRIOR`.
 
-    memory: by variant, the share of a call that does not follow the clock, where the stored rounds tell it.
+    slopes: by variant, how cycles follow the clock that rounds start at, where the stored launches tell it.
     """
 
     of: Mapping[str, Noise] = field(default_factory=lambda: {SECONDS: PRIOR, CYCLES: PRIOR})
-    memory: Mapping[str, MemoryShare] = field(default_factory=dict)
+    slopes: Mapping[str, ClockSlope] = field(default_factory=dict)
 
 
 def reading(record: Record, launch: Launch | None, session: str = "") -> Reading:
@@ -98,7 +96,6 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
         resolution=stats.resolution_s(sample.rounds_s) / stats.median_s(sample.rounds_s),
         settled_hz=stats.trimmed_mean(sample.before_hz) if sample.before_hz else None,
         variant=record.variant,
-        moments=None if cycles is None else moments(sample.before_hz, cycles),
         unsettled=sample.unsettled > UNSETTLED_SHARE * len(sample.rounds_s),
         self_throttled=sample.self_throttled,
     )
@@ -111,36 +108,32 @@ def scatter(cases: Iterable[Sequence[Reading]]) -> Scatter:
     scatter explains is taken off. A component that the sessions cannot tell (one launch, one unit) is `PRIOR`'s.
     """
     groups = [list(readings) for readings in cases]
-    memory = _memory(groups)
-    level = [at_one_clock(group, group, memory.get(group[0].variant))[0] for group in groups if group]
-    return Scatter({measure: _noise(level, measure) for measure in (SECONDS, CYCLES)}, memory)
+    slopes = _slopes(groups)
+    level = [_level(readings, slopes) for readings in groups]
+    return Scatter({SECONDS: _noise(groups, SECONDS), CYCLES: _noise(level, CYCLES, told=len(slopes))}, slopes)
 
 
 def at_one_clock(
-    ours: Sequence[Reading], base: Sequence[Reading], share: MemoryShare | None
-) -> tuple[list[Reading], list[Reading]]:
+    ours: Sequence[Reading], base: Sequence[Reading], slope: ClockSlope
+) -> tuple[list[Reading], list[Reading], float] | None:
     """Launches of one variant as they would have been, had all rounds started at the mean clock of `base`.
 
-    Memory then takes as long as it did and so many cycles more or less. What the share is not known to moves all launches
-    of a side alike, so its part of their error does not shrink with their number. As they are where the share, a clock
-    or cycles are unknown.
+    With the standard error of their difference that comes from the slope's; it moves all launches of a side alike, so it
+    does not shrink with their number. None where a launch has no cycles, or its clock was not read.
     """
     clocks_hz = [one.settled_hz for one in (*ours, *base) if one.settled_hz is not None and CYCLES in one.estimates]
-    if share is None or len(clocks_hz) < len(ours) + len(base):
-        return list(ours), list(base)
+    if len(clocks_hz) < len(ours) + len(base):
+        return None
     hz = statistics.fmean(clocks_hz[len(ours) :])
-    return _moved(ours, hz, share), _moved(base, hz, share)
+    above = [math.log(clock_hz / hz) for clock_hz in clocks_hz]
+    moved = [_moved(one, slope.value * by, hz) for one, by in zip((*ours, *base), above, strict=True)]
+    apart = statistics.fmean(above[: len(ours)]) - statistics.fmean(above[len(ours) :])
+    return moved[: len(ours)], moved[len(ours) :], abs(slope.error * apart)
 
 
-def _moved(readings: Sequence[Reading], hz: float, share: MemoryShare) -> list[Reading]:
-    above = [math.log((one.settled_hz or hz) / hz) for one in readings]
-    common = len(readings) * (share.error * statistics.fmean(above)) ** 2
-    found = []
-    for one, by in zip(readings, above, strict=True):
-        cycles = one.estimates[CYCLES]
-        moved = Estimate(cycles.log - share.value * by, math.sqrt(cycles.error**2 + common))
-        found.append(replace(one, estimates={**one.estimates, CYCLES: moved}, settled_hz=hz))
-    return found
+def _moved(one: Reading, by: float, hz: float) -> Reading:
+    cycles = one.estimates[CYCLES]
+    return replace(one, estimates={**one.estimates, CYCLES: replace(cycles, log=cycles.log - by)}, settled_hz=hz)
 
 
 def between(values: Sequence[float]) -> tuple[float, int]:
@@ -171,8 +164,19 @@ def _estimate(values: Sequence[float]) -> Estimate:
     return Estimate(math.log(centre), error)
 
 
-def _noise(cases: Sequence[Sequence[Reading]], measure: str) -> Noise:
-    launches, occasions, units = _Pool(), _Pool(), _Pool()
+def _level(readings: Sequence[Reading], slopes: Mapping[str, ClockSlope]) -> list[Reading]:
+    """The launches of each session of a case at one clock, where the slope for that is known."""
+    found: list[Reading] = []
+    for session in grouped(readings, "session"):
+        slope = slopes.get(session[0].variant)
+        moved = None if slope is None else at_one_clock(session, session, slope)
+        found += session if moved is None else moved[0]
+    return found
+
+
+def _noise(cases: Sequence[Sequence[Reading]], measure: str, told: int = 0) -> Noise:
+    """told: how many slopes were fitted to these readings, each of which took a degree of freedom from the launches."""
+    launches, occasions, units = _Pool(-told), _Pool(), _Pool()
     for case in cases:
         readings = [r for r in case if measure in r.estimates and math.isfinite(r.estimates[measure].error)]
         if any(r.self_throttled for r in readings):
@@ -191,14 +195,18 @@ def _noise(cases: Sequence[Sequence[Reading]], measure: str) -> Noise:
     )
 
 
-def _memory(cases: Iterable[Sequence[Reading]]) -> dict[str, MemoryShare]:
-    """By variant, as far as the clocks of its launches moved: what a call does is the same at every length."""
-    found: dict[str, list[Moments]] = defaultdict(list)
-    for one in (one for case in cases for one in case):
-        if one.moments is not None:
-            found[one.variant].append(one.moments)
-    shares = {variant: memory_share(launches) for variant, launches in found.items()}
-    return {variant: share for variant, share in shares.items() if share is not None}
+def _slopes(cases: Iterable[Sequence[Reading]]) -> dict[str, ClockSlope]:
+    """By variant, over its launches within each session: what a call does is the same at every length."""
+    found: dict[str, list[list[tuple[float, float]]]] = defaultdict(list)
+    for session in (session for case in cases for session in grouped(case, "session")):
+        launches = [
+            (math.log(one.settled_hz), one.estimates[CYCLES].log)
+            for one in session
+            if one.settled_hz and CYCLES in one.estimates and not (one.unsettled or one.self_throttled)
+        ]
+        found[session[0].variant].append(launches)
+    slopes = {variant: clock_slope(launches) for variant, launches in found.items()}
+    return {variant: slope for variant, slope in slopes.items() if slope is not None}
 
 
 def _logs(readings: Sequence[Reading], measure: str) -> list[float]:
@@ -208,9 +216,9 @@ def _logs(readings: Sequence[Reading], measure: str) -> list[float]:
 class _Pool:
     """Variances of many small groups as one."""
 
-    def __init__(self) -> None:
+    def __init__(self, freedom: int = 0) -> None:
         self._sum = 0.0
-        self._freedom = 0
+        self._freedom = freedom
 
     def add(self, values: Sequence[float], explained: float) -> None:
         variance, freedom = between(values)
@@ -218,4 +226,4 @@ class _Pool:
         self._freedom += freedom
 
     def sigma(self) -> float:
-        return math.sqrt(max(0.0, self._sum / self._freedom)) if self._freedom else 0.0
+        return math.sqrt(max(0.0, self._sum / self._freedom)) if self._freedom > 0 else 0.0

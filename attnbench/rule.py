@@ -4,13 +4,13 @@ The rule, for one of m selected cases, in the measures that count. Those are sec
 kernels follow the clock and memory-bound ones do not, so either alone would speak for a clock step. On a unit that the
 baseline knows, with rounds that started at the baseline's clock, it is cycles alone: what the clock then does during a call
 is what that call's own load makes of it, which is a step up or down from one hour to the next and moves only the seconds of
-kernels that follow it (docs/method.md). Seconds must still not say the opposite. Where the rounds of one unit started at
-several clocks, those of stored launches tell which share of a call does not follow the clock (memory_share.py), all launches
-are moved to the clock of the stored ones by it, and cycles decide as well.
+kernels that follow it (docs/method.md). Seconds must still not say the opposite. Where the launches of a unit start at
+several clocks, the stored ones tell how the cycles of a call follow that (clock_slope.py): all launches are moved to the
+mean clock of the stored ones by it, and cycles decide as well.
 
 - *regressed*: the interval's lower end is above the tolerated slow-down and the estimate is at least half the limit;
 - *improved*: the mirror image; *unchanged*: the upper end is below the limit, in one of the measures, but not in seconds
-  where the clocks differ;
+  where the clocks differ, and in each where ours was lower by more than a step;
 - otherwise the case is measured again in fresh processes, and *inconclusive* when no launch is left.
 
 Each end of the interval is wrong for at most alpha/(m · looks) of comparisons (Bonferroni), where the looks are the times
@@ -44,6 +44,8 @@ FOUND_SHARE = 0.95
 REACH = 2.0
 #: Two clocks closer than this are one: half of a step of 15 MHz at 1980 MHz.
 SAME_CLOCK = 0.004
+#: A clock that is lower by no more than this is so by one step, as a warm GPU's may be.
+LITTLE_LOWER = 0.01
 #: No limit is below this many steps of the event timer.
 RESOLUTIONS = 3
 
@@ -94,6 +96,24 @@ class Comparison:
     suspect: bool
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """Our launches, and the stored ones that they are held against.
+
+    known: whether all are of one unit; slope_error: standard error of their difference in cycles that comes from moving them
+    to one clock; explained: by how much a higher clock may have shortened the seconds of ours, in logarithms.
+    """
+
+    ours: Sequence[Reading]
+    base: Sequence[Reading]
+    known: bool
+    slope_error: float = 0.0
+    explained: float = 0.0
+
+    def both(self) -> tuple[Reading, ...]:
+        return (*self.ours, *self.base)
+
+
 def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scatter: Scatter) -> Comparison:
     """Hold the launches of this run against the stored ones. Raises ValueError when either is empty.
 
@@ -102,42 +122,45 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     """
     if not ours or not theirs:
         raise ValueError("a comparison needs a launch on either side")
-    units = {one.unit for one in ours}
-    same = [one for one in theirs if one.unit in units and one.unit is not None]
-    known = bool(same) and len(units) == 1
-    base = same if known else list(theirs)
-    risen = _risen(ours, base) or 0.0
-    if known:
-        ours, base = at_one_clock(ours, base, scatter.memory.get(ours[0].variant))
-    higher = _risen(ours, base)
-    explained = max(0.0, risen - (higher or 0.0))  # of what seconds may have fallen by
-    wanted = rule.known_limit if known else rule.unknown_limit
-    limit = max(wanted, RESOLUTIONS * max(one.resolution for one in (*ours, *base)))
-    measures = _measures(ours, base, known and higher is not None and abs(higher) < SAME_CLOCK)
-    changes = tuple(_change(ours, base, m, known, rule, scatter.of[m]) for m in measures)
-    clocks_differ = higher is not None and abs(higher) >= SAME_CLOCK
-    kind = _kind(changes, rule, limit, clocks_differ)
-    in_seconds = _difference(ours, base, SECONDS, known) + explained
+    sides = _sides(ours, theirs, scatter)
+    wanted = rule.known_limit if sides.known else rule.unknown_limit
+    limit = max(wanted, RESOLUTIONS * max(one.resolution for one in sides.both()))
+    risen = _risen(sides.ours, sides.base)
+    measures = _measures(sides, cycles_decide=sides.known and risen is not None and abs(risen) < SAME_CLOCK)
+    changes = tuple(_change(sides, m, rule, scatter.of[m]) for m in measures)
+    kind = _kind(changes, rule, limit, risen)
+    in_seconds = _difference(sides, SECONDS) + sides.explained
     opposed = kind is Judgement.REGRESSED and math.expm1(in_seconds) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
-    said = _said(kind, changes, clocks_differ)
-    last = [_change(ours, base, m, known, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
+    said = _said(kind, changes, risen)
+    last = [_change(sides, m, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
         opposed
         or (kind is Judgement.REGRESSED and len(ours) == 1)
-        or (
-            kind is Judgement.INCONCLUSIVE
-            and _may_settle(ours, base, measures, known, rule, scatter, limit, clocks_differ)
-        )
+        or (kind is Judgement.INCONCLUSIVE and _may_settle(sides, measures, rule, scatter, limit, risen))
     )
-    kind, reasons = _with_reasons(kind, said, ours, base, limit, rule, known)
+    kind, reasons = _with_reasons(kind, said, sides, limit, rule)
     if opposed:
         text = (
             f"slower in cycles ({said.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost"
         )
         reasons = (Reason("clock", text),)
-    return Comparison(kind, reasons, changes, said, limit, known, _found_by(last, rule, limit), again)
+    return Comparison(kind, reasons, changes, said, limit, sides.known, _found_by(last, rule, limit), again)
+
+
+def _sides(ours: Sequence[Reading], theirs: Sequence[Reading], scatter: Scatter) -> _Sides:
+    """What counts of the stored launches; on a known unit all launches at one clock, where the slope for that is known."""
+    units = {one.unit for one in ours}
+    same = [one for one in theirs if one.unit in units and one.unit is not None]
+    if not same or len(units) > 1:
+        return _Sides(ours, theirs, known=False)
+    slope = scatter.slopes.get(ours[0].variant)
+    moved = None if slope is None else at_one_clock(ours, same, slope)
+    if slope is None or moved is None:
+        return _Sides(ours, same, known=True)
+    risen = _risen(ours, same) or 0.0
+    return _Sides(*moved[:2], known=True, slope_error=moved[2], explained=max(0.0, (1 - slope.value) * risen))
 
 
 def _risen(ours: Sequence[Reading], base: Sequence[Reading]) -> float | None:
@@ -148,34 +171,29 @@ def _risen(ours: Sequence[Reading], base: Sequence[Reading]) -> float | None:
     return math.log(fmean(clocks[0]) / fmean(clocks[1]))
 
 
-def _measures(ours: Sequence[Reading], base: Sequence[Reading], cycles_decide: bool) -> tuple[str, ...]:
+def _measures(sides: _Sides, *, cycles_decide: bool) -> tuple[str, ...]:
     """The measures that must all say so."""
-    if not all(CYCLES in one.estimates for one in (*ours, *base)):
+    if not all(CYCLES in one.estimates for one in sides.both()):
         return (SECONDS,)
     return (CYCLES,) if cycles_decide else (SECONDS, CYCLES)
 
 
-def _difference(ours: Sequence[Reading], base: Sequence[Reading], measure: str, known: bool) -> float:
+def _difference(sides: _Sides, measure: str) -> float:
     """Mean log of ours less the baseline's."""
-    return fmean(one.estimates[measure].log for one in ours) - _centre(base, measure, known)
+    return fmean(one.estimates[measure].log for one in sides.ours) - _centre(sides.base, measure, sides.known)
 
 
-def _change(
-    ours: Sequence[Reading],
-    base: Sequence[Reading],
-    measure: str,
-    known: bool,
-    rule: Rule,
-    noise: Noise,
-    launches: float = 0,
-) -> Change:
+def _change(sides: _Sides, measure: str, rule: Rule, noise: Noise, launches: float = 0) -> Change:
     """Difference of the mean logs, and the root of the sum of everything that may scatter.
 
     launches: how many launches like these the error is for; as many as there are by default.
     """
-    value = _difference(ours, base, measure, known)
-    of_ours = _of_one(ours, measure, noise) / (launches or len(ours))
-    error = math.sqrt(of_ours + _of_base(base, measure, noise) + _of_origin(base, known, noise))
+    value = _difference(sides, measure)
+    variance = _of_one(sides.ours, measure, noise) / (launches or len(sides.ours))
+    variance += _of_base(sides.base, measure, noise) + _of_origin(sides.base, sides.known, noise)
+    if measure == CYCLES:
+        variance += sides.slope_error**2
+    error = math.sqrt(variance)
     width = rule.quantile * error
     return Change(measure, math.expm1(value), math.expm1(value - width), math.expm1(value + width), error)
 
@@ -209,43 +227,41 @@ def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
     return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
 
 
-def _kind(changes: Sequence[Change], rule: Rule, limit: float, clocks_differ: bool) -> Judgement:
-    """What the changes come to. clocks_differ: the rounds of the two sides started at different clocks."""
+def _kind(changes: Sequence[Change], rule: Rule, limit: float, risen: float | None) -> Judgement:
+    """What the changes come to. risen: log of the clock that our rounds started at over the baseline's, if it was read."""
     if all(c.low > rule.tolerated and c.value >= limit / 2 for c in changes):
         return Judgement.REGRESSED
     if all(c.high < -rule.tolerated and c.value <= -limit / 2 for c in changes):
         return Judgement.IMPROVED
-    if any(c.high < limit for c in _acquitting(changes, clocks_differ)):
+    if any(c.high < limit for c in _acquitting(changes, risen)):
         return Judgement.UNCHANGED
     return Judgement.INCONCLUSIVE
 
 
-def _said(kind: Judgement, changes: Sequence[Change], clocks_differ: bool) -> Change:
+def _said(kind: Judgement, changes: Sequence[Change], risen: float | None) -> Change:
     """The change that decides: the smaller slow-down, the smaller gain, or the one that rules a slow-down out."""
     if kind is Judgement.REGRESSED:
         return min(changes, key=lambda c: c.value)
     if kind is Judgement.IMPROVED:
         return max(changes, key=lambda c: c.value)
-    return min(_acquitting(changes, clocks_differ), key=lambda c: c.high)
+    return min(_acquitting(changes, risen), key=lambda c: c.high)
 
 
-def _acquitting(changes: Sequence[Change], clocks_differ: bool) -> Sequence[Change]:
+def _acquitting(changes: Sequence[Change], risen: float | None) -> Sequence[Change]:
     """The changes of which each may rule a slow-down out.
 
-    Cycles alone where the clocks differ: at a higher clock than the baseline's, seconds hide what the kernel lost.
+    Cycles alone where the clocks differ: at a higher clock than the baseline's, seconds hide what the kernel lost. At a much
+    lower one cycles hide what a memory-bound kernel lost, so the larger change must rule it out.
     """
-    return [c for c in changes if c.measure == CYCLES] or changes if clocks_differ else changes
+    if risen is None or abs(risen) < SAME_CLOCK:
+        return changes
+    if risen < -LITTLE_LOWER:
+        return [max(changes, key=lambda c: c.high)]
+    return [c for c in changes if c.measure == CYCLES] or changes
 
 
 def _may_settle(
-    ours: Sequence[Reading],
-    base: Sequence[Reading],
-    measures: Sequence[str],
-    known: bool,
-    rule: Rule,
-    scatter: Scatter,
-    limit: float,
-    clocks_differ: bool,
+    sides: _Sides, measures: Sequence[str], rule: Rule, scatter: Scatter, limit: float, risen: float | None
 ) -> bool:
     """Whether launches without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
 
@@ -255,10 +271,10 @@ def _may_settle(
         moved = []
         for measure in measures:
             noise = scatter.of[measure]
-            found = _change(ours, base, measure, known, rule, noise, math.inf)
-            by = shift * math.sqrt(_of_one(ours, measure, noise) / len(ours))
+            found = _change(sides, measure, rule, noise, math.inf)
+            by = shift * math.sqrt(_of_one(sides.ours, measure, noise) / len(sides.ours))
             moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
-        if _kind(moved, rule, limit, clocks_differ) is not Judgement.INCONCLUSIVE:
+        if _kind(moved, rule, limit, risen) is not Judgement.INCONCLUSIVE:
             return True
     return False
 
@@ -281,16 +297,10 @@ def _found_by(changes: Sequence[Change], rule: Rule, limit: float) -> float:
 
 
 def _with_reasons(
-    kind: Judgement,
-    said: Change,
-    ours: Sequence[Reading],
-    base: Sequence[Reading],
-    limit: float,
-    rule: Rule,
-    known: bool,
+    kind: Judgement, said: Change, sides: _Sides, limit: float, rule: Rule
 ) -> tuple[Judgement, tuple[Reason, ...]]:
     """The final kind, and every reason for it."""
-    if kind is Judgement.REGRESSED and any(one.unsettled for one in (*ours, *base)):
+    if kind is Judgement.REGRESSED and any(one.unsettled for one in sides.both()):
         text = "slower, but started below the clock's ceiling in more than a tenth of the rounds: nothing is claimed"
         return Judgement.INCONCLUSIVE, (Reason("unsettled", text),)
     if kind is Judgement.REGRESSED:
@@ -303,7 +313,7 @@ def _with_reasons(
     if math.isinf(said.error):
         return kind, (Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed"),)
     reasons = [Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")]
-    if not known:
+    if not sides.known:
         text = "no stored session is of this unit, and units differ: record one here with scripts/record_baseline"
         reasons.append(Reason("unknown-unit", text))
     return kind, tuple(reasons)

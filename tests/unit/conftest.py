@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from virtual_gpu import VirtualGpu
 
-from attnbench import pacing, protocol
+from attnbench import clock, pacing, protocol
 from attnbench.model import (
     SCHEMA_VERSION,
     Check,
@@ -91,6 +91,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> VirtualGpu:
     """A virtual GPU behind `torch`; the protocol's host time is its own."""
     gpu = VirtualGpu()
     monkeypatch.setitem(sys.modules, "torch", gpu.torch)
-    for module in (pacing, protocol):
+    for module in (clock, pacing, protocol):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: gpu.host_s))
     return gpu

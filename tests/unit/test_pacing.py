@@ -1,5 +1,7 @@
 """The timing protocol on the virtual GPU."""
 
+import statistics
+
 import pytest
 from virtual_gpu import CEILING_HZ, EVENT_S, KERNEL_S, LAUNCH_S, STEP_HZ, take
 
@@ -77,17 +79,50 @@ def test_of_several_plateaus_the_lowest_one_is_waited_for_and_none_after_it(gpu)
     pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
     steps = (0, -2, 3, 1, -3, 2, 3, 0)
     gpu.hz = lambda at_s: CEILING_HZ - steps[int(at_s / 1.5) % len(steps)] * STEP_HZ
+    lowered = []
     while gpu.host_s < 1.5 * len(steps):
         take(pacer, gpu.kernel, count=1)
+        lowered.append(pacer.sample([1.0]).ceiling_hz)
         gpu.host_s += 5e-3
-    waited_s = pacer.sample([1.0]).waited_s
     assert all(r.settled for r in pacer.rounds)
-    assert 1.0 < waited_s < 1.2, "once, for the lowest"
+    assert 1.0 < pacer.sample([1.0]).waited_s < 1.2, "once, for the lowest"
     assert max(r.before_hz for r in pacer.rounds) > CEILING_HZ + 2 * STEP_HZ, "a higher clock is settled, too"
-    while gpu.host_s < 3 * len(steps):
+    assert [*dict.fromkeys(round(hz / STEP_HZ) for hz in lowered)] == [132, 129], "and does not raise the ceiling"
+
+
+def test_a_gpu_that_was_held_down_once_is_not_taken_for_a_resting_one_for_long(gpu):
+    """Five steps lower for 1.3 s, as another process may hold it; then a call that lowers the clock for 20 ms each time."""
+    spins = clock.SpinClock()
+    held_until_s = max(gpu.host_s, gpu.free_s) + 1.3
+    gpu.hz = lambda at_s: CEILING_HZ - 5 * STEP_HZ if at_s < held_until_s else CEILING_HZ
+    take(pacing.CudaPacer(spins, gpu.kernel), gpu.kernel, count=1)
+    gpu.hz = lambda at_s: CEILING_HZ - 5 * STEP_HZ if at_s < gpu.kernel_end_s + 20e-3 else CEILING_HZ
+    for wait_s, low in ((0.0, True), (10.0, False)):
+        gpu.host_s += wait_s
+        pacer = pacing.CudaPacer(spins, gpu.kernel)
+        take(pacer, gpu.kernel, count=30)
+        assert (statistics.median(r.before_hz for r in pacer.rounds) < CEILING_HZ - STEP_HZ) is low
+        assert all(r.settled for r in pacer.rounds)
+    assert pacer.sample([1.0]).ceiling_hz == pytest.approx(CEILING_HZ, rel=1e-4)
+
+
+def test_a_clock_that_comes_back_higher_while_it_is_asked_for_does_not_raise_the_ceiling(gpu):
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+    back_s = gpu.host_s + 1.002
+    gpu.hz = lambda at_s: CEILING_HZ + (3 if at_s > back_s else -3) * STEP_HZ
+    take(pacer, gpu.kernel, count=1)
+    assert pacer.rounds[0].before_hz > CEILING_HZ + 2 * STEP_HZ
+    assert pacer.sample([1.0]).ceiling_hz == pytest.approx(CEILING_HZ, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [(3, 5), (5, 8)])
+def test_the_ceiling_goes_down_as_far_as_a_gpu_rests_and_no_farther_step_by_step(gpu, steps):
+    spins = clock.SpinClock()
+    pacer = pacing.CudaPacer(spins, gpu.kernel)
+    for lower in steps:
+        gpu.hz = lambda at_s, lower=lower: CEILING_HZ - lower * STEP_HZ
         take(pacer, gpu.kernel, count=1)
-        gpu.host_s += 5e-3
-    assert pacer.sample([1.0]).waited_s == waited_s
+    assert pacer.rounds[-1].settled is (steps[-1] < 6)
 
 
 def test_a_plateau_that_is_still_moving_when_it_is_asked_for_is_asked_for_again(gpu):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.memory_share import MemoryShare
+from attnbench.clock_slope import ClockSlope
 from attnbench.model import Fingerprint, Judgement, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS, Estimate, Reading, Scatter, reading
 from attnbench.rule import FOUND_SHARE, Rule, compare
@@ -374,50 +374,86 @@ COLD_HZ, WARM_HZ = 1980e6, 2010e6
 STEP_UP = math.log(WARM_HZ / COLD_HZ)
 
 
-def at(hz, share, slower=0.0, **changes):
-    """A launch whose rounds started at `hz`, of a call that waits for memory for `share` of its time at any clock."""
+def at(hz, slope, slower=0.0, **changes):
+    """A launch whose rounds started at `hz`, of a call whose cycles follow the clock with this slope."""
     above = math.log(hz / COLD_HZ)
     fields = {"settled_hz": hz, "variant": "flash@eager", **changes}
-    return made(slower - (1 - share) * above, cycles=slower + share * above, **fields)
+    return made(slower - (1 - slope) * above, cycles=slower + slope * above, **fields)
 
 
-def knowing(share, error=0.02):
-    return Scatter(memory={"flash@eager": MemoryShare(share, error)})
+def knowing(slope, error=0.05):
+    return Scatter(slopes={"flash@eager": ClockSlope(slope, error)})
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("slope", [-0.1, 0.0, 0.4, 1.2])
 @pytest.mark.parametrize("clocks", [(COLD_HZ, WARM_HZ), (WARM_HZ, COLD_HZ)], ids=["clock up", "clock down"])
 @pytest.mark.parametrize(("slower", "kind"), [(0.0, Judgement.UNCHANGED), (0.012, Judgement.REGRESSED)])
-def test_at_another_clock_cycles_decide_where_memorys_share_of_the_call_is_known(share, clocks, slower, kind):
-    stored, hz = [at(clocks[0], share, session="0001")] * 3, clocks[1]
-    found = compare([at(hz, share, slower)] * 2, stored, ONE, knowing(share))
+def test_at_another_clock_cycles_decide_where_their_slope_is_known(slope, clocks, slower, kind):
+    stored, hz = [at(clocks[0], slope, session="0001")] * 3, clocks[1]
+    found = compare([at(hz, slope, slower)] * 2, stored, ONE, knowing(slope))
     assert found.kind is kind
     assert found.said.measure == CYCLES
     assert found.said.value == pytest.approx(math.expm1(slower), abs=1e-6)
 
 
-def test_cycles_that_memory_adds_at_a_higher_clock_convict_nobody_where_its_share_is_not_known():
+@pytest.mark.parametrize("unknown", [Scatter(), Scatter(slopes={"another@eager": ClockSlope(0.0, 0.05)})])
+def test_cycles_that_memory_adds_at_a_higher_clock_convict_nobody_where_the_slope_is_not_known(unknown):
     stored = [at(COLD_HZ, 1.0, session="0001")] * 3
     ours = [at(WARM_HZ, 1.0)] * 2
-    assert compare(ours, stored, ONE, Scatter()).kind is not Judgement.REGRESSED
-    assert compare(ours, stored, ONE, Scatter(memory={"another@eager": MemoryShare(0.0, 0.01)})).kind is not (
-        Judgement.REGRESSED
-    )
-    assert compare(ours, stored, ONE, knowing(0.0)).kind is Judgement.REGRESSED, "as a share of 0 would"
+    assert compare(ours, stored, ONE, unknown).kind is not Judgement.REGRESSED
+    assert compare(ours, stored, ONE, knowing(0.0)).kind is Judgement.REGRESSED, "as a slope of 0 would"
 
 
-def test_what_the_share_is_not_known_to_is_in_the_interval_however_many_launches_there_are():
+@pytest.mark.parametrize("without", [{"cycles": None}, {"settled_hz": None}], ids=["cycles", "clock"])
+def test_a_launch_without_cycles_or_a_clock_is_judged_as_if_the_slope_were_not_known(without):
+    stored = [at(COLD_HZ, 0.0, session="0001")] * 3
+    ours = [at(WARM_HZ, 0.0), replace(made(0.0), variant="flash@eager", settled_hz=WARM_HZ)]
+    odd = replace(made(0.0, **without), variant="flash@eager")
+    assert compare([*ours, odd], stored, ONE, knowing(0.0)) == compare([*ours, odd], stored, ONE, Scatter())
+
+
+def test_what_the_slope_is_not_known_to_is_in_the_interval_however_many_launches_there_are():
     stored = [at(COLD_HZ, 0.5, session="0001")] * 3
-    errors = [
-        compare([at(WARM_HZ, 0.5)] * launches, stored, ONE, knowing(0.5, error)).changes[0].error
-        for launches in (1, 4)
-        for error in (0.0, 0.15)
-    ]
-    for exact, vague in (errors[:2], errors[2:]):
-        assert vague**2 - exact**2 == pytest.approx((0.15 * STEP_UP) ** 2, rel=0.01)
+    for launches in (1, 4):
+        exact, vague = (compare([at(WARM_HZ, 0.5)] * launches, stored, ONE, knowing(0.5, e)) for e in (0.0, 0.15))
+        errors = [found.changes[0].error for found in (exact, vague)]
+        assert errors[1] ** 2 - errors[0] ** 2 == pytest.approx((0.15 * STEP_UP) ** 2)
+        assert vague.found_by > exact.found_by + 0.003, "and in what it finds"
 
 
-def test_on_another_unit_the_share_changes_nothing():
+def test_a_case_that_the_slopes_error_leaves_open_is_not_measured_again_for_nothing():
+    stored = [at(COLD_HZ, 0.5, session="0001")] * 3
+    for error, suspect in ((0.05, True), (0.5, False)):
+        found = compare([at(WARM_HZ, 0.5, 0.006)], stored, Rule(cases=276), knowing(0.5, error))
+        assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, suspect)
+
+
+def test_on_another_unit_the_slope_changes_nothing():
     stored = [at(COLD_HZ, 0.4, session="0001")] * 3
     ours = [at(WARM_HZ, 0.4, unit="b")] * 2
     assert compare(ours, stored, ONE, knowing(0.4)) == compare(ours, stored, ONE, Scatter())
+
+
+@pytest.mark.parametrize(
+    ("slope", "seconds", "kind"),
+    [
+        (0.0, -0.003 - STEP_UP, Judgement.REGRESSED),  # all of it may be the clock's, and what is tolerated
+        (0.0, -0.005 - STEP_UP, Judgement.INCONCLUSIVE),
+        (1.0, -0.001, Judgement.REGRESSED),
+        (1.0, -0.005, Judgement.INCONCLUSIVE),  # memory does not gain by a higher clock
+    ],
+)
+def test_seconds_may_be_shorter_by_what_a_higher_clock_explains_and_no_more(slope, seconds, kind):
+    stored = [at(COLD_HZ, slope, session="0001")] * 3
+    ours = [made(seconds, cycles=0.015 + slope * STEP_UP, settled_hz=WARM_HZ, variant="flash@eager")] * 2
+    assert compare(ours, stored, ONE, knowing(slope)).kind is kind
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.03])
+def test_far_below_the_baselines_clock_cycles_alone_acquit_nobody(slower):
+    """Of a call that is bound by memory they fall with the clock: 3 % slower, and no more cycles than before."""
+    stored = [at(COLD_HZ, 1.0, session="0001")] * 3
+    ours = [at(1905e6, 1.0, slower)] * 2
+    found = compare(ours, stored, ONE, Scatter())
+    assert found.kind is (Judgement.UNCHANGED if slower == 0 else Judgement.INCONCLUSIVE)
+    assert found.said.measure == SECONDS
