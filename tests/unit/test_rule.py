@@ -449,6 +449,13 @@ def test_seconds_may_be_shorter_by_what_a_higher_clock_explains_and_no_more(slop
     assert compare(ours, stored, ONE, knowing(slope)).kind is kind
 
 
+def test_at_a_lower_clock_seconds_need_not_be_longer_by_all_of_it():
+    """The clock during a call may be set by power, whatever it was before."""
+    stored = [at(WARM_HZ, 0.0, session="0001")] * 3
+    ours = [made(0.010 - STEP_UP, cycles=0.015, settled_hz=COLD_HZ, variant="flash@eager")] * 2
+    assert compare(ours, stored, ONE, knowing(0.0)).kind is Judgement.REGRESSED
+
+
 @pytest.mark.parametrize("slower", [0.0, 0.03])
 def test_far_below_the_baselines_clock_cycles_alone_acquit_nobody(slower):
     """Of a call that is bound by memory they fall with the clock: 3 % slower, and no more cycles than before."""
