@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 #: A slope that is not known to this standard error is not known.
 KNOWN_WITHIN = 0.2
-#: No slope is known better than two physical GPUs agree on one.
+#: No slope is believed to be known better: an assumption, which two H100s that agree within 0.07 to 0.19 do not test.
 LEAST_ERROR = 0.05
 #: By so much, relative, the cycles of a launch scatter at least, however well a few of them fit a line.
 LAUNCH_SCATTER = 0.0015

@@ -165,12 +165,12 @@ def _estimate(values: Sequence[float]) -> Estimate:
 
 
 def _level(readings: Sequence[Reading], slopes: Mapping[str, ClockSlope]) -> list[Reading]:
-    """The launches of each session of a case at one clock, where the slope for that is known."""
+    """The launches of a case on each unit at one clock, as verdicts will see them, where the slope for that is known."""
     found: list[Reading] = []
-    for session in grouped(readings, "session"):
-        slope = slopes.get(session[0].variant)
-        moved = None if slope is None else at_one_clock(session, session, slope)
-        found += session if moved is None else moved[0]
+    for unit in grouped(readings, "unit"):
+        slope = slopes.get(unit[0].variant)
+        moved = None if slope is None else at_one_clock(unit, unit, slope)
+        found += unit if moved is None else moved[0]
     return found
 
 

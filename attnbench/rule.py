@@ -15,7 +15,8 @@ mean clock of the stored ones by it, and cycles decide as well.
 
 Each end of the interval is wrong for at most alpha/(m · looks) of comparisons (Bonferroni), where the looks are the times
 that a case may be called regressed while launches are added. What the rule does at no change, at the tolerated slow-down
-and at the limit follows from that: at or below the tolerated one, at most alpha of whole runs hold a false *regressed*.
+and at the limit follows from that: at or below the tolerated one, at most alpha of whole runs hold a false *regressed*, as
+far as the launches of all variants scatter alike (docs/method.md).
 """
 
 from __future__ import annotations
@@ -263,9 +264,10 @@ def _acquitting(changes: Sequence[Change], risen: float | None) -> Sequence[Chan
 def _may_settle(
     sides: _Sides, measures: Sequence[str], rule: Rule, scatter: Scatter, limit: float, risen: float | None
 ) -> bool:
-    """Whether launches without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
+    """Whether launches like these without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
 
-    Where they could not, because of what the stored ones leave open, one more launch is time wasted.
+    Where they could not, because of what the stored ones leave open, one more launch is time wasted. That it may start at
+    another clock, and decide after all, is not waited for.
     """
     for shift in (-REACH, 0.0, REACH):
         moved = []

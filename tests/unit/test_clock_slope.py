@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,16 @@ def test_what_the_clock_makes_of_cycles_is_no_noise_between_launches(record):
     raw = statistics.fmean(statistics.stdev(one.estimates[CYCLES].log for one in readings) for readings in cases)
     assert raw > 0.008
     assert scatter(cases).of[CYCLES].launch < 0.002
+
+
+def test_what_the_clock_makes_of_cycles_is_no_noise_between_sessions_of_a_unit(record):
+    rng = random.Random(15)
+    cases = []
+    for _ in range(12):
+        first = launches(record, rng, 1.2, (1965e6, 1980e6, 1995e6))
+        second = launches(record, rng, 1.2, (1995e6, 2010e6, 2025e6))
+        cases.append([*first, *(replace(one, session="0002") for one in second)])
+    assert scatter(cases).of[CYCLES].occasion < 0.002
 
 
 def test_the_noise_that_is_left_is_not_smaller_for_the_slope_that_was_taken_off(record):
