@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: A slope that is not known to this standard error is not known.
 KNOWN_WITHIN = 0.2
@@ -38,21 +39,31 @@ def clock_slope(cases: Iterable[Sequence[tuple[float, float]]]) -> ClockSlope | 
     cases: of each, log(clock) and log(cycles) of launches that should not differ otherwise. The error is that of launches
     that scatter alike, or that of cases which each lean their own way (Liang and Zeger 1986), whichever is more.
     """
-    sums = [_sums(launches) for launches in cases if len(launches) > 1]
-    clock, both, cycles, freedom = (sum(column) for column in zip(*sums, strict=True)) if sums else (0.0, 0.0, 0.0, 0)
-    told_by = clock**2 / sum(one[0] ** 2 for one in sums) if clock > 0 else 0.0
+    found = [_sums(launches) for launches in cases if len(launches) > 1]
+    of_all = _Sums(*map(sum, zip(*found, strict=True))) if found else _Sums(0.0, 0.0, 0.0, 0)
+    told_by = of_all.clock**2 / sum(one.clock**2 for one in found) if of_all.clock > 0 else 0.0
     if told_by < FEWEST_CASES:
         return None
-    slope = both / clock
-    scatter = math.sqrt(max(0.0, cycles - slope * both) / (freedom - 1))
-    leaning = math.sqrt(sum((one[1] - slope * one[0]) ** 2 for one in sums) * told_by / (told_by - 1))
-    error = max(LEAST_ERROR, max(LAUNCH_SCATTER, scatter) / math.sqrt(clock), leaning / clock)
+    slope = of_all.both / of_all.clock
+    scatter = math.sqrt(max(0.0, of_all.cycles - slope * of_all.both) / (of_all.freedom - 1))
+    leaning = math.sqrt(sum((one.both - slope * one.clock) ** 2 for one in found) * told_by / (told_by - 1))
+    error = max(LEAST_ERROR, max(LAUNCH_SCATTER, scatter) / math.sqrt(of_all.clock), leaning / of_all.clock)
     return ClockSlope(slope, error) if error <= KNOWN_WITHIN else None
 
 
-def _sums(launches: Sequence[tuple[float, float]]) -> tuple[float, float, float, int]:
-    """Of squares and products about the means: clock², clock · cycles, cycles², and the degrees of freedom."""
+class _Sums(NamedTuple):
+    """Of squares and products about the means of a case, in logarithms, and the degrees of freedom."""
+
+    clock: float
+    both: float
+    cycles: float
+    freedom: int
+
+
+def _sums(launches: Sequence[tuple[float, float]]) -> _Sums:
     clock = statistics.fmean(x for x, _ in launches)
     cycles = statistics.fmean(y for _, y in launches)
     apart = [(x - clock, y - cycles) for x, y in launches]
-    return sum(x * x for x, _ in apart), sum(x * y for x, y in apart), sum(y * y for _, y in apart), len(launches) - 1
+    return _Sums(
+        sum(x * x for x, _ in apart), sum(x * y for x, y in apart), sum(y * y for _, y in apart), len(launches) - 1
+    )

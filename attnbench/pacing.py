@@ -94,13 +94,7 @@ class CudaPacer:
 
     def finish(self, opened: _OpenRound) -> float:
         """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
-        while not opened.hidden and self._lengthen_tail():
-            self.before_round()
-            assert self._open is not None
-            opened = self._open
-            opened.start(self)
-            self._call()
-            opened.end(self)
+        opened = self._hidden(opened, self._call_round)
         seconds = opened.seconds() - self.empty_s
         cycles = self.counted_cycles()
         self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
@@ -164,13 +158,23 @@ class CudaPacer:
 
     def _empty_interval(self) -> float:
         """Median seconds of a round with nothing in it, hidden like any other: a host that is late would be in it."""
-        seconds = []
-        for _ in range(9):
-            empty = self._empty_round()
-            while not empty.hidden and self._lengthen_tail():
-                empty = self._empty_round()
-            seconds.append(empty.seconds())
+        seconds = [self._hidden(self._empty_round(), self._empty_round).seconds() for _ in range(9)]
         return float(statistics.median(seconds))
+
+    def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
+        """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""
+        while not taken.hidden and self._tail_s < self._protocol.longest_tail_s:
+            self._tail_s *= 2
+            taken = again()
+        return taken
+
+    def _call_round(self) -> _OpenRound:
+        self.before_round()
+        assert self._open is not None
+        self._open.start(self)
+        self._call()
+        self._open.end(self)
+        return self._open
 
     def _empty_round(self) -> _OpenRound:
         self._hide()
@@ -178,13 +182,6 @@ class CudaPacer:
         empty.start(self)
         empty.end(self)
         return empty
-
-    def _lengthen_tail(self) -> bool:
-        """Spin for twice as long before the next rounds, where that is still allowed."""
-        if self._tail_s >= self._protocol.longest_tail_s:
-            return False
-        self._tail_s *= 2
-        return True
 
 
 def _stamps() -> CycleStamps | None:

@@ -63,8 +63,7 @@ def probed(clock: SpinClock, rule: Protocol, probe_s: float, limit_s: float) -> 
 
     The last reading, the number of probes, and the seconds waited after the first.
     """
-    began = time.perf_counter()
-    if clock.lowered_at_s is not None and began > clock.lowered_at_s + rule.believed_s:
+    if clock.lowered_at_s is not None and time.perf_counter() > clock.lowered_at_s + rule.believed_s:
         clock.rise()
     hz, probes = clock.read(probe_s), 1
     began = time.perf_counter()

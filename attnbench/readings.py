@@ -113,27 +113,28 @@ def scatter(cases: Iterable[Sequence[Reading]]) -> Scatter:
     return Scatter({SECONDS: _noise(groups, SECONDS), CYCLES: _noise(level, CYCLES, told=len(slopes))}, slopes)
 
 
-def at_one_clock(
-    ours: Sequence[Reading], base: Sequence[Reading], slope: ClockSlope
-) -> tuple[list[Reading], list[Reading], float] | None:
-    """Launches of one variant as they would have been, had all rounds started at the mean clock of `base`.
+def start_clock_hz(readings: Sequence[Reading]) -> float | None:
+    """Mean of the clocks that the rounds of these launches started at; None where one was not read."""
+    clocks_hz = [one.settled_hz for one in readings if one.settled_hz is not None]
+    return statistics.fmean(clocks_hz) if clocks_hz and len(clocks_hz) == len(readings) else None
 
-    With the standard error of their difference that comes from the slope's; it moves all launches of a side alike, so it
-    does not shrink with their number. None where a launch has no cycles, or its clock was not read.
+
+def has_cycles(readings: Iterable[Reading]) -> bool:
+    """Whether the cycles of all of these launches are known."""
+    return all(CYCLES in one.estimates for one in readings)
+
+
+def at_clock(readings: Iterable[Reading], hz: float, slope: ClockSlope) -> list[Reading]:
+    """Launches of one variant as they would have been, had all rounds started at `hz`: cycles follow the clock by `slope`.
+
+    All must have cycles, and a clock that they started at.
     """
-    clocks_hz = [one.settled_hz for one in (*ours, *base) if one.settled_hz is not None and CYCLES in one.estimates]
-    if len(clocks_hz) < len(ours) + len(base):
-        return None
-    hz = statistics.fmean(clocks_hz[len(ours) :])
-    above = [math.log(clock_hz / hz) for clock_hz in clocks_hz]
-    moved = [_moved(one, slope.value * by, hz) for one, by in zip((*ours, *base), above, strict=True)]
-    apart = statistics.fmean(above[: len(ours)]) - statistics.fmean(above[len(ours) :])
-    return moved[: len(ours)], moved[len(ours) :], abs(slope.error * apart)
-
-
-def _moved(one: Reading, by: float, hz: float) -> Reading:
-    cycles = one.estimates[CYCLES]
-    return replace(one, estimates={**one.estimates, CYCLES: replace(cycles, log=cycles.log - by)}, settled_hz=hz)
+    found = []
+    for one in readings:
+        cycles = one.estimates[CYCLES]
+        moved = replace(cycles, log=cycles.log - slope.value * math.log((one.settled_hz or hz) / hz))
+        found.append(replace(one, estimates={**one.estimates, CYCLES: moved}, settled_hz=hz))
+    return found
 
 
 def between(values: Sequence[float]) -> tuple[float, int]:
@@ -168,9 +169,8 @@ def _level(readings: Sequence[Reading], slopes: Mapping[str, ClockSlope]) -> lis
     """The launches of a case on each unit at one clock, as verdicts will see them, where the slope for that is known."""
     found: list[Reading] = []
     for unit in grouped(readings, "unit"):
-        slope = slopes.get(unit[0].variant)
-        moved = None if slope is None else at_one_clock(unit, unit, slope)
-        found += unit if moved is None else moved[0]
+        slope, hz = slopes.get(unit[0].variant), start_clock_hz(unit)
+        found += at_clock(unit, hz, slope) if slope and hz and has_cycles(unit) else unit
     return found
 
 

@@ -24,20 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 
+from attnbench.change import Change, Sides, change_of, difference, launch_variance, sides
 from attnbench.model import Judgement, Reason
-from attnbench.readings import (
-    CYCLES,
-    SECONDS,
-    SELF_THROTTLED_LAUNCH,
-    Noise,
-    Reading,
-    Scatter,
-    at_one_clock,
-    between,
-    grouped,
-)
+from attnbench.readings import CYCLES, SECONDS, Reading, Scatter, has_cycles
 
 #: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
 FOUND_SHARE = 0.95
@@ -73,17 +64,6 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Change:
-    """The relative change of one measure with its interval, and its standard error."""
-
-    measure: str
-    value: float
-    low: float
-    high: float
-    error: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """What the rule says of a case now. `suspect`: worth a fresh launch, should there be one left."""
 
@@ -97,24 +77,6 @@ class Comparison:
     suspect: bool
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Our launches, and the stored ones that they are held against.
-
-    known: whether all are of one unit; slope_error: standard error of their difference in cycles that comes from moving them
-    to one clock; explained: by how much a higher clock may have shortened the seconds of ours, in logarithms.
-    """
-
-    ours: Sequence[Reading]
-    base: Sequence[Reading]
-    known: bool
-    slope_error: float = 0.0
-    explained: float = 0.0
-
-    def both(self) -> tuple[Reading, ...]:
-        return (*self.ours, *self.base)
-
-
 def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scatter: Scatter) -> Comparison:
     """Hold the launches of this run against the stored ones. Raises ValueError when either is empty.
 
@@ -123,109 +85,38 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     """
     if not ours or not theirs:
         raise ValueError("a comparison needs a launch on either side")
-    sides = _sides(ours, theirs, scatter)
-    wanted = rule.known_limit if sides.known else rule.unknown_limit
-    limit = max(wanted, RESOLUTIONS * max(one.resolution for one in sides.both()))
-    risen = _risen(sides.ours, sides.base)
-    measures = _measures(sides, cycles_decide=sides.known and risen is not None and abs(risen) < SAME_CLOCK)
-    changes = tuple(_change(sides, m, rule, scatter.of[m]) for m in measures)
+    held = sides(ours, theirs, scatter)
+    wanted = rule.known_limit if held.known else rule.unknown_limit
+    limit = max(wanted, RESOLUTIONS * max(one.resolution for one in held.both()))
+    risen = held.risen()
+    measures = _measures(held, cycles_decide=held.known and risen is not None and abs(risen) < SAME_CLOCK)
+    changes = tuple(change_of(held, m, rule.quantile, scatter.of[m]) for m in measures)
     kind = _kind(changes, rule, limit, risen)
-    in_seconds = _difference(sides, SECONDS) + sides.explained
+    in_seconds = difference(held, SECONDS) + held.explained
     opposed = kind is Judgement.REGRESSED and math.expm1(in_seconds) < -rule.tolerated
     if opposed:
         kind = Judgement.INCONCLUSIVE
     said = _said(kind, changes, risen)
-    last = [_change(sides, m, rule, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
+    last = [change_of(held, m, rule.quantile, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
         opposed
         or (kind is Judgement.REGRESSED and len(ours) == 1)
-        or (kind is Judgement.INCONCLUSIVE and _may_settle(sides, measures, rule, scatter, limit, risen))
+        or (kind is Judgement.INCONCLUSIVE and _may_settle(held, measures, rule, scatter, limit, risen))
     )
-    kind, reasons = _with_reasons(kind, said, sides, limit, rule)
+    kind, reasons = _with_reasons(kind, said, held, limit, rule)
     if opposed:
         text = (
             f"slower in cycles ({said.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost"
         )
         reasons = (Reason("clock", text),)
-    return Comparison(kind, reasons, changes, said, limit, sides.known, _found_by(last, rule, limit), again)
+    return Comparison(kind, reasons, changes, said, limit, held.known, _found_by(last, rule, limit), again)
 
 
-def _sides(ours: Sequence[Reading], theirs: Sequence[Reading], scatter: Scatter) -> _Sides:
-    """What counts of the stored launches; on a known unit all launches at one clock, where the slope for that is known."""
-    units = {one.unit for one in ours}
-    same = [one for one in theirs if one.unit in units and one.unit is not None]
-    if not same or len(units) > 1:
-        return _Sides(ours, theirs, known=False)
-    slope = scatter.slopes.get(ours[0].variant)
-    moved = None if slope is None else at_one_clock(ours, same, slope)
-    if slope is None or moved is None:
-        return _Sides(ours, same, known=True)
-    risen = _risen(ours, same) or 0.0
-    return _Sides(*moved[:2], known=True, slope_error=moved[2], explained=max(0.0, (1 - slope.value) * risen))
-
-
-def _risen(ours: Sequence[Reading], base: Sequence[Reading]) -> float | None:
-    """Log of the clock that our rounds started at over the baseline's; None where it was not read for all of them."""
-    clocks = [[one.settled_hz for one in side if one.settled_hz is not None] for side in (ours, base)]
-    if len(clocks[0]) < len(ours) or len(clocks[1]) < len(base):
-        return None
-    return math.log(fmean(clocks[0]) / fmean(clocks[1]))
-
-
-def _measures(sides: _Sides, *, cycles_decide: bool) -> tuple[str, ...]:
+def _measures(held: Sides, *, cycles_decide: bool) -> tuple[str, ...]:
     """The measures that must all say so."""
-    if not all(CYCLES in one.estimates for one in sides.both()):
+    if not has_cycles(held.both()):
         return (SECONDS,)
     return (CYCLES,) if cycles_decide else (SECONDS, CYCLES)
-
-
-def _difference(sides: _Sides, measure: str) -> float:
-    """Mean log of ours less the baseline's."""
-    return fmean(one.estimates[measure].log for one in sides.ours) - _centre(sides.base, measure, sides.known)
-
-
-def _change(sides: _Sides, measure: str, rule: Rule, noise: Noise, launches: float = 0) -> Change:
-    """Difference of the mean logs, and the root of the sum of everything that may scatter.
-
-    launches: how many launches like these the error is for; as many as there are by default.
-    """
-    value = _difference(sides, measure)
-    variance = _of_one(sides.ours, measure, noise) / (launches or len(sides.ours))
-    variance += _of_base(sides.base, measure, noise) + _of_origin(sides.base, sides.known, noise)
-    if measure == CYCLES:
-        variance += sides.slope_error**2
-    error = math.sqrt(variance)
-    width = rule.quantile * error
-    return Change(measure, math.expm1(value), math.expm1(value - width), math.expm1(value + width), error)
-
-
-def _centre(base: Sequence[Reading], measure: str, known: bool) -> float:
-    """Mean log of the baseline: every launch alike on one unit, every unit alike otherwise."""
-    groups = [list(base)] if known else grouped(base, "unit")
-    return fmean(fmean(one.estimates[measure].log for one in group) for group in groups)
-
-
-def _of_one(readings: Sequence[Reading], measure: str, noise: Noise) -> float:
-    """Variance of one launch of an occasion.
-
-    From the pooled noise and the rounds' scatter, or from how these launches differ, where that is larger.
-    """
-    floor = max(noise.launch, SELF_THROTTLED_LAUNCH) if any(r.self_throttled for r in readings) else noise.launch
-    expected = fmean(floor**2 + one.estimates[measure].error ** 2 for one in readings)
-    seen, _ = between([one.estimates[measure].log for one in readings])
-    return max(expected, seen)
-
-
-def _of_base(base: Sequence[Reading], measure: str, noise: Noise) -> float:
-    sessions = grouped(base, "session")
-    shares = [len(session) / len(base) for session in sessions]
-    return sum(share**2 * _of_one(s, measure, noise) / len(s) for share, s in zip(shares, sessions, strict=True))
-
-
-def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
-    """Variance of another occasion, and of another unit where this one is not in the baseline."""
-    sessions, units = len(grouped(base, "session")), len(grouped(base, "unit"))
-    return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
 
 
 def _kind(changes: Sequence[Change], rule: Rule, limit: float, risen: float | None) -> Judgement:
@@ -262,7 +153,7 @@ def _acquitting(changes: Sequence[Change], risen: float | None) -> Sequence[Chan
 
 
 def _may_settle(
-    sides: _Sides, measures: Sequence[str], rule: Rule, scatter: Scatter, limit: float, risen: float | None
+    held: Sides, measures: Sequence[str], rule: Rule, scatter: Scatter, limit: float, risen: float | None
 ) -> bool:
     """Whether launches like these without end could decide, wherever within `REACH` errors of ours their mean comes to lie.
 
@@ -273,8 +164,8 @@ def _may_settle(
         moved = []
         for measure in measures:
             noise = scatter.of[measure]
-            found = _change(sides, measure, rule, noise, math.inf)
-            by = shift * math.sqrt(_of_one(sides.ours, measure, noise) / len(sides.ours))
+            found = change_of(held, measure, rule.quantile, noise, math.inf)
+            by = shift * math.sqrt(launch_variance(held.ours, measure, noise) / len(held.ours))
             moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
         if _kind(moved, rule, limit, risen) is not Judgement.INCONCLUSIVE:
             return True
@@ -299,10 +190,10 @@ def _found_by(changes: Sequence[Change], rule: Rule, limit: float) -> float:
 
 
 def _with_reasons(
-    kind: Judgement, said: Change, sides: _Sides, limit: float, rule: Rule
+    kind: Judgement, said: Change, held: Sides, limit: float, rule: Rule
 ) -> tuple[Judgement, tuple[Reason, ...]]:
     """The final kind, and every reason for it."""
-    if kind is Judgement.REGRESSED and any(one.unsettled for one in sides.both()):
+    if kind is Judgement.REGRESSED and any(one.unsettled for one in held.both()):
         text = "slower, but started below the clock's ceiling in more than a tenth of the rounds: nothing is claimed"
         return Judgement.INCONCLUSIVE, (Reason("unsettled", text),)
     if kind is Judgement.REGRESSED:
@@ -315,7 +206,7 @@ def _with_reasons(
     if math.isinf(said.error):
         return kind, (Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed"),)
     reasons = [Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")]
-    if not sides.known:
+    if not held.known:
         text = "no stored session is of this unit, and units differ: record one here with scripts/record_baseline"
         reasons.append(Reason("unknown-unit", text))
     return kind, tuple(reasons)

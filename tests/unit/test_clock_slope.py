@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from attnbench.change import sides
 from attnbench.clock_slope import KNOWN_WITHIN, LAUNCH_SCATTER, LEAST_ERROR, ClockSlope, clock_slope
 from attnbench.model import Fingerprint, Judgement, Launch, Sample
-from attnbench.readings import CYCLES, PRIOR, SECONDS, at_one_clock, reading, scatter
+from attnbench.readings import CYCLES, PRIOR, SECONDS, Scatter, reading, scatter
 from attnbench.rule import Rule, compare
 
 STEPS_HZ = (1965e6, 1980e6, 1995e6, 2010e6)
@@ -162,7 +163,8 @@ def test_launches_that_did_not_settle_or_were_not_read_tell_no_slope(record, odd
 def test_launches_are_moved_to_the_mean_clock_of_the_base(record):
     rng = random.Random(9)
     ours, base = launches(record, rng, 0.5, (2010e6,)), launches(record, rng, 0.5, (1965e6, 1980e6))
-    moved, still, error = at_one_clock(ours, base, ClockSlope(0.5, 0.1))
+    held = sides(ours, base, Scatter(slopes={"flash@eager": ClockSlope(0.5, 0.1)}))
+    moved, still, error = held.ours, held.base, held.slope_error
     hz = statistics.fmean(one.settled_hz for one in base)
     assert {one.settled_hz for one in (*moved, *still)} == {hz}
     by = math.log(2010e6 / hz)
