@@ -160,6 +160,15 @@ def test_launches_that_did_not_settle_or_were_not_read_tell_no_slope(record, odd
     assert not scatter([launches(record, rng, 0.5, STEPS_HZ[:3], **odd) for _ in range(6)]).slopes
 
 
+def test_a_launch_without_cycles_beside_others_leaves_the_noise_of_its_case_as_it_is(record):
+    rng = random.Random(16)
+    cases = [launches(record, rng, 0.5, STEPS_HZ[:3]) for _ in range(6)]
+    (odd,) = launches(record, rng, 0.5, (2010e6,), count=1, cycles=())
+    found = scatter([*cases, [odd, odd]])
+    assert found.slopes
+    assert found.of[CYCLES] == scatter(cases).of[CYCLES]
+
+
 def test_launches_are_moved_to_the_mean_clock_of_the_base(record):
     rng = random.Random(9)
     ours, base = launches(record, rng, 0.5, (2010e6,)), launches(record, rng, 0.5, (1965e6, 1980e6))

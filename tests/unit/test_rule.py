@@ -404,7 +404,9 @@ def test_cycles_that_memory_adds_at_a_higher_clock_convict_nobody_where_the_slop
     assert compare(ours, stored, ONE, knowing(0.0)).kind is Judgement.REGRESSED, "as a slope of 0 would"
 
 
-@pytest.mark.parametrize("without", [{"cycles": None}, {"settled_hz": None}], ids=["cycles", "clock"])
+@pytest.mark.parametrize(
+    "without", [{"cycles": None, "settled_hz": WARM_HZ}, {"settled_hz": None}], ids=["cycles", "clock"]
+)
 def test_a_launch_without_cycles_or_a_clock_is_judged_as_if_the_slope_were_not_known(without):
     stored = [at(COLD_HZ, 0.0, session="0001")] * 3
     ours = [at(WARM_HZ, 0.0), replace(made(0.0), variant="flash@eager", settled_hz=WARM_HZ)]
