@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from attnbench.model import Record, Status
+from attnbench.model import Status
 from attnbench.run import Run, is_case
 from attnbench.units import duration
 
 QUIET_S = 10.0  # short runs print nothing
 BETWEEN_LINES_S = 10.0
-#: Of fewer variants than this the median says nothing: the first cases of a run start libraries and compilers.
+#: Fewer variants than this say nothing of another: the first cases of a run start libraries and compilers.
 FEWEST_VARIANTS = 5
 
 
-def time_left_s(records: Collection[Record]) -> float | None:
-    """How long the records that are not run yet will take, None as long as nothing tells.
+def time_left_s(took_s: Mapping[str, float], waiting: Sequence[str]) -> float | None:
+    """How long the cases that wait will take, None as long as nothing tells.
 
-    A case takes what the last one of its variant took. Of a variant that has had none yet nothing is known: what the
-    variants so far took in the median, as one that a compiler was first started for is no measure.
+    took_s: by variant, seconds from start to end of its last case, however many launches that was. waiting: the variant
+    of each case that is not run yet. A case takes what the last one of its variant took. Of a variant that has had none
+    yet nothing is known: the mean of those so far, skipped ones too, where the longest counts as the second longest does,
+    as one that a compiler was first started for is no measure.
     """
-    spent = {r.variant: sum(r.spent_s.values()) for r in records if r.status is not Status.NOT_RUN}
-    waiting = [r.variant for r in records if r.status is Status.NOT_RUN]
-    if len(spent) < FEWEST_VARIANTS and not spent.keys() >= set(waiting):
+    if len(took_s) < FEWEST_VARIANTS and not took_s.keys() >= set(waiting):
         return None
-    usual = statistics.median_low(spent.values()) if spent else 0.0
-    return sum(spent.get(variant, usual) for variant in waiting)
+    *others, longest = sorted(took_s.values()) or [0.0]
+    usual_s = (sum(others) + (others or [longest])[-1]) / (len(others) + 1)
+    return sum(took_s.get(variant, usual_s) for variant in waiting)
 
 
 class Progress:
@@ -41,22 +41,34 @@ class Progress:
         self._run = run
         self._started = self._printed = time.monotonic()
         self._done = 0
+        self._took_s: dict[str, float] = {}
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtestloop(self) -> None:
         self._started = self._printed = time.monotonic()
 
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
-        if not is_case(item) or reporter is None or reporter.verbosity < 0:
-            return
-        now = time.monotonic()
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if not is_case(item) or item.nodeid not in self._run.records:
+            return (yield)
         self._done += 1
-        records = self._run.records
-        if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S or not records:
+        self._line(item.nodeid)
+        start = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self._took_s[self._run.records[item.nodeid].variant] = time.monotonic() - start
+
+    def _line(self, nodeid: str) -> None:
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        now = time.monotonic()
+        if reporter is None or reporter.verbosity < 0:
+            return
+        if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S:
             return
         self._printed = now
-        left_s = time_left_s(records.values())
+        records = self._run.records
+        left_s = time_left_s(self._took_s, [r.variant for r in records.values() if r.status is Status.NOT_RUN])
         left = "" if left_s is None else f", about {duration(left_s)} left"
         reporter.ensure_newline()
-        reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[item.nodeid].case}{left}")
+        reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[nodeid].case}{left}")
