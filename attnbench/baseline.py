@@ -24,6 +24,8 @@ NUMBERED = re.compile(r"(\d{4,})_.+\.json")
 #: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
 _NUMBERS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
 _STATS: dict[str, tuple[type, ...]] = {**dict.fromkeys(_NUMBERS, (int, float)), "outliers": (str,)}
+#: A reviewed session with less than this share of the fullest one's cases adds some, and is no run to be compared with.
+_WHOLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,26 @@ class _Stored:
     path: Path
     device: str
     saved_at: str  # ISO 8601, UTC: sorts as text
+    cases: int
 
 
 def choose(folder: Path, device_name: str) -> Choice:
     """The newest own save that measured `device_name`; without one, the newest reviewed session of that device model.
 
-    Files that cannot be read, or that hold no measurement, are passed over and named; own saves of other devices are
-    passed over and counted.
+    Files that cannot be read, that hold no measurement, or that only add some cases to a fuller session are passed over
+    and named; own saves of other devices are passed over and counted.
     """
     said: list[str] = []
     own = _newest_own(folder, device_name, said)
-    reviewed = next(_usable(reversed(numbered(folder / slug(device_name))), said), None)
+    sessions = list(_usable(reversed(numbered(folder / slug(device_name))), said))
+    whole = [one for one in sessions if one.cases >= _WHOLE * max(session.cases for session in sessions)]
+    reviewed = whole[0] if whole else None
     if own is not None:
         beside = f"; newest reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
     elif reviewed is not None:
+        added = sessions[: sessions.index(reviewed)]
+        said += [f"passed over: {_shown(one.path, folder)} adds {one.cases} cases to a fuller session" for one in added]
         said.append(
             f"comparing with the newest reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
         )
@@ -144,7 +151,7 @@ def _usable(files: Iterable[Path], said: list[str]) -> Iterator[_Stored]:
             said.append(f"passed over: {exc}")
         else:
             device = str(document["machine_info"].get("device") or "an unknown device")
-            yield _Stored(path, device, str(document.get("datetime", "")))
+            yield _Stored(path, device, str(document.get("datetime", "")), len(document["benchmarks"]))
 
 
 def numbered(folder: Path) -> list[Path]:

@@ -36,10 +36,10 @@ def folder(tmp_path):
 def store(folder):
     """`store("nvidia-h200/0001_a.json", device=…, saved_at=…)` or, for a damaged file, `content=…`."""
 
-    def write(name, device=GPU, saved_at="2026-01-01T00:00:00+00:00", content=None):
+    def write(name, device=GPU, saved_at="2026-01-01T00:00:00+00:00", content=None, cases=1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        document = {"machine_info": {"device": device}, "benchmarks": [ENTRY], "datetime": saved_at}
+        document = {"machine_info": {"device": device}, "benchmarks": [ENTRY] * cases, "datetime": saved_at}
         content = json.dumps(document) if content is None else content
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
@@ -88,6 +88,26 @@ def test_a_damaged_newest_file_is_passed_over_and_named(folder, store, damage):
     choice = choose(folder, GPU)
     assert choice.path == whole
     assert [str(broken) in sentence for sentence in choice.said] == [True, False]
+
+
+def test_a_reviewed_session_that_adds_a_few_cases_is_passed_over_and_named(folder, store):
+    store(f"{SLUG}/0001_old.json", cases=100)
+    whole = store(f"{SLUG}/0002_whole.json", cases=50)
+    store(f"{SLUG}/0003_added.json", cases=49)
+    choice = choose(folder, GPU)
+    assert choice.path == whole, "an older one that is fuller still is no reason to take that"
+    assert choice.said[0] == f"passed over: baselines/{SLUG}/0003_added.json adds 49 cases to a fuller session"
+    store(f"{MACHINE}/0001_mine.json")
+    beside = f"newest reviewed session: baselines/{SLUG}/0002_whole.json"
+    assert choose(folder, GPU).said == (
+        f"comparing with your newest save baselines/{MACHINE}/0001_mine.json; {beside}",
+    )
+
+
+def test_an_own_save_is_taken_however_few_cases_it_has(folder, store):
+    store(f"{MACHINE}/0001_all.json", cases=100)
+    few = store(f"{MACHINE}/0002_few.json", cases=2)
+    assert choose(folder, GPU).path == few
 
 
 def test_an_older_damaged_file_is_nobodys_business(folder, store):
