@@ -302,7 +302,7 @@ class Verdict:
 
     change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
     grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
-    is at the baseline's clock where it is cycles.
+    is at the baseline's clock where it is cycles. measured_s: what the clock showed, at the clock that there was.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included.
     """
 
@@ -311,6 +311,7 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
     baseline_s: float | None = None
     found_s: float | None = None
+    measured_s: float | None = None
     measure: str = ""
     change: float | None = None
     low: float | None = None
@@ -322,6 +323,13 @@ class Verdict:
     compared_with: tuple[str, ...] = ()  # stored sessions, `nvidia-h200/0001_0123456789ab.json`
     notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, autotune choices, versions
     reproduce: str = ""
+
+    @property
+    def clock_change(self) -> float | None:
+        """By how much, relative, the clock during the call was above the baseline's; None where seconds were judged."""
+        if self.found_s is None or self.measured_s is None or self.found_s == self.measured_s:
+            return None
+        return self.found_s / self.measured_s - 1
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from attnbench.model import Judgement, Launch, Reason, Record, Verdict
 from attnbench.readings import SECONDS, reading
 from attnbench.rule import Rule, compare
 from attnbench.sessions import Baseline, Session
-from attnbench.units import change, milliseconds
+from attnbench.units import change
 
 #: Versions whose change is said beside a verdict: comparing them may be the point, so they are not part of the key.
 SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
 #: By how much an error may exceed the stored one, inside the tolerance too.
 ERROR_GROWTH = 0.05
-#: From this difference on, the clock during the call is said.
-CLOCK_NOTE = 0.002
 #: A kernel that takes less of the call than this share is not worth a note.
 NEGLIGIBLE = 0.01
 _NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{16,}|(?<=_)\d+(?=_|$)")
@@ -64,6 +62,7 @@ def judge(
         reasons=found.reasons,
         baseline_s=baseline_s,
         found_s=found_s,
+        measured_s=measured_s,
         measure=found.said.measure,
         change=found.said.value,
         low=found.said.low if math.isfinite(found.said.high) else None,
@@ -73,10 +72,7 @@ def judge(
         found_by=_finite(found.found_by),
         launches=len(records),
         compared_with=names,
-        notes=(
-            *_clock(measured_s, found_s),
-            *_notes(first, launches.get(first.launch), latest, session, _chosen(r for _, r in fitting)),
-        ),
+        notes=_notes(first, launches.get(first.launch), latest, session, _chosen(r for _, r in fitting)),
         reproduce=reproduce,
     )
     less_accurate = _less_accurate(first, [record for _, record in fitting])
@@ -129,13 +125,6 @@ def _changed(plain: Verdict, kind: Judgement, reason: Reason) -> Verdict:
 def _same_inputs(ours: Record, theirs: Record) -> bool:
     """Whether both were timed on the same bytes; unknown on one side is no difference."""
     return None in (ours.input_sha256, theirs.input_sha256) or ours.input_sha256 == theirs.input_sha256
-
-
-def _clock(measured_s: float, found_s: float) -> tuple[str, ...]:
-    """Said where the latency at the baseline's clock, which is judged, is not about what was measured."""
-    if abs(measured_s / found_s - 1) < CLOCK_NOTE:
-        return ()
-    return (f"{milliseconds(measured_s)} ms as measured, at a clock {found_s / measured_s - 1:+.1%} during the call",)
 
 
 def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session, chosen: set[str]) -> tuple[str, ...]:

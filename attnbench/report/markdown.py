@@ -41,6 +41,7 @@ _COLUMNS = (
     ("known unit", False),
     ("finds %", True),
     ("launches", True),
+    ("clock %", True),
 )
 _LEGEND = (
     "Interval: wrong at either end in less than 1 % of runs. Finds: the smallest slow-down that would have been called "
@@ -190,6 +191,7 @@ def _row(verdict: Verdict, names: Mapping[str, str]) -> str:
         {True: "yes", False: "no", None: "–"}[verdict.known_unit],
         _percent(verdict.found_by),
         str(verdict.launches),
+        _percent(verdict.clock_change),
     )
 
 

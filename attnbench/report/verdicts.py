@@ -15,6 +15,8 @@ _HEADER = [
     ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
     ["", "", "ms", "ms", "%", "%", "%", "%", ""],
 ]
+#: From this difference on, relative, the clock during the call is said.
+_OTHER_CLOCK = 0.002
 
 
 def line(verdict: Verdict, record: Record) -> str:
@@ -30,7 +32,7 @@ def line(verdict: Verdict, record: Record) -> str:
         ]
     else:
         parts.append("; ".join(reason.text for reason in verdict.reasons))
-    parts += [*_accuracy(verdict), *verdict.notes]
+    parts += [*_accuracy(verdict), *_clock(verdict), *verdict.notes]
     return "  ".join([*parts, f"(reproduce: {verdict.reproduce})"])
 
 
@@ -42,19 +44,39 @@ def verdicts(run: RunFile) -> list[str]:
     ordered = worst_first(run.verdicts)
     compared = [v for v in ordered if v.change is not None]
     lines = ["verdicts" + (f" against {', '.join(_sessions(compared))}" if compared else "")]
-    rows = [_row(v, records) for v in compared if v.kind is not Judgement.UNCHANGED]
-    if rows:
-        lines += [
-            "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
-            "  been called regressed in 95 of 100 runs; n: launches",
-            *aligned(_HEADER, rows, left=2),
-        ]
+    shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
+    if shown:
+        lines += _table(shown, records)
     unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
     lines += [f"  {text}" for text in _unchanged(unchanged)]
     lines += [f"  {text}" for text in _explained(ordered, records)]
     lines += [f"  {text}" for text in _notes(ordered, records)]
     counts = Counter(v.kind for v in ordered)
     return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
+
+
+def _table(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
+    """Legend and rows, with a last column on the clock where it was another one during some of the calls."""
+    legend = [
+        "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
+        "  been called regressed in 95 of 100 runs; n: launches",
+    ]
+    header, rows = _HEADER, [_row(v, records) for v in verdicts]
+    if any(map(_clock, verdicts)):
+        legend[1] += "; clock: how far above the baseline's it was during the call"
+        legend.append("  (now is the latency at the baseline's clock)")
+        header = [[*cells, head] for cells, head in zip(header, ("clock", "%"), strict=True)]
+        changes = (v.clock_change if _clock(v) else None for v in verdicts)
+        rows = [[*row, "" if by is None else _percent(by, 1)] for row, by in zip(rows, changes, strict=True)]
+    return [*legend, *aligned(header, rows, left=2)]
+
+
+def _clock(verdict: Verdict) -> list[str]:
+    """Said where the latency at the baseline's clock, which is judged, is not about what was measured."""
+    by = verdict.clock_change
+    if by is None or verdict.measured_s is None or abs(by) < _OTHER_CLOCK:
+        return []
+    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(by, 1)} % during the call"]
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -87,6 +109,10 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     text += f"; limit {' or '.join(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
+    clocks = sorted(v.clock_change for v in verdicts if v.clock_change is not None and _clock(v))
+    if clocks:
+        said = f"clock during the call {_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} % in {len(clocks)} of them"
+        return [text, f"  {said}, which the change is without"]
     return [text]
 
 

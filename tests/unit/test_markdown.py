@@ -122,8 +122,13 @@ def test_the_heading_counts_the_verdicts_worst_kind_first(judged):
 
 def test_a_row_has_every_figure_of_its_verdict(judged):
     text = markdown(judged(verdict("regressed", change=0.0312)))
-    figures = "1.000 | 1.031 | +3.12 | +2.92 to +3.32 | 1 | yes | +0.94 | 2"
+    figures = "1.000 | 1.031 | +3.12 | +2.92 to +3.32 | 1 | yes | +0.94 | 2 | –"
     assert rows(text)[1:] == [f"| **regressed** | `torch_flash@eager · flux-256px-t128` | {figures} |"]
+
+
+def test_the_clock_during_the_call_has_its_column(judged):
+    found = judged(verdict("unchanged", change=0.001, measured_s=1e-3))
+    assert rows(markdown(found))[-1].endswith("| 2 | +0.10 |")
 
 
 @pytest.mark.parametrize(("known", "said"), [(True, "yes"), (False, "no"), (None, "–")])
@@ -296,7 +301,7 @@ def test_a_row_is_split_alike_by_renderers_that_read_backslashes_differently(rec
         pairs = len(re.findall(r"(?:\\.|[^|])+", row[1:-1]))  # two backslashes are one, and the pipe behind them ends
         previous = len(re.split(r"(?<!\\)\|", row[1:-1]))  # a backslash before the pipe, whatever is before that
         assert pairs == previous
-        assert previous in (3, 10)
+        assert previous in (3, 11)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
@@ -317,7 +322,7 @@ def test_a_summary_stays_below_the_limit_by_whole_rows_and_says_what_was_cut(jud
     second = text.splitlines()[2]
     assert second.startswith("**Cut**, as GitHub shows no summary above 1 MiB: ")
     page = seen(text)
-    assert set(page.rows) == {10}
+    assert set(page.rows) == {11}
     assert page.tags.count("details") == (kind == "unchanged")
     assert text.count("<details>") == text.count("</details>")
     what = "unchanged verdicts" if kind == "unchanged" else "lines of reasons, notes and commands"
