@@ -59,8 +59,9 @@ def choose(folder: Path, device_name: str) -> Choice:
         beside = f"; newest reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
     elif reviewed is not None:
-        added = sessions[: sessions.index(reviewed)]
-        said += [f"passed over: {_shown(one.path, folder)} adds {one.cases} cases to a fuller session" for one in added]
+        if newer := sessions[: sessions.index(reviewed)]:
+            named = ", ".join(f"{_shown(one.path, folder)} ({one.cases} cases)" for one in newer)
+            said.append(f"passed over, as they add to a fuller session: {named}")
         said.append(
             f"comparing with the newest reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
         )

@@ -94,9 +94,11 @@ def test_a_reviewed_session_that_adds_a_few_cases_is_passed_over_and_named(folde
     store(f"{SLUG}/0001_old.json", cases=100)
     whole = store(f"{SLUG}/0002_whole.json", cases=50)
     store(f"{SLUG}/0003_added.json", cases=49)
+    store(f"{SLUG}/0004_added.json", cases=6)
     choice = choose(folder, GPU)
     assert choice.path == whole, "an older one that is fuller still is no reason to take that"
-    assert choice.said[0] == f"passed over: baselines/{SLUG}/0003_added.json adds 49 cases to a fuller session"
+    added = f"baselines/{SLUG}/0004_added.json (6 cases), baselines/{SLUG}/0003_added.json (49 cases)"
+    assert choice.said[0] == f"passed over, as they add to a fuller session: {added}"
     store(f"{MACHINE}/0001_mine.json")
     beside = f"newest reviewed session: baselines/{SLUG}/0002_whole.json"
     assert choose(folder, GPU).said == (
