@@ -61,7 +61,7 @@ class CudaPacer:
         rule = self._protocol
         self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
         self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
-        self.empty_s = self._empty_interval()
+        self.empty_s, self._empty_hidden = self._empty_interval()
         self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
         self._waited_s = 0.0
         self._open: _OpenRound | None = None
@@ -113,7 +113,7 @@ class CudaPacer:
             cycles=tuple(r.cycles for r in self.rounds),
             waited_s=self._waited_s,
             unsettled=sum(not r.settled for r in self.rounds),
-            synchronising=any(not r.hidden for r in self.rounds),
+            synchronising=not self._empty_hidden or any(not r.hidden for r in self.rounds),
             self_throttled=statistics.median(rounds_s) >= SELF_THROTTLING_S,
         )
 
@@ -156,10 +156,14 @@ class CudaPacer:
             call_s.append(start.elapsed_time(end) / 1e3)
         return statistics.median(host_s), statistics.median(call_s)
 
-    def _empty_interval(self) -> float:
-        """Median seconds of a round with nothing in it, hidden like any other: a host that is late would be in it."""
-        seconds = [self._hidden(self._empty_round(), self._empty_round).seconds() for _ in range(9)]
-        return float(statistics.median(seconds))
+    def _empty_interval(self) -> tuple[float, bool]:
+        """Median seconds of a round with nothing in it, and whether one was hidden: a host that is late would be in it.
+
+        Nothing is taken off where none was.
+        """
+        rounds = [self._hidden(self._empty_round(), self._empty_round) for _ in range(9)]
+        seconds = [one.seconds() for one in rounds if one.hidden]
+        return (statistics.median(seconds), True) if seconds else (0.0, False)
 
     def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
         """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""

@@ -174,19 +174,38 @@ def test_the_empty_interval_is_taken_off_whatever_events_cost(gpu):
     assert take(pacer, gpu.kernel, count=1) == pytest.approx([KERNEL_S], rel=1e-6)
 
 
-def test_a_host_that_is_late_is_not_in_the_empty_interval(gpu):
-    calls = []
+@pytest.fixture
+def late_after_the_call(gpu):
+    """`late_after_the_call(s)` is a call after whose fifth, the last before the empty rounds, launches take `s`."""
 
-    def call():
-        gpu.kernel()
-        calls.append(None)
-        # As the host of an H100 was: slow for some milliseconds.
-        gpu.launch_s = 150e-6 if len(calls) >= 5 else LAUNCH_S
+    def make(late_s):
+        calls = []
 
-    pacer = pacing.CudaPacer(clock.SpinClock(), call)
+        def call():
+            gpu.kernel()
+            calls.append(None)
+            gpu.launch_s = late_s if len(calls) >= 5 else LAUNCH_S
+
+        return call
+
+    return make
+
+
+def test_a_host_that_is_late_is_not_in_the_empty_interval(gpu, late_after_the_call):
+    pacer = pacing.CudaPacer(clock.SpinClock(), late_after_the_call(150e-6))  # as the host of an H100 was for some ms
     gpu.launch_s = LAUNCH_S
     assert pacer.empty_s == pytest.approx(EVENT_S)
     assert take(pacer, gpu.kernel, count=1) == pytest.approx([KERNEL_S], rel=1e-6)
+
+
+def test_an_empty_interval_that_no_tail_hides_is_not_taken_off_and_marked(gpu, late_after_the_call):
+    pacer = pacing.CudaPacer(clock.SpinClock(), late_after_the_call(50e-3))  # the longest tail is 20 ms
+    gpu.launch_s = LAUNCH_S
+    assert pacer.empty_s == 0
+    rounds_s = take(pacer, gpu.kernel, count=5)
+    assert rounds_s == pytest.approx([KERNEL_S + EVENT_S] * 5)
+    assert all(one.hidden for one in pacer.rounds)
+    assert pacer.sample(rounds_s).synchronising
 
 
 def test_before_a_call_that_is_looked_at_the_clock_is_waited_for_but_not_for_ever(gpu):
