@@ -19,7 +19,7 @@ from attnbench.report.pooling import pooled
 from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
-from attnbench.report.verdicts import worst_first
+from attnbench.report.verdicts import IN_THE_ROW, worst_first
 from attnbench.units import milliseconds
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
@@ -45,7 +45,8 @@ _COLUMNS = (
 )
 _LEGEND = (
     "Interval: wrong at either end in less than 1 % of runs. Finds: the smallest slow-down that would have been called "
-    "regressed in 95 of 100 runs."
+    "regressed in 95 of 100 runs. Regressed: all of the interval is above 0.3 %, which is tolerated, and the change is half "
+    "of the limit or more."
 )
 _FAILED = (Status.INCORRECT, Status.ERROR)
 
@@ -138,10 +139,11 @@ def _failed(records: Sequence[Record]) -> list[_Block]:
 
 
 def _reasons(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
-    """Per kind, reasons and notes that some cases share: the cases, the texts, and the command of each case."""
+    """Per kind, reasons and notes that some cases share and no row tells: cases, texts, and the command of each case."""
     groups: dict[tuple[Judgement, tuple[str, ...]], list[Verdict]] = {}
     for verdict in verdicts:
-        said = (*(reason.text for reason in verdict.reasons), *verdict.notes)
+        reasons = (reason.text for reason in verdict.reasons if reason.code not in IN_THE_ROW)
+        said = (*reasons, *verdict.notes)
         groups.setdefault((verdict.kind, said), []).append(verdict)
     title: tuple[str, ...] = ("### Reasons, notes, and how to measure again", "")
     blocks = []
@@ -247,7 +249,7 @@ def _some(names: Sequence[str], noun: str) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:+.2f}"
+    return "–" if value is None else f"{round(value * 100, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
 
 
 def _ms(value_s: float | None) -> str:

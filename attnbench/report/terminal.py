@@ -15,6 +15,8 @@ from attnbench.report.verdicts import verdicts
 from attnbench.units import change, seconds
 
 SPEED = "speed: higher is faster"
+#: So many variants are named each, also where all cases were slowed down alike.
+_FEW = 4
 
 
 def section(run: RunFile) -> list[str]:
@@ -61,6 +63,9 @@ def _injected(records: Sequence[Record]) -> list[str]:
             cases.setdefault(f"{record.variant} {change(record.injected)}", set()).add(record.case)
     if not cases:
         return []
+    by, *others = {record.injected for record in records if record.sample is not None} or {None}
+    if len(cases) > _FEW and by is not None and not others:
+        return [f"INJECTED slow-down: {change(by)} in all {sum(map(len, cases.values()))} measured cases"]
     said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
     return wrapped(f"INJECTED slow-down: {', '.join(said)}")
 

@@ -15,6 +15,8 @@ _HEADER = [
     ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
     ["", "", "ms", "ms", "%", "%", "%", "%", ""],
 ]
+#: Reasons that the figures of a row tell.
+IN_THE_ROW = ("slower", "faster", "below-limit", "interval")
 #: From this difference on, relative, the clock during the call is said.
 _OTHER_CLOCK = 0.002
 
@@ -121,7 +123,7 @@ def _explained(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> li
     groups: dict[tuple[Judgement, str], list[str]] = {}
     for verdict in verdicts:
         if verdict.change is None or verdict.kind is Judgement.INCONCLUSIVE:
-            said = "; ".join(reason.text for reason in verdict.reasons if reason.code != "interval")  # it is in the row
+            said = "; ".join(reason.text for reason in verdict.reasons if reason.code not in IN_THE_ROW)
             if said:
                 groups.setdefault((verdict.kind, said), []).append(_name(verdict, records))
     return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]
@@ -159,7 +161,7 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 
 def _percent(value: float | None, digits: int) -> str:
-    return "?" if value is None else f"{value * 100:+.{digits}f}"
+    return "?" if value is None else f"{round(value * 100, digits) + 0.0:+.{digits}f}"  # + 0.0: no "-0.00"
 
 
 def _limit(limit: float | None) -> str:

@@ -185,8 +185,22 @@ def test_the_section_says_which_cases_were_slowed_down_and_counts_each_once(run_
     assert not any("INJECTED" in line for line in section(run_file(record())))
 
 
+def test_one_slow_down_of_every_measured_case_is_said_in_one_line(run_file, record):
+    slowed = [record(f"backend_{number}@eager", injected=0.01) for number in range(5)]
+    skipped = record("not_here@eager", status="unsupported")
+
+    def said(*records):
+        return [line for line in section(run_file(*records)) if line.startswith("INJECTED")]
+
+    assert said(*slowed, skipped) == ["INJECTED slow-down: +1 % in all 5 measured cases"]
+    assert "backend_0@eager +1 % (1 case), " in said(*slowed, record("as_it_is@eager"))[0]
+    assert "backend_0@eager +1 % (1 case), " in said(*slowed[:4])[0]
+    failed = [record(f"backend_{number}@eager", status="error", injected=0.01) for number in range(5)]
+    assert "backend_0@eager +1 % (1 case), " in said(*failed)[0]
+
+
 def test_a_section_that_names_many_slow_downs_keeps_its_width(run_file, record):
-    run = run_file(*(record(f"backend_{number}@eager", injected=0.02) for number in range(12)))
+    run = run_file(*(record(f"backend_{number}@eager", injected=0.02 + number / 1e4) for number in range(12)))
     lines = section(run)
     assert max(map(len, lines)) <= 120
-    assert sum("backend_" in line and "+2 %" in line for line in lines) > 1
+    assert sum("backend_" in line and " %" in line for line in lines) > 1

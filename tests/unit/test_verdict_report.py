@@ -134,6 +134,11 @@ def test_another_clock_during_the_call_is_a_column_of_the_rows_that_it_is_told_o
     assert not any("clock" in text for text in block(replace(ALIKE, case=MATH), REGRESSED))
 
 
+def test_a_change_that_rounds_to_nothing_has_no_minus(block):
+    nothing = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, change=-0.00001)
+    assert "+0.00" in block(nothing)[6].split()
+
+
 def test_another_clock_of_unchanged_cases_is_one_line(block):
     several = [replace(ABOVE, case=FLASH), replace(BELOW, case=CUDNN), replace(ALIKE, case=MATH)]
     lines = block(*(replace(v, kind=Judgement.UNCHANGED) for v in several))
