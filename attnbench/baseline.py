@@ -24,7 +24,7 @@ NUMBERED = re.compile(r"(\d{4,})_.+\.json")
 #: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
 _NUMBERS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
 _STATS: dict[str, tuple[type, ...]] = {**dict.fromkeys(_NUMBERS, (int, float)), "outliers": (str,)}
-#: A reviewed session with less than this share of the fullest one's cases adds some, and is no run to be compared with.
+#: A reviewed session with less than this share of the fullest one's cases leaves most of a run without a neighbour.
 _WHOLE = 0.5
 
 
@@ -45,10 +45,10 @@ class _Stored:
 
 
 def choose(folder: Path, device_name: str) -> Choice:
-    """The newest own save that measured `device_name`; without one, the newest reviewed session of that device model.
+    """The newest own save that measured `device_name`; without one, the newest whole session of that device model.
 
-    Files that cannot be read, that hold no measurement, or that only add some cases to a fuller session are passed over
-    and named; own saves of other devices are passed over and counted.
+    Whole is one with half of the cases of the fullest or more; newer ones are named. Files that cannot be read or that
+    hold no measurement are passed over and named; own saves of other devices are passed over and counted.
     """
     said: list[str] = []
     own = _newest_own(folder, device_name, said)
@@ -56,14 +56,14 @@ def choose(folder: Path, device_name: str) -> Choice:
     whole = [one for one in sessions if one.cases >= _WHOLE * max(session.cases for session in sessions)]
     reviewed = whole[0] if whole else None
     if own is not None:
-        beside = f"; newest reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
+        beside = f"; newest whole reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
     elif reviewed is not None:
         if newer := sessions[: sessions.index(reviewed)]:
-            named = ", ".join(f"{_shown(one.path, folder)} ({one.cases} cases)" for one in newer)
-            said.append(f"passed over, as they add to a fuller session: {named}")
+            named = ", ".join(_shown(one.path, folder) for one in newer)
+            said.append(f"passed over, with fewer than half of the cases of the fullest session: {named}")
         said.append(
-            f"comparing with the newest reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
+            f"comparing with the newest whole reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
         )
     else:
         said.append(

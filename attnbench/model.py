@@ -302,7 +302,8 @@ class Verdict:
 
     change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
     grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
-    is at the baseline's clock where it is cycles. measured_s: what the clock showed, at the clock that there was.
+    is at the baseline's clock where it is cycles. measured_s: the latency as timed. clock_change: by how much, relative,
+    the SM clock during the call was above the baseline's; None where seconds were judged.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included.
     """
 
@@ -314,6 +315,7 @@ class Verdict:
     measured_s: float | None = None
     measure: str = ""
     change: float | None = None
+    clock_change: float | None = None
     low: float | None = None
     high: float | None = None
     limit: float | None = None
@@ -323,13 +325,6 @@ class Verdict:
     compared_with: tuple[str, ...] = ()  # stored sessions, `nvidia-h200/0001_0123456789ab.json`
     notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, autotune choices, versions
     reproduce: str = ""
-
-    @property
-    def clock_change(self) -> float | None:
-        """By how much, relative, the clock during the call was above the baseline's; None where seconds were judged."""
-        if self.found_s is None or self.measured_s is None or self.found_s == self.measured_s:
-            return None
-        return self.found_s / self.measured_s - 1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from attnbench.stamp import CycleStamps
 
 #: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
 SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
+EMPTY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CudaPacer:
         rule = self._protocol
         self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
         self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
-        self.empty_s, self._empty_hidden = self._empty_interval()
+        self.empty_s = self._empty_interval()
         self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
         self._waited_s = 0.0
         self._open: _OpenRound | None = None
@@ -113,7 +114,7 @@ class CudaPacer:
             cycles=tuple(r.cycles for r in self.rounds),
             waited_s=self._waited_s,
             unsettled=sum(not r.settled for r in self.rounds),
-            synchronising=not self._empty_hidden or any(not r.hidden for r in self.rounds),
+            synchronising=any(not r.hidden for r in self.rounds),
             self_throttled=statistics.median(rounds_s) >= SELF_THROTTLING_S,
         )
 
@@ -156,14 +157,19 @@ class CudaPacer:
             call_s.append(start.elapsed_time(end) / 1e3)
         return statistics.median(host_s), statistics.median(call_s)
 
-    def _empty_interval(self) -> tuple[float, bool]:
-        """Median seconds of a round with nothing in it, and whether one was hidden: a host that is late would be in it.
+    def _empty_interval(self) -> float:
+        """Median seconds of a hidden round with nothing in it: a host that is late would be in one that is not.
 
-        Nothing is taken off where none was.
+        Raises RuntimeError where none can be hidden.
         """
-        rounds = [self._hidden(self._empty_round(), self._empty_round) for _ in range(9)]
+        rounds = [self._hidden(self._empty_round(), self._empty_round) for _ in range(EMPTY_ROUNDS)]
         seconds = [one.seconds() for one in rounds if one.hidden]
-        return (statistics.median(seconds), True) if seconds else (0.0, False)
+        if not seconds:
+            raise RuntimeError(
+                f"the host is late: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events in "
+                f"each of {EMPTY_ROUNDS} rounds, so no time can be told from its own. Free its CPUs, and run again"
+            )
+        return statistics.median(seconds)
 
     def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
         """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""

@@ -57,7 +57,9 @@ class Progress:
         try:
             return (yield)
         finally:
-            self._took_s[self._run.records[item.nodeid].variant] = time.monotonic() - start
+            record = self._run.records[item.nodeid]
+            if record.status is not Status.NOT_RUN:  # or its test was skipped before it began
+                self._took_s[record.variant] = time.monotonic() - start
 
     def _line(self, nodeid: str) -> None:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -68,7 +70,8 @@ class Progress:
             return
         self._printed = now
         records = self._run.records
-        left_s = time_left_s(self._took_s, [r.variant for r in records.values() if r.status is Status.NOT_RUN])
+        waiting = [r.variant for r in records.values() if r.reasons and r.reasons[0].code == "not-reached"]
+        left_s = time_left_s(self._took_s, waiting)
         left = "" if left_s is None else f", about {duration(left_s)} left"
         reporter.ensure_newline()
         reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[nodeid].case}{left}")

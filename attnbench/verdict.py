@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench.model import Judgement, Launch, Reason, Record, Verdict
-from attnbench.readings import SECONDS, reading
+from attnbench.readings import CYCLES, SECONDS, Reading, reading
 from attnbench.rule import Rule, compare
 from attnbench.sessions import Baseline, Session
 from attnbench.units import change
@@ -65,6 +65,7 @@ def judge(
         measured_s=measured_s,
         measure=found.said.measure,
         change=found.said.value,
+        clock_change=_clock_change(ours, compared) if found.said.measure == CYCLES else None,
         low=found.said.low if math.isfinite(found.said.high) else None,
         high=_finite(found.said.high),
         limit=found.limit,
@@ -79,6 +80,12 @@ def judge(
     if less_accurate:  # the same inputs give the same output: there is nothing to measure again
         return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*less_accurate, *found.reasons)))
     return Judged(verdict, found.suspect)
+
+
+def _clock_change(ours: Sequence[Reading], theirs: Sequence[Reading]) -> float:
+    """By how much, relative, the SM clock during the calls of ours was above that of the stored ones."""
+    logs = [fmean(r.estimates[CYCLES].log - r.estimates[SECONDS].log for r in side) for side in (ours, theirs)]
+    return math.expm1(logs[0] - logs[1])
 
 
 def _less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]:

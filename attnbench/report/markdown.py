@@ -46,7 +46,7 @@ _COLUMNS = (
 _LEGEND = (
     "Interval: wrong at either end in less than 1 % of runs. Finds: the smallest slow-down that would have been called "
     "regressed in 95 of 100 runs. Regressed: all of the interval is above 0.3 %, which is tolerated, and the change is half "
-    "of the limit or more."
+    "of the limit or more; or the output's error grew."
 )
 _FAILED = (Status.INCORRECT, Status.ERROR)
 

@@ -15,7 +15,7 @@ from attnbench.report.verdicts import verdicts
 from attnbench.units import change, seconds
 
 SPEED = "speed: higher is faster"
-#: So many variants are named each, also where all cases were slowed down alike.
+#: So many variants fit on two lines, and are named also where all cases were slowed down alike.
 _FEW = 4
 
 
@@ -65,7 +65,8 @@ def _injected(records: Sequence[Record]) -> list[str]:
         return []
     by, *others = {record.injected for record in records if record.sample is not None} or {None}
     if len(cases) > _FEW and by is not None and not others:
-        return [f"INJECTED slow-down: {change(by)} in all {sum(map(len, cases.values()))} measured cases"]
+        measured = {record.case for record in records if record.sample is not None}
+        return [f"INJECTED slow-down: {change(by)} in all {len(measured)} measured cases"]
     said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
     return wrapped(f"INJECTED slow-down: {', '.join(said)}")
 

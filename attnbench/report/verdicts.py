@@ -64,21 +64,25 @@ def _table(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[s
         "  been called regressed in 95 of 100 runs; n: launches",
     ]
     header, rows = _HEADER, [_row(v, records) for v in verdicts]
-    if any(map(_clock, verdicts)):
+    if any(map(_at_another_clock, verdicts)):
         legend[1] += "; clock: how far above the baseline's it was during the call"
-        legend.append("  (now is the latency at the baseline's clock)")
+        legend.append("  (now is the latency at the baseline's clock; –: in seconds, as measured)")
         header = [[*cells, head] for cells, head in zip(header, ("clock", "%"), strict=True)]
-        changes = (v.clock_change if _clock(v) else None for v in verdicts)
-        rows = [[*row, "" if by is None else _percent(by, 1)] for row, by in zip(rows, changes, strict=True)]
+        clocks = ["–" if v.clock_change is None else _percent(v.clock_change, 1) for v in verdicts]
+        rows = [[*row, clock] for row, clock in zip(rows, clocks, strict=True)]
     return [*legend, *aligned(header, rows, left=2)]
 
 
+def _at_another_clock(verdict: Verdict) -> bool:
+    """Whether the latency at the baseline's clock, which is judged, is not about what was measured."""
+    return verdict.clock_change is not None and abs(verdict.clock_change) >= _OTHER_CLOCK
+
+
 def _clock(verdict: Verdict) -> list[str]:
-    """Said where the latency at the baseline's clock, which is judged, is not about what was measured."""
-    by = verdict.clock_change
-    if by is None or verdict.measured_s is None or abs(by) < _OTHER_CLOCK:
+    """What was measured, where that was at another clock."""
+    if not _at_another_clock(verdict) or verdict.measured_s is None or verdict.clock_change is None:
         return []
-    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(by, 1)} % during the call"]
+    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(verdict.clock_change, 1)} %"]
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -111,10 +115,13 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     text += f"; limit {' or '.join(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
-    clocks = sorted(v.clock_change for v in verdicts if v.clock_change is not None and _clock(v))
+    clocks = sorted(v.clock_change for v in verdicts if v.clock_change is not None and _at_another_clock(v))
     if clocks:
-        said = f"clock during the call {_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} % in {len(clocks)} of them"
-        return [text, f"  {said}, which the change is without"]
+        extremes = f"{_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} %"
+        return [
+            text,
+            f"  {len(clocks)} of them at a clock {extremes} during the call, which is taken out of the change",
+        ]
     return [text]
 
 

@@ -76,9 +76,9 @@ def test_an_own_save_of_this_device_comes_before_a_reviewed_session_of_it(
         assert "--benchmark-save=NAME" in choice.said[-1]
     elif own == "fits":
         assert f"your newest save baselines/{MACHINE}/0001_mine.json" in choice.said[-1]
-        assert (f"newest reviewed session: baselines/{SLUG}/0001_abc.json" in choice.said[-1]) == reviewed
+        assert (f"newest whole reviewed session: baselines/{SLUG}/0001_abc.json" in choice.said[-1]) == reviewed
     else:
-        assert f"the newest reviewed session baselines/{SLUG}/0001_abc.json" in choice.said[-1]
+        assert f"the newest whole reviewed session baselines/{SLUG}/0001_abc.json" in choice.said[-1]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -90,17 +90,17 @@ def test_a_damaged_newest_file_is_passed_over_and_named(folder, store, damage):
     assert [str(broken) in sentence for sentence in choice.said] == [True, False]
 
 
-def test_a_reviewed_session_that_adds_a_few_cases_is_passed_over_and_named(folder, store):
+def test_a_reviewed_session_of_a_few_cases_is_passed_over_and_named(folder, store):
     store(f"{SLUG}/0001_old.json", cases=100)
     whole = store(f"{SLUG}/0002_whole.json", cases=50)
     store(f"{SLUG}/0003_added.json", cases=49)
     store(f"{SLUG}/0004_added.json", cases=6)
     choice = choose(folder, GPU)
     assert choice.path == whole, "an older one that is fuller still is no reason to take that"
-    added = f"baselines/{SLUG}/0004_added.json (6 cases), baselines/{SLUG}/0003_added.json (49 cases)"
-    assert choice.said[0] == f"passed over, as they add to a fuller session: {added}"
+    added = f"baselines/{SLUG}/0004_added.json, baselines/{SLUG}/0003_added.json"
+    assert choice.said[0] == f"passed over, with fewer than half of the cases of the fullest session: {added}"
     store(f"{MACHINE}/0001_mine.json")
-    beside = f"newest reviewed session: baselines/{SLUG}/0002_whole.json"
+    beside = f"newest whole reviewed session: baselines/{SLUG}/0002_whole.json"
     assert choose(folder, GPU).said == (
         f"comparing with your newest save baselines/{MACHINE}/0001_mine.json; {beside}",
     )

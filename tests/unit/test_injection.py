@@ -192,7 +192,8 @@ def test_one_slow_down_of_every_measured_case_is_said_in_one_line(run_file, reco
     def said(*records):
         return [line for line in section(run_file(*records)) if line.startswith("INJECTED")]
 
-    assert said(*slowed, skipped) == ["INJECTED slow-down: +1 % in all 5 measured cases"]
+    broken = record("broken@eager", status="error", injected=0.01)
+    assert said(*slowed, skipped, broken) == ["INJECTED slow-down: +1 % in all 5 measured cases"]
     assert "backend_0@eager +1 % (1 case), " in said(*slowed, record("as_it_is@eager"))[0]
     assert "backend_0@eager +1 % (1 case), " in said(*slowed[:4])[0]
     failed = [record(f"backend_{number}@eager", status="error", injected=0.01) for number in range(5)]

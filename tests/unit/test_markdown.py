@@ -127,8 +127,9 @@ def test_a_row_has_every_figure_of_its_verdict(judged):
 
 
 def test_the_clock_during_the_call_has_its_column(judged):
-    found = judged(verdict("unchanged", change=0.001, measured_s=1e-3))
+    found = judged(verdict("unchanged", clock_change=0.001))
     assert rows(markdown(found))[-1].endswith("| 2 | +0.10 |")
+    assert rows(markdown(judged(verdict("unchanged", clock_change=-1e-6))))[-1].endswith("| 2 | +0.00 |")
 
 
 @pytest.mark.parametrize(("known", "said"), [(True, "yes"), (False, "no"), (None, "–")])
