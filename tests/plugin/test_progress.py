@@ -47,13 +47,22 @@ def test_what_is_left_is_what_the_cases_that_wait_will_take_from_start_to_end(mi
     found.fnmatch_lines(["*case 4 of 4, *, about 60 s left"])
 
 
-def test_a_case_that_its_test_skips_is_not_waited_for(minute_long, pytester):
+def test_a_case_that_its_test_skips_is_not_waited_for_and_tells_nothing(hurried, pytester, monkeypatch):
     pytester.makeconftest(
-        "import pytest\n"
-        "def pytest_collection_modifyitems(items):\n"
-        "    items[1].add_marker(pytest.mark.skip(reason='not today'))\n"
+        """
+        import pytest
+        from attnbench import progress
+
+        def pytest_collection_modifyitems(items):
+            items[1].add_marker(pytest.mark.skip(reason="after an hour"))
+
+        def pytest_runtest_logstart(nodeid):
+            progress.time.now_s += 3600.0 if "t256" in nodeid else 60.0
+        """
     )
-    found = minute_long("--attn-backend=torch_flash", "--attn-mode=eager", *FOUR).stdout
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    monkeypatch.setattr(progress, "time", clock)
+    found = hurried("--attn-backend=torch_flash", "--attn-mode=eager", *FOUR).stdout
     found.fnmatch_lines(["*case 3 of 4, *, about 2 min left", "*case 4 of 4, *, about 60 s left"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.model import Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample
+from attnbench.model import Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample, Workload
 from attnbench.rule import Rule
 from attnbench.sessions import Baseline, Session
 from attnbench.verdict import judge, missing
@@ -222,3 +222,22 @@ def test_what_is_judged_in_cycles_is_shown_at_the_baselines_clock_beside_what_wa
     assert found.measured_s / found.baseline_s == pytest.approx(1.01, rel=1e-4)
     assert found.clock_change == pytest.approx(1.02 / 1.01 - 1, rel=1e-3)
     assert found.notes == ()
+
+
+def test_the_clock_is_that_of_the_multiprocessors_also_where_cycles_follow_it(verdict, record, run_file):
+    """A call that memory bounds: its seconds stay, so its cycles rise with the clock, which the stored launches tell."""
+
+    def at(clock):
+        counted = tuple(round(1.8e9 * round_s * clock) for round_s in ROUNDS)
+        return Sample(ROUNDS, "t", cycles=counted, before_hz=(1.98e9 * clock,) * 30)
+
+    launches = [launch(f"then {number}") for number in range(3)]
+    stored = [
+        record(workload=Workload(name, 1, seq, 24, 128), launch=of.id, sample=at(clock))
+        for name, seq in (("flux-256px-t128", 384), ("flux-256px-t256", 512))
+        for of, clock in zip(launches, (0.99, 1.0, 1.01), strict=True)
+    ]
+    found = verdict(Baseline((Session("gpu/0001.json", run_file(*stored, launches=tuple(launches))),)), sample=at(1.01))
+    assert (found.kind, found.measure) == (Judgement.UNCHANGED, "cycles")
+    assert found.change == pytest.approx(0, abs=1e-4)
+    assert found.clock_change == pytest.approx(0.01, rel=1e-2)
