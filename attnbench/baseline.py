@@ -47,14 +47,14 @@ class _Stored:
 def choose(folder: Path, device_name: str) -> Choice:
     """The newest own save that measured `device_name`; without one, the newest whole session of that device model.
 
-    Whole is one with half of the cases of the fullest or more; newer ones are named. Files that cannot be read or that
-    hold no measurement are passed over and named; own saves of other devices are passed over and counted.
+    Whole is one with half of the cases of the fullest or more; newer ones are named where it is taken. Files that cannot
+    be read or that hold no measurement are passed over and named; own saves of other devices are passed over and counted.
     """
     said: list[str] = []
     own = _newest_own(folder, device_name, said)
     sessions = list(_usable(reversed(numbered(folder / slug(device_name))), said))
-    whole = [one for one in sessions if one.cases >= _WHOLE * max(session.cases for session in sessions)]
-    reviewed = whole[0] if whole else None
+    fullest = max((one.cases for one in sessions), default=0)
+    reviewed = next((one for one in sessions if one.cases >= _WHOLE * fullest), None)
     if own is not None:
         beside = f"; newest whole reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")

@@ -23,8 +23,8 @@ def time_left_s(took_s: Mapping[str, float], waiting: Sequence[str]) -> float | 
 
     took_s: by variant, seconds from start to end of its last case, however many launches that was. waiting: the variant
     of each case that is not run yet. A case takes what the last one of its variant took. Of a variant that has had none
-    yet nothing is known: the mean of those so far, skipped ones too, where the longest counts as the second longest does,
-    as one that a compiler was first started for is no measure.
+    yet nothing is known: the mean of those so far, unsupported ones too, where the longest counts as the second longest
+    does, as one that a compiler was first started for is no measure.
     """
     if len(took_s) < FEWEST_VARIANTS and not took_s.keys() >= set(waiting):
         return None
@@ -70,8 +70,7 @@ class Progress:
             return
         self._printed = now
         records = self._run.records
-        waiting = [r.variant for r in records.values() if r.reasons and r.reasons[0].code == "not-reached"]
-        left_s = time_left_s(self._took_s, waiting)
+        left_s = time_left_s(self._took_s, [record.variant for record in self._run.unreached])
         left = "" if left_s is None else f", about {duration(left_s)} left"
         reporter.ensure_newline()
         reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[nodeid].case}{left}")

@@ -207,14 +207,19 @@ class Run:
         if here and any(reason.code == "context-lost" for reason in record.reasons):
             self.context_lost_by = record.case
 
+    @property
+    def unreached(self) -> list[Record]:
+        """The selected cases that the run has not come to."""
+        waiting = (record for record in self.records.values() if record.status is Status.NOT_RUN)
+        return [record for record in waiting if record.reasons[0].code == "not-reached"]
+
     def finish(self, ended_by: str) -> None:
         """Say why the cases that did not run did not: `ended_by` is pytest's own word for a run that ended early."""
         self.interrupted = self.interrupted or ended_by
         if self.interrupted:
             reason = Reason("not-reached", f"the run ended before this case: {self.interrupted}")
-            for nodeid, record in self.records.items():
-                if record.status is Status.NOT_RUN and record.reasons[0].code == "not-reached":
-                    self.records[nodeid] = replace(record, reasons=(reason,))
+            for record in self.unreached:
+                self.records[record.nodeid] = replace(record, reasons=(reason,))
         for launcher in self._launchers.values():
             launcher.close()
         self.uncompared = self.judging.finish(list(self.records.values())) if self.judging else []

@@ -43,6 +43,11 @@ def change(value: float) -> str:
     return f"{value * 100:+.6f}".rstrip("0").rstrip(".") + " %"
 
 
+def signed_percent(value: float, digits: int = 2) -> str:
+    """A relative change in percent with its sign, to so many decimals: `+1.25`, and never `-0.00`."""
+    return f"{round(value * 100, digits) + 0.0:+.{digits}f}"
+
+
 def duration(value_s: float) -> str:
     """A time to wait: `40 s`, `3 min`."""
     return f"{value_s:.0f} s" if value_s < 100 else f"{value_s / 60:.0f} min"

@@ -20,7 +20,7 @@ from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import IN_THE_ROW, worst_first
-from attnbench.units import milliseconds
+from attnbench.units import milliseconds, signed_percent
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
 LIMIT_BYTES = 1_000_000
@@ -249,7 +249,7 @@ def _some(names: Sequence[str], noun: str) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{round(value * 100, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
+    return "–" if value is None else signed_percent(value)
 
 
 def _ms(value_s: float | None) -> str:

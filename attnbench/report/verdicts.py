@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from attnbench.model import Judgement, Record, RunFile, Verdict
 from attnbench.report.table import aligned
-from attnbench.units import milliseconds, significant
+from attnbench.units import milliseconds, signed_percent, significant
 
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}
@@ -64,7 +64,7 @@ def _table(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[s
         "  been called regressed in 95 of 100 runs; n: launches",
     ]
     header, rows = _HEADER, [_row(v, records) for v in verdicts]
-    if any(map(_at_another_clock, verdicts)):
+    if any(_other_clock(verdict) is not None for verdict in verdicts):
         legend[1] += "; clock: how far above the baseline's it was during the call"
         legend.append("  (now is the latency at the baseline's clock; –: in seconds, as measured)")
         header = [[*cells, head] for cells, head in zip(header, ("clock", "%"), strict=True)]
@@ -73,16 +73,18 @@ def _table(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[s
     return [*legend, *aligned(header, rows, left=2)]
 
 
-def _at_another_clock(verdict: Verdict) -> bool:
-    """Whether the latency at the baseline's clock, which is judged, is not about what was measured."""
-    return verdict.clock_change is not None and abs(verdict.clock_change) >= _OTHER_CLOCK
+def _other_clock(verdict: Verdict) -> float | None:
+    """By how much the clock was another one; None where it was about the baseline's, or was not told."""
+    by = verdict.clock_change
+    return by if by is not None and abs(by) >= _OTHER_CLOCK else None
 
 
 def _clock(verdict: Verdict) -> list[str]:
     """What was measured, where that was at another clock."""
-    if not _at_another_clock(verdict) or verdict.measured_s is None or verdict.clock_change is None:
+    by = _other_clock(verdict)
+    if by is None or verdict.measured_s is None:
         return []
-    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(verdict.clock_change, 1)} %"]
+    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(by, 1)} %"]
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -115,7 +117,7 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     text += f"; limit {' or '.join(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
-    clocks = sorted(v.clock_change for v in verdicts if v.clock_change is not None and _at_another_clock(v))
+    clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
         extremes = f"{_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} %"
         return [
@@ -168,7 +170,7 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 
 def _percent(value: float | None, digits: int) -> str:
-    return "?" if value is None else f"{round(value * 100, digits) + 0.0:+.{digits}f}"  # + 0.0: no "-0.00"
+    return "?" if value is None else signed_percent(value, digits)
 
 
 def _limit(limit: float | None) -> str:
