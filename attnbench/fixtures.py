@@ -43,6 +43,7 @@ class CaseSteps(Protocol):
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
     def rounds(self, count: int, timer: Timer) -> Rounds: ...
+    def leave(self) -> tuple[Reason, ...]: ...
     def close(self) -> None: ...
 
 
@@ -105,30 +106,30 @@ class AttnCase:
         if self._benchmark.disabled:
             return
         with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.device_type):
-            rounds = self._steps.rounds(self._run.rounds, self._timer)
-            self._benchmark.group = self._steps.record.workload.name
-            self._benchmark.extra_info.update(
-                case=self._steps.record.case,
-                device=self._run.device.facts.device_name,
-                simulated=self._run.device_type == "sim",
-            )
-            injected = self._steps.record.injected
-            if injected is not None:
-                self._benchmark.extra_info["injected"] = injected
-                self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
             try:
-                self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+                sample = self._timed()
+                if reasons := self._steps.leave():
+                    raise CaseEnded(Status.INCORRECT, *reasons)
             except BaseException:
-                # Of an Exception pytest-benchmark knows itself; of Ctrl-C and the time limit it would show what it has.
-                self._benchmark.has_error = True
+                self._withdraw()
                 raise
-            timed: Any = self._benchmark.stats
-            self._sample = rounds.sample(list(timed.stats.data))
+        self._sample = sample
         judging = self._run.judging
         if judging is not None:
             with self._step("judge", limited=False):  # it launches processes, each of which has the limit for itself
                 self._again = judging.judge((self.record, *self.further))
             self._fail_by_verdict()
+
+    def leave(self) -> None:
+        """Put back what the case changed for others. Called once its test has ended, however that was.
+
+        Fails the test, and the case as incorrect, where it wrote into its inputs and had not failed by itself.
+        """
+        reasons = self._steps.leave()
+        if reasons and self._outcome is None:
+            self._sample = None
+            self._withdraw()
+            self._end(CaseEnded(Status.INCORRECT, *reasons))
 
     def stopped(self, status: Status, text: str) -> None:
         """The test raised something of its own before it came to an end here: that is this case's reason."""
@@ -141,6 +142,30 @@ class AttnCase:
         self._timer.release()
         if self._sample is None:
             self._benchmark.skipped = True
+
+    def _timed(self) -> Sample:
+        """Have pytest-benchmark take the rounds. Raises whatever the call raises, and CaseEnded where an output is wrong."""
+        rounds = self._steps.rounds(self._run.rounds, self._timer)
+        self._benchmark.group = self._steps.record.workload.name
+        self._benchmark.extra_info.update(
+            case=self._steps.record.case,
+            device=self._run.device.facts.device_name,
+            simulated=self._run.device_type == "sim",
+        )
+        injected = self._steps.record.injected
+        if injected is not None:
+            self._benchmark.extra_info["injected"] = injected
+            self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
+        self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
+        timed: Any = self._benchmark.stats
+        return rounds.sample(list(timed.stats.data))
+
+    def _withdraw(self) -> None:
+        """Take the rounds so far out of pytest-benchmark's table and files: a case that failed has no latency anywhere."""
+        self._benchmark.has_error = True
+        timed: Any = self._benchmark.stats
+        if timed is not None:
+            timed.stats.data.clear()
 
     @contextmanager
     def _step(self, name: str, limited: bool = True) -> Iterator[None]:
@@ -168,6 +193,8 @@ class AttnCase:
             raise pytest.fail.Exception(said, pytrace=False) from None
 
     def _end(self, ended: CaseEnded) -> NoReturn:
+        if written := self._steps.leave():
+            ended = CaseEnded(ended.status, *written, *ended.reasons)
         self._outcome = ended
         text = "; ".join(reason.text for reason in ended.reasons)
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"

@@ -22,19 +22,23 @@ CHECKED_DISTRIBUTIONS = ("randn", "outlier-k")
 #: (arXiv:2410.02367, section 4.2) finds in diffusion transformers, and what smoothing K removes.
 OUTLIER_CHANNELS, OUTLIER_SHIFT = 4, 8.0
 
+#: Words of 16 bits that a checksum takes at once: 16 MiB of products.
+WEIGHTS = 2**22
+
 
 @dataclass(frozen=True)
 class Inputs:
     """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
 
-    `sha256` is over the bytes of the timed q, k and v as they were really used.
+    `sha256` is over the bytes of the timed q, k and v as they were really used, `checksums` are those of every tensor on
+    its device, and `weights` what they were made with.
     """
 
     workload: Workload
     sets: dict[str, Triple]
     sha256: str
-
     checksums: dict[str, tuple[int, ...]]
+    weights: torch.Tensor
 
     @property
     def timed(self) -> Triple:
@@ -46,14 +50,14 @@ class Inputs:
             f"{name} of {distribution}"
             for distribution, triple in self.sets.items()
             for name, tensor, made in zip("qkv", triple, self.checksums[distribution], strict=True)
-            if _checksum(tensor) != made
+            if _checksum(tensor, self.weights) != made
         )
 
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
         for distribution, triple in self.sets.items():
             for tensor, made in zip(triple, _make(self.workload, distribution), strict=True):
-                tensor.copy_(made)
+                tensor.data.copy_(made)
 
 
 def make_inputs(workload: Workload, device: str) -> Inputs:
@@ -72,24 +76,46 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
                 digest.update(tensor.view(torch.uint8).numpy().tobytes())
         q, k, v = (tensor.to(device) for tensor in tensors)
         sets[name] = (q, k, v)
-    checksums = {name: tuple(_checksum(tensor) for tensor in triple) for name, triple in sets.items()}
-    return Inputs(workload, sets, digest.hexdigest(), checksums)
+    weights = _weights(q).to(device)
+    checksums = {name: tuple(_checksum(tensor, weights) for tensor in triple) for name, triple in sets.items()}
+    return Inputs(workload, sets, digest.hexdigest(), checksums, weights)
 
 
 def _make(workload: Workload, distribution: str) -> Triple:
-    import torch
-
     if distribution not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
         raise ValueError(f"workload {workload.name!r}: distribution {distribution!r} is none of {known}")
-    return DISTRIBUTIONS[distribution](workload, torch.Generator(device="cpu").manual_seed(workload.seed))
+    return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
 
 
-def _checksum(tensor: torch.Tensor) -> int:
-    """Sum of the tensor's 16-bit words, on its own device: enough to notice that somebody wrote into it."""
+def _generator(seed: int) -> torch.Generator:
     import torch
 
-    return int(tensor.view(torch.int16).sum(dtype=torch.int64).item())
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+def _weights(tensor: torch.Tensor) -> torch.Tensor:
+    """Random numbers of 32 bits, one for each 16-bit word of the tensor up to `WEIGHTS`."""
+    import torch
+
+    count = min(WEIGHTS, tensor.numel() * tensor.itemsize // 2)
+    return torch.randint(-(2**31), 2**31, (count,), dtype=torch.int32, device="cpu", generator=_generator(0))
+
+
+def _checksum(tensor: torch.Tensor, weights: torch.Tensor) -> int:
+    """Sum of the tensor's 16-bit words, each times a weight of its place, on its own device.
+
+    Whatever is written there changes it, and so do right values in wrong places. The weights repeat after `WEIGHTS`
+    words, so each stretch of that many has a weight as well.
+    """
+    import torch
+
+    words = tensor.detach().reshape(-1).view(torch.int16)
+    total = 0
+    for at, stretch in enumerate(words.split(len(weights))):
+        products = stretch.to(torch.int32) * weights[: len(stretch)]  # wraps, which loses nothing that tells them apart
+        total += int(products.sum(dtype=torch.int64).item()) * (2 * at + 1)
+    return total
 
 
 def torch_dtype(workload: Workload) -> torch.dtype:

@@ -209,6 +209,7 @@ class Sample:
     unsettled: int = 0  # rounds that started below the ceiling
     synchronising: bool = False  # the call waits for the device: the host's work is inside the interval
     self_throttled: bool = False  # so long a call (100 ms and more) that it lowers its own clock
+    unequal: int = 0  # rounds whose output was within the tolerance, but not bit-equal to the checked one
 
     def __post_init__(self) -> None:
         if not self.rounds_s:

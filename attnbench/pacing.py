@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from typing import Protocol as Interface
 
 from attnbench.clock import SpinClock
 from attnbench.model import Sample
@@ -42,16 +43,47 @@ class Round:
     probes: int
 
 
+class Contents(Interface):
+    """What the call works on, other contents each round, and its output, checked after each: a `CheckedCall`."""
+
+    def advance(self) -> None: ...
+    def compare(self) -> None: ...
+    def conclude(self) -> None: ...
+
+
+class SameContents:
+    """For calls whose output nobody looks at: those that a calibration or an experiment takes."""
+
+    def advance(self) -> None:
+        """The contents stay."""
+
+    def compare(self) -> None:
+        """There is nothing to compare with."""
+
+    def conclude(self) -> None:
+        """There is nothing to put back."""
+
+
 class CudaPacer:
     """Paces the rounds of one call on the current device and stream, and keeps what it saw of each."""
 
-    def __init__(self, clock: SpinClock, call: Callable[[], None], protocol: Protocol | None = None) -> None:
-        """`call` queues the work once; it is called a few times here to learn what it costs."""
+    def __init__(
+        self,
+        clock: SpinClock,
+        call: Callable[[], None],
+        protocol: Protocol | None = None,
+        contents: Contents | None = None,
+    ) -> None:
+        """`call` queues the work once; it is called a few times here to learn what it costs.
+
+        `contents` are switched before every round, one that is taken again too, and the round's output is checked.
+        """
         import torch
 
         self._torch: Any = torch
         self._clock = clock
         self._call = call
+        self._contents = contents or SameContents()
         self._protocol = protocol or Protocol()
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
         self._stamps = _stamps()
@@ -72,7 +104,8 @@ class CudaPacer:
         return min(count, SELF_THROTTLED_ROUNDS) if self._call_s >= SELF_THROTTLING_S else count
 
     def before_round(self) -> None:
-        """Settle the clock, then leave the device spinning with the flush queued behind the spin."""
+        """Switch the contents, settle the clock, then leave the device spinning with the flush queued behind the spin."""
+        self._contents.advance()
         left_s = self._settle_limit_s - self._waited_s
         before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
         self._waited_s += waited_s
@@ -96,6 +129,7 @@ class CudaPacer:
     def finish(self, opened: _OpenRound) -> float:
         """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
         opened = self._hidden(opened, self._call_round)
+        self._contents.compare()  # queued behind the round, whose end is waited for next
         seconds = opened.seconds() - self.empty_s
         cycles = self.counted_cycles()
         self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
@@ -103,7 +137,11 @@ class CudaPacer:
         return seconds
 
     def sample(self, rounds_s: list[float]) -> Sample:
-        """What is kept of the rounds: their seconds, as the timer gave them, and what was seen around each."""
+        """What is kept of the rounds: their seconds, as the timer gave them, and what was seen around each.
+
+        Raises CaseEnded (incorrect) where the last output is wrong.
+        """
+        self._contents.conclude()
         return Sample(
             rounds_s=tuple(rounds_s),
             timer="cuda_event",

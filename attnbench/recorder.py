@@ -62,14 +62,25 @@ class Recorder:
             reporter.write_line(line)
         return True
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, which capture what is logged
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         if is_case(item):
             # pytest captures loggers that do not propagate too; torch's trace of a compilation is hundreds of lines for
             # its own tools, and is only produced where somebody listens.
             trace = logging.getLogger("torch.__trace")
             for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
                 trace.removeHandler(handler)
+        case = item.stash.get(CASE, None)
+        try:
+            yield
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            raise  # the run ends here
+        except BaseException:
+            if case is not None:
+                case.leave()
+            raise
+        if case is not None:
+            case.leave()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from attnbench import accuracy, choices, compilers, pacing, requirements, route
+from attnbench.checked_call import CheckedCall
 from attnbench.clock import spin_clock
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
@@ -66,6 +67,10 @@ class TorchCase:
         self._injections = injections
         self._call: Any = None
         self._until = ExitStack()
+        self._limits: dict[str, float] = {}  # what the tolerance allows on the timed inputs
+        self._checked: torch.Tensor | None = None  # the output on the timed inputs that was found to be right
+        self._timed: CheckedCall | None = None
+        self._touched = False  # whether a call had the inputs since they were last verified
 
     def prepare(self, device: OpenDevice) -> None:
         """Requirements, load, compile, first call. Raises CaseEnded (unsupported or error)."""
@@ -78,6 +83,9 @@ class TorchCase:
         with errors_as_rows("has no inputs", "inputs", self._device):
             self._inputs = self._make_inputs()
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
+        with errors_as_rows("has no reference", "reference", self._device):
+            self._known = self._references()  # of inputs that this kernel has not had yet
+        self._touched = True
         modules_before, compilers_before_s = choices.loaded_modules(), compilers.spent_s()
         with errors_as_rows("cannot be loaded", "load", self._device):
             self._call = self._variant.load(workload, self._until)
@@ -113,11 +121,9 @@ class TorchCase:
 
         Raises CaseEnded (incorrect, error).
         """
-        with errors_as_rows("has no reference", "reference", self._device):
-            references = self._references()
         tolerance = TOLERANCES[self._variant.backend.tolerance]
         reasons: list[Reason] = []
-        for distribution, reference in references.items():
+        for distribution, reference in self._known.items():
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
                 output, poisoned = self._poisoned_call(self._inputs.sets[distribution])
             self._assert_form(output)
@@ -126,10 +132,11 @@ class TorchCase:
             check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_said, poisoned)
             self.record = replace(self.record, checks=(*self.record.checks, check))
             reasons += violations(error, limits, distribution)
-        overwritten = self._inputs.overwritten()
-        if overwritten:
-            self._inputs.restore()  # the other cases of this workload share them
-            reasons.insert(0, Reason("overwrites-input", f"wrote into its input: {', '.join(overwritten)}"))
+            if distribution == self.record.workload.distribution:
+                self._limits = limits
+                self._checked = output.clone()  # the output of a captured graph is written anew by the next call
+        reasons = [*self.leave(), *reasons]
+        self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
 
@@ -154,30 +161,57 @@ class TorchCase:
     def rounds(self, count: int, timer: Timer) -> Rounds:
         """Make ready for `count` rounds on the timed inputs, and set `timer` to this device's clock.
 
-        Raises CaseEnded (error) where the slow-down that was asked for cannot be injected.
+        Every round sees other contents in the same memory, and its output is checked: setting up, calling and sampling
+        raise CaseEnded (incorrect) where one is wrong. Raises CaseEnded (error) where the slow-down that was asked for
+        cannot be injected.
         """
-        q, k, v = self._inputs.timed
-        call = self._call
-        import torch
-
-        def one_call() -> None:
-            with torch.no_grad():
-                call(q, k, v)
-
+        assert self._checked is not None, "the output was checked before it is timed"
+        checked = CheckedCall(
+            self._call,
+            self._inputs.timed,
+            self._checked,
+            wrong_form=lambda output: wrong_form(output, self._inputs),
+            violations=self._violations,
+        )
+        self._timed, self._touched = checked, True
         share = share_for(self._injections, self.record)
-        timed = one_call if share is None else slowed(one_call, share, self._device)
+        timed = checked if share is None else slowed(checked, share, self._device)
         self.record = replace(self.record, injected=share)
-        if self._device != "cuda":
+        if self._device == "cuda":
+            pacer = pacing.CudaPacer(spin_clock(), timed, contents=checked)
+            timer.use("cuda_event", pacer.instant)
+            count, setup, sampled = pacer.rounds_for(count), pacer.before_round, pacer.sample
+        else:
             timer.use("perf_counter", HostInstant)
-            return Rounds(count, nothing, timed, lambda s: Sample(tuple(s), "perf_counter"))
-        pacer = pacing.CudaPacer(spin_clock(), timed)
-        timer.use("cuda_event", pacer.instant)
-        return Rounds(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
+            setup, sampled = checked.advance, lambda rounds_s: _host_sample(checked, rounds_s)
+        return Rounds(count, setup, timed, lambda rounds_s: replace(sampled(rounds_s), unequal=checked.unequal))
+
+    def leave(self) -> tuple[Reason, ...]:
+        """Put the inputs back as they were made: the other cases of this workload share them.
+
+        Why this case is incorrect where it had written into them, else empty. Where the device cannot be asked any more
+        nothing is known, and the process has no further cases.
+        """
+        if not self._touched:
+            return ()
+        self._touched = False
+        try:
+            torn = self._timed is not None and self._timed.torn
+            if self._timed is not None and not torn:
+                self._timed.put_back()
+            overwritten = self._inputs.overwritten()
+            if overwritten:
+                self._inputs.restore()
+        except Exception:  # of a lost context, which the record says
+            return ()
+        if torn or not overwritten:
+            return ()
+        return (Reason("overwrites-input", f"wrote into its input: {', '.join(overwritten)}"),)
 
     def close(self) -> None:
         """Undo what loading has set up, and let go of the compiled call, whose memory is not to count against the next."""
         compiled = self._call is not None and self._variant.mode != "eager"
-        self._call = None
+        self._call = self._timed = self._checked = None
         try:
             self._until.close()
         finally:  # what cannot be undone is its author's error, and not a reason to keep a graph for the next case
@@ -214,6 +248,11 @@ class TorchCase:
                 break
         self._synchronize()
         return output, poisoned
+
+    def _violations(self, output: torch.Tensor) -> tuple[Reason, ...]:
+        """Why an output for the timed inputs as they were made is outside the tolerance; empty where it is within."""
+        distribution = self.record.workload.distribution
+        return violations(_compare(output, self._known[distribution]), self._limits, distribution)
 
     def _assert_form(self, output: Any) -> None:
         reasons = wrong_form(output, self._inputs)
@@ -277,6 +316,11 @@ def _allocated(device: str, mode: str) -> int | None:
         # H200, by which the case would seem to need less when they are still counted here.
         torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - no public name for it
     return int(torch.cuda.memory_allocated())
+
+
+def _host_sample(checked: CheckedCall, rounds_s: list[float]) -> Sample:
+    checked.conclude()
+    return Sample(tuple(rounds_s), "perf_counter")
 
 
 def _compare(output: torch.Tensor, reference: Reference) -> ErrorMetrics:

@@ -106,10 +106,12 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     long = [
         f"{variant} ({seconds(sample.waited_s)} s)" for variant, sample in samples if sample.waited_s >= LONG_WAIT_S
     ]
+    unequal = [f"{variant} ({s.unequal} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [r.variant for r in records if not all(check.poisoned for check in r.checks)]
     said = {
         "synchronising, so the host's work is inside the interval": waiting,
+        "outputs not bit-equal to the checked one, within its tolerance": unequal,
         "waited long for the clock to reach its ceiling, as on a GPU that is warm or shared": long,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,

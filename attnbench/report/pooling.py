@@ -35,6 +35,7 @@ def _sample(samples: Sequence[Sample]) -> Sample:
         cycles=tuple(cycles for sample in samples for cycles in sample.cycles),
         waited_s=sum(sample.waited_s for sample in samples),
         unsettled=sum(sample.unsettled for sample in samples),
+        unequal=sum(sample.unequal for sample in samples),
         synchronising=any(sample.synchronising for sample in samples),
         self_throttled=any(sample.self_throttled for sample in samples),
     )

@@ -131,17 +131,26 @@ def test_a_spin_that_drowns_in_the_noise_is_an_error_and_no_division_by_zero():
         Calibration(plain_s=1e-3, launched_s=1e-3, probed_s=1e-3, probe_cycles=4000).cycles(0.01)
 
 
+class UncheckedCall(pacing.SameContents):
+    def __init__(self, call, inputs, checked, **judges):
+        self._call, self._inputs, self.unequal = call, inputs, 0
+
+    def __call__(self):
+        self._call(*self._inputs)
+
+
 def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_not_among_them(
     spun, record, monkeypatch
 ):
     spins = clock.SpinClock()
     for module in (torch_case, injection):
         monkeypatch.setattr(module, "spin_clock", lambda: spins)
+    monkeypatch.setattr(torch_case, "CheckedCall", UncheckedCall)
 
     def timed(*injections):
         case = TorchCase(None, record(status="not-run"), None, None, injections=injections)
         case._device, case._inputs = "cuda", SimpleNamespace(timed=(1, 2, 3))
-        case._call = lambda q, k, v: spun.kernel()
+        case._call, case._checked = (lambda q, k, v: spun.kernel()), "there is no torch to compare it with"
         timer, seconds = Timer(), []
         rounds = case.rounds(30, timer)
         for _ in range(rounds.count):

@@ -168,6 +168,55 @@ def test_a_call_that_waits_for_the_device_is_called_synchronising(gpu):
     assert pacer.sample([seconds]).synchronising
 
 
+class Steps(pacing.SameContents):
+    """Contents that say when they were switched and looked at, each of which costs the host and the device some time."""
+
+    def __init__(self, gpu):
+        self._gpu, self.taken = gpu, []
+
+    def _took(self, step):
+        self.taken.append(step)
+        self._gpu.queue(100e-6)
+
+    def advance(self):
+        self._took("advance")
+
+    def compare(self):
+        self._took("compare")
+
+    def conclude(self):
+        self._took("conclude")
+
+
+def test_contents_are_switched_before_every_round_and_looked_at_after_it_outside_the_interval(gpu):
+    steps = Steps(gpu)
+
+    def call():
+        steps.taken.append("call")
+        gpu.kernel()
+
+    pacer = pacing.CudaPacer(clock.SpinClock(), call, contents=steps)
+    steps.taken.clear()
+    assert take(pacer, call, count=2) == pytest.approx([KERNEL_S] * 2, rel=1e-6)
+    pacer.sample([KERNEL_S] * 2)
+    assert steps.taken == [*(["advance", "call", "compare"] * 2), "conclude"]
+
+
+def test_a_round_that_is_taken_again_is_looked_at_too(gpu):
+    steps = Steps(gpu)
+
+    def slow_to_launch():
+        steps.taken.append("call")
+        gpu.kernel(host_s=2e-3)
+
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel, contents=steps)
+    pacer._call = slow_to_launch
+    take(pacer, slow_to_launch, count=1)
+    again = steps.taken.count("call")
+    assert again > 1
+    assert steps.taken == [*(["advance", "call"] * again), "compare"]  # the next advance looks at what nobody has
+
+
 def test_the_empty_interval_is_taken_off_whatever_events_cost(gpu):
     gpu.event_s = 10e-6
     pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)

@@ -1,0 +1,152 @@
+"""The call that is timed: every round on other contents in the same memory, and every output checked (layer 2).
+
+An answer that was right once proves nothing of the next call: a kernel may take another path from its twentieth call on, or
+hand out what it computed before. So round r sees the inputs with their heads rolled by r, in place. Those are the same
+values and the same work, and the right output is the checked one with its heads rolled by r: no second reference is needed.
+What is written leaves PyTorch's version counters alone, so an answer remembered by pointer, shape or version is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attnbench.model import CaseEnded, Reason, Status
+
+if TYPE_CHECKING:
+    import torch
+
+#: Axes of [batch, seq, heads, head_dim].
+BATCH, SEQ, HEADS = 0, 1, 2
+
+
+class CheckedCall:
+    """A call without arguments or result, for whoever times it, and the hooks that check it between two rounds.
+
+    advance() before a round, compare() right after it, conclude() after the last. They queue work on the device outside the
+    timed interval; an output is dropped before the next call, so that it gets the memory that users' outputs get.
+
+    unequal: how many outputs were not bit-equal to the checked one. That alone is no fault; the tolerance judges them.
+    torn: whether the contents were being rolled when something (a time limit) cut in, so that they are nobody's.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        checked: torch.Tensor,
+        wrong_form: Callable[[Any], Sequence[Reason]],
+        violations: Callable[[torch.Tensor], Sequence[Reason]],
+    ) -> None:
+        """`checked` is the output that was found to be right for `inputs` as they are, each `[batch, seq, heads, head_dim]`.
+
+        wrong_form, violations: why a returned object is no output of these inputs, and why an output for the inputs as they
+        were at first is outside the tolerance; empty where it is right.
+        """
+        import torch
+
+        self._call = call
+        self._inputs = inputs
+        self._checked = checked
+        self._wrong_form = wrong_form
+        self._violations = violations
+        self._axis = _axis(checked.shape)
+        # With one head q's rows are rolled, and the output's with them; every query sees the same keys.
+        self._rolled = inputs[:1] if self._axis == SEQ else inputs
+        self._scratch = torch.empty_like(inputs[0])
+        self._differs = torch.empty_like(checked, dtype=torch.bool)
+        self._any = torch.zeros((), dtype=torch.bool, device=checked.device)
+        self._nothing = object()
+        self._output: Any = self._nothing
+        self._compared = False
+        self._round = 0
+        self._by = 0  # by how much the contents are rolled now
+        self.unequal = 0
+        self.torn = False
+
+    def __call__(self) -> None:
+        """One call. This, and nothing else of this class, may stand in the timed interval."""
+        import torch
+
+        self._output = self._nothing
+        with torch.no_grad():
+            self._output = self._call(*self._inputs)
+
+    def advance(self) -> None:
+        """Settle the last output, let go of it, and roll the contents by one more. Raises CaseEnded (incorrect)."""
+        self._settle()
+        self._round += 1
+        self._roll(1)
+
+    def compare(self) -> None:
+        """Queue the comparison of the output with the checked one; waits for nothing. Raises CaseEnded (incorrect)."""
+        if self._output is self._nothing or self._compared:
+            return
+        import torch
+
+        if reasons := self._wrong_form(self._output):
+            raise self._wrong(reasons)
+        with torch.no_grad():
+            for here, there in _ranges(self._output.shape[self._axis], self._by):
+                found, right = self._output.narrow(self._axis, *here), self._checked.narrow(self._axis, *there)
+                torch.ne(found, right, out=self._differs.narrow(self._axis, *here))
+            torch.any(self._differs, out=self._any)
+        self._compared = True
+
+    def conclude(self) -> None:
+        """Settle the last output, and put the contents back as they were at first. Raises CaseEnded (incorrect)."""
+        try:
+            self._settle()
+        finally:
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Roll the contents back to what they were at first, and drop what a call may have left."""
+        self._drop()
+        self._roll(-self._by)
+
+    def _settle(self) -> None:
+        self.compare()
+        if self._output is self._nothing:
+            return
+        if self._any.item():  # the device is idle by now: whoever timed the call has waited for it
+            self.unequal += 1
+            import torch
+
+            if reasons := self._violations(torch.roll(self._output.detach(), -self._by, self._axis)):
+                raise self._wrong(reasons)
+        self._drop()
+
+    def _drop(self) -> None:
+        self._output, self._compared = self._nothing, False
+
+    def _roll(self, by: int) -> None:
+        size = self._checked.shape[self._axis]
+        by %= size
+        if not by:
+            return
+        self.torn = True
+        for tensor in self._rolled:
+            contents = tensor.data  # has a version counter of its own
+            self._scratch.copy_(contents)
+            for here, there in _ranges(size, by):
+                contents.narrow(self._axis, *here).copy_(self._scratch.narrow(self._axis, *there))
+        self._by = (self._by + by) % size
+        self.torn = False
+
+    def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:
+        when = f"round {self._round}" if self._round else "the calls before the first round"
+        first, *others = reasons
+        said = Reason("timed-output", f"right when it was checked, and wrong in {when} of the timing: {first.text}")
+        return CaseEnded(Status.INCORRECT, said, *others)
+
+
+def _axis(shape: Sequence[int]) -> int:
+    """The axis along which contents are rolled: heads, or with one head query rows, or with one row the batch."""
+    return next((axis for axis in (HEADS, SEQ) if shape[axis] > 1), BATCH)
+
+
+def _ranges(size: int, by: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """`(start, length)` of what is rolled by `by`, beside where it comes from: two pieces, or one where nothing moves."""
+    pieces = [((by, size - by), (0, size - by)), ((0, by), (size - by, by))]
+    return [piece for piece in pieces if piece[0][1]]
