@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Protocol
 
 from attnbench.model import Reason, Workload
 
@@ -94,23 +95,29 @@ class Package:
     may lie in a folder of its own. Where two distributions share a module's folder, ask for a `Distribution`.
     source: how to get it, where pip cannot.
     lowest: the first version that will do, `(2, 2)`; one that pip does not know is let pass.
+    also: other modules that will do where the first is missing, whatever their version.
     """
 
     module: str
     distribution: str = ""
     source: str = ""
     lowest: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def needed(self) -> str:
-        return f"package {self._release}"
+        return f"package {' or '.join((self._release, *self.also))}"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         distribution = self.distribution or self.module
         how = self.source or f"pip install {distribution}"
-        if _spec(self.module) is None:
-            return f"package {self.module!r} is not installed ({how})"
+        found = first_module(self.module, *self.also)
+        if found is None:
+            names = " or ".join(map(repr, (self.module, *self.also)))
+            return f"package {names} is not installed ({how})"
+        if found != self.module:
+            return None
         version = installed_version(distribution)
         if version is None or _numbers(version) >= self.lowest:
             return None
@@ -238,9 +245,15 @@ class Batch:
         return None if workload.batch <= self.most else f"needs {self.needed}, found {workload.batch}"
 
 
-Requirement = (
-    Device | TritonDevice | Capability | Package | Function | Distribution | TorchVersion | DType | HeadDim | Batch
-)
+class Requirement(Protocol):
+    """What `requires` holds: one of the above, or one that a family needs for itself and defines beside its backends."""
+
+    @property
+    def needed(self) -> str:
+        """What is needed, in a few words for a table."""
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        """Why it does not hold here, a sentence with found and needed; None where it does. Imports nothing for it."""
 
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
@@ -254,6 +267,22 @@ def installed_version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def first_module(*modules: str) -> str | None:
+    """The first of these modules that can be found, none of which is imported; None where none can."""
+    return next((module for module in modules if _spec(module) is not None), None)
+
+
+def module_text(module: str) -> str | None:
+    """The source of a module of one file, which is not imported for it; None where there is none that can be read."""
+    spec = _spec(module)
+    if spec is None or not spec.origin:
+        return None
+    try:
+        return Path(spec.origin).read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError):
         return None
 
 

@@ -2,24 +2,132 @@
 
 flash-attn and flash-attn-4 are installed into one folder, `flash_attn/`, and flash-attn brings an early `flash_attn/cute`
 of its own, so a module that can be found does not say whose it is: the two are asked for as distributions.
+
+FlashAttention-3 is one module, under either of two names: `flash_attn_interface`, built from the project's folder hopper,
+or `fa3_fwd_interface` of the wheel fa3-fwd, which is the same code with the forward pass alone. Where both are, the first
+is taken: it is what somebody built here, and has more. The record says which it was (`source`).
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
 from attnbench.model import MODES, Workload
 from attnbench.registry import register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package
+from attnbench.requirements import (
+    Capability,
+    Device,
+    Distribution,
+    DType,
+    Facts,
+    HeadDim,
+    Package,
+    first_module,
+    installed_version,
+    module_text,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from attnbench.registry import AttentionFunction
 
-_FROM_SOURCE = "build it from the folder hopper of github.com/Dao-AILab/flash-attention"
+
+@dataclass(frozen=True)
+class Interface:
+    """A module that FlashAttention-3 goes by.
+
+    distribution: what pip knows it as. config: the module that its build writes beside it, whose flags say what was left
+    out; releases from before it have none. without: what was left out where there is no such module.
+    """
+
+    module: str
+    distribution: str
+    config: str
+    without: frozenset[str] = frozenset()
+
+    @property
+    def build(self) -> str:
+        """What is installed, for a sentence and for the record."""
+        version = installed_version(self.distribution)
+        return f"{self.module} of {self.distribution} {version}" if version else f"{self.module} of unknown version"
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What this build was made without, "FP16" and "HDIM256" for instance."""
+        text = module_text(self.config)
+        return self.without if text is None else frozenset(re.findall(r"FLASHATTENTION_DISABLE_(\w+)\W+True\b", text))
+
+
+#: In the order in which they are taken.
+INTERFACES = (
+    Interface("flash_attn_interface", "flash_attn_3", "flash_attn_config"),
+    Interface("fa3_fwd_interface", "fa3-fwd", "fa3_fwd_config", without=frozenset({"FP16"})),
+)
+_MODULES = tuple(interface.module for interface in INTERFACES)
+_INSTALLED_3 = Package(
+    _MODULES[0],
+    also=_MODULES[1:],
+    source="pip install fa3-fwd, or build flash_attn_interface from the folder hopper of "
+    "github.com/Dao-AILab/flash-attention",
+)
+
+#: Head dimensions that FlashAttention-3 has kernels for; it pads to the next one that was built.
+_HEAD_DIMS = (64, 96, 128, 192, 256)
+
+
+def interface() -> Interface | None:
+    """The FlashAttention-3 that is taken here, not imported; None where none is installed."""
+    module = first_module(*_MODULES)
+    return next((known for known in INTERFACES if known.module == module), None)
+
+
+@dataclass(frozen=True)
+class Flash3Build:
+    """That FlashAttention-3 was built with the workload's dtype and head dimension: a build can leave them out.
+
+    fp8: whether the call is in e4m3, whatever the workload's dtype. Silent where none is installed: `Package` says so.
+    """
+
+    fp8: bool = False
+
+    @property
+    def needed(self) -> str:
+        return "a build with fp8 and the head_dim" if self.fp8 else "a build with the dtype and the head_dim"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        installed = interface()
+        if installed is None:
+            return None
+        left_out = installed.left_out
+        dtype = "fp8" if self.fp8 else workload.dtype
+        enough = [f"HDIM{built}" for built in _HEAD_DIMS if built >= workload.head_dim]
+        lacking = {}
+        if dtype.upper() in left_out:
+            lacking[dtype] = [dtype.upper()]
+        if enough and left_out.issuperset(enough):
+            lacking[f"head_dim {workload.head_dim}"] = enough
+        if not lacking:
+            return None
+        flags = ", ".join(f"FLASHATTENTION_DISABLE_{flag}" for flags in lacking.values() for flag in flags)
+        return f"needs a build with {' and '.join(lacking)}, found {installed.build} built without ({flags})"
+
+
+def _build_of_3() -> str:
+    """What `load` has taken, for the record."""
+    taken = interface()
+    return taken.build if taken else ""
+
+
+def _flash_attn_3_func() -> Any:
+    """The library's function. Raises whatever the module raises on import."""
+    return importlib.import_module(first_module(*_MODULES) or _MODULES[0]).flash_attn_func
 
 
 def attention_alone(returned: Any) -> torch.Tensor:
@@ -61,7 +169,8 @@ def _flash_attn_3_op() -> Any:
     returns is handed on without a copy, which an operator may do with memory that is none of its inputs'.
     """
     import torch
-    from flash_attn_interface import flash_attn_func
+
+    flash_attn_func = _flash_attn_3_func()
 
     def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return attention_alone(flash_attn_func(q, k, v))
@@ -81,8 +190,8 @@ def _flash_attn_3_op() -> Any:
 def _flash_attn_3() -> AttentionFunction:
     """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile."""
     import torch
-    from flash_attn_interface import flash_attn_func
 
+    flash_attn_func = _flash_attn_3_func()
     operator = _flash_attn_3_op()
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -99,14 +208,16 @@ def _flash_attn_3() -> AttentionFunction:
     "flash-attn",
     modes=MODES,
     requires=(
-        Package("flash_attn_interface", source=_FROM_SOURCE),
+        _INSTALLED_3,
         Device("cuda"),
         Capability((9, 0), below=(10, 0)),
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+        Flash3Build(),
     ),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
+    source=_build_of_3,
 )
 def flash_attn_3(workload: Workload) -> AttentionFunction:
     """FlashAttention-3, for Hopper."""
@@ -120,14 +231,16 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
     tolerance="fp8",
     modes=MODES,
     requires=(
-        Package("flash_attn_interface", source=_FROM_SOURCE),
+        _INSTALLED_3,
         Device("cuda"),
         Capability((9, 0), below=(10, 0)),
         DType("bf16"),  # the output of e4m3 inputs is bf16
         HeadDim(lambda d: d % 16 == 0 and d <= 256, "a multiple of 16, at most 256"),
+        Flash3Build(fp8=True),
     ),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
+    source=_build_of_3,
 )
 def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
     """FlashAttention-3 on e4m3, for Hopper, cast to inside the call and without scales. A caller holds bf16."""

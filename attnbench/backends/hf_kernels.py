@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from attnbench.backends.flash_attn import attention_alone
+from attnbench.backends.flash_attn import Flash3Build, attention_alone
 from attnbench.backends.hf_load import loaded
 from attnbench.backends.hf_name import HubKernel, hub_kernel
 from attnbench.model import MODES, Workload
@@ -41,7 +41,7 @@ class Known:
 def _as_installed(name: str) -> Known:
     """What is known of the backend that runs the same kernel from an installed package, which is not needed then."""
     other = all_backends()[name]
-    needed = tuple(r for r in other.requires if not isinstance(r, (Distribution, Package)))
+    needed = tuple(r for r in other.requires if not isinstance(r, (Distribution, Package, Flash3Build)))
     return Known(needed, other.route, other.foreign)
 
 

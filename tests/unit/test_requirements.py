@@ -34,6 +34,11 @@ WORKLOAD = Workload("w", 3, 64, 2, 100, "fp32")
         (Package("no_such_module"), CPU, "package 'no_such_module' is not installed (pip install no_such_module)"),
         (Package("no_such.deep", "no-such"), CPU, "package 'no_such.deep' is not installed (pip install no-such)"),
         (Package("no_such", source="build it from x"), CPU, "package 'no_such' is not installed (build it from x)"),
+        (
+            Package("no_such", also=("nor_this",)),
+            CPU,
+            "package 'no_such' or 'nor_this' is not installed (pip install no_such)",
+        ),
         (Distribution("no-such"), CPU, "package 'no-such' is not installed (pip install no-such)"),
         (Distribution("no-such", pip="x[no]"), CPU, "package 'no-such' is not installed (pip install x[no])"),
         (Distribution("no-such", module="no_such"), CPU, "package 'no-such' is not installed (pip install no-such)"),
@@ -62,6 +67,8 @@ def test_an_unmet_requirement_says_what_is_needed_and_what_was_found(requirement
         (Capability((9, 0), below=(10, 0)), H200),
         (Capability((9, 0)), CPU),  # that a GPU is needed is for Device to say
         (Package("json"), CPU),
+        (Package("no_such", also=("nor_this", "json")), CPU),
+        (Package("no_such", "pytest", lowest=(999,), also=("json",)), CPU),  # the version is that of the first
         (Distribution("pytest-benchmark"), CPU),
         (Distribution("no-such", module="json"), CPU),  # built from source, so that pip does not know it
         (Distribution("Pytest_Benchmark"), CPU),  # names are compared as pip compares them
@@ -85,6 +92,7 @@ def test_a_met_requirement_says_nothing(requirement, facts):
         (Capability((9, 0), below=(10, 0)), "sm_90 to below sm_100"),
         (Package("flashinfer", "flashinfer-python"), "package flashinfer-python"),
         (Package("sageattention", lowest=(2, 2)), "package sageattention 2.2 or newer"),
+        (Package("mine", also=("my_fork",)), "package mine or my_fork"),
         (Function("sageattention", "sageattn"), "the function sageattn"),
         (Distribution("flash-attn"), "package flash-attn"),
         (TorchVersion((2, 11)), "torch 2.11 or newer"),
