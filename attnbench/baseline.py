@@ -19,7 +19,7 @@ from attnbench.fingerprint import slug
 from attnbench.records import Unreadable, run_from
 
 #: pytest-benchmark's machine id: `Linux-CPython-3.11-64bit`.
-_MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
+MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
 NUMBERED = re.compile(r"(\d{4,})_.+\.json")
 #: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
 _NUMBERS = ("min", "max", "mean", "stddev", "median", "iqr", "rounds", "iterations")
@@ -131,7 +131,7 @@ def _newest_own(folder: Path, device_name: str, said: list[str]) -> _Stored | No
     newest: list[_Stored] = []
     others: dict[str, int] = {}
     for machine in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if machine.is_dir() and _MACHINE_ID.fullmatch(machine.name):
+        if machine.is_dir() and MACHINE_ID.fullmatch(machine.name):
             for stored in _usable(reversed(numbered(machine)), said):
                 if stored.device == device_name:
                     newest.append(stored)

@@ -330,7 +330,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class RunFile:
-    """What one run stores under the key `attnbench` of pytest-benchmark's JSON."""
+    """What one run stores under the key `attnbench` of pytest-benchmark's JSON.
+
+    baselines_from: the commit whose sessions the verdicts rest on, where it was not the work tree's: `HEAD^1 (0f1e2d…)`.
+    baseline_changes: what the work tree's sessions are beside the commit's: `edited nvidia-h200/0001_….json`.
+    """
 
     schema: int
     attnbench: str
@@ -339,3 +343,10 @@ class RunFile:
     records: tuple[Record, ...]
     interrupted: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    baselines_from: str = ""
+    baseline_changes: tuple[str, ...] = ()
+
+    @property
+    def edits_baselines(self) -> bool:
+        """Whether a reviewed session was changed, renamed or removed; one more is what a refresh of the baselines is."""
+        return any(not change.startswith("added ") for change in self.baseline_changes)

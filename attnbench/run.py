@@ -19,7 +19,7 @@ from attnbench.faults import errors_as_rows
 from attnbench.fingerprint import make_fingerprint
 from attnbench.groups import Grouping
 from attnbench.injection import require_targets
-from attnbench.judging import Judging, open_baseline
+from attnbench.judging import Judging, open_reviewed
 from attnbench.launcher import Launcher
 from attnbench.model import SCHEMA_VERSION, Case, Launch, Reason, Record, RunFile, Status, Workload
 from attnbench.names import UnknownName, require
@@ -134,16 +134,15 @@ class Run:
 
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """
-        folder = self.settings.baselines
         times = not (self.config.getoption("benchmark_disable", False) or self.is_child)
-        if folder is None or not times:
+        if self.settings.baselines is None or not times:
             return
         named = self.config.args if self.config.args_source is pytest.Config.ArgsSource.ARGS else ()
         overrides = [part for override in self.config.option.override_ini or () for part in ("-o", override)]
         first_spare = (self.settings.launches or 0) + 1
         self.judging = Judging(
             self.settings,
-            open_baseline(folder, self.launch, self.device.facts.device_name),
+            open_reviewed(self.settings, self.config.rootpath, self.launch, self.device.facts.device_name),
             cases,
             launches=self.launches,
             relaunch=lambda record, spare: self.launched(record, first_spare + spare),
@@ -207,6 +206,11 @@ class Run:
         if here and any(reason.code == "context-lost" for reason in record.reasons):
             self.context_lost_by = record.case
 
+    def say_once(self, text: str) -> None:
+        """A line below the section, however many cases it is true of."""
+        if text not in self.comparison_said:
+            self.comparison_said.append(text)
+
     @property
     def unreached(self) -> list[Record]:
         """The selected cases that the run has not come to."""
@@ -237,6 +241,8 @@ class Run:
             records,
             self.interrupted,
             tuple(self.judging.verdicts.values()) if records and self.judging else (),
+            baselines_from=self.judging.reviewed.commit if self.judging else "",
+            baseline_changes=self.judging.reviewed.changes if self.judging else (),
         )
 
     def _child_command(self, pipes: str, number: int) -> list[str]:

@@ -70,6 +70,12 @@ OPTIONS = (
         "PERCENT",
     ),
     Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),
+    Option(
+        "baselines-from",
+        "one",
+        "Compare with the sessions of this commit; what was added or edited since counts where it has none.",
+        "REF",
+    ),
     Option("relaunch", "one", "Fresh processes that may measure a suspect again before it is judged. Default: 3.", "N"),
     Option(
         "inject", "many", "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.", "ENTRY"
@@ -98,12 +104,14 @@ class Settings:
     launches: int | None = None
     limit: float | None = None
     require_baseline: bool = False
+    baselines_from: str | None = None
     relaunches: int = 3
     inject: tuple[str, ...] = ()
     sim: tuple[str, ...] = ()
     baselines: Path | None = None
     salt: str = "attnbench"
     sources: Mapping[str, str] = field(default_factory=dict)  # option → where its value was given
+    values: Mapping[str, Any] = field(default_factory=dict)  # option → what was given, None where nothing was
     given: bool = False  # an option of ours was used (a variable ATTN_BACKEND may be another program's)
 
     @property
@@ -145,6 +153,7 @@ class Settings:
             "relaunch": self.relaunches,
             "limit": None if self.limit is None else f"{self.limit * 100:g}%",
             "inject": own,
+            "baselines-from": self.baselines_from,
         }
         found = [(name, f"={value}") for name, value in one.items() if value is not None]
         found += [("sim", f"={value}") for value in self.sim]
@@ -188,6 +197,7 @@ def parse_settings(config: pytest.Config) -> Settings:
         launches=_whole_number(*found["launches"], "launches"),
         limit=_limit(*found["limit"]),
         require_baseline=bool(value["require-baseline"]),
+        baselines_from=value["baselines-from"] or None,
         relaunches=Settings.relaunches
         if (again := _whole_number(*found["relaunch"], "launches", 0)) is None
         else again,
@@ -196,6 +206,7 @@ def parse_settings(config: pytest.Config) -> Settings:
         baselines=config.rootpath / folder if folder else None,
         salt=value["salt"] or Settings.salt,
         sources=sources,
+        values=value,
         given=any(source.startswith("--") for source in sources.values()),
     )
     try:
@@ -214,6 +225,11 @@ def parse_settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(
             f"{sources['require-baseline']} needs stored sessions to compare with: name their folder in the ini key "
             "attn_baselines"
+        )
+    if settings.baselines_from and settings.baselines is None and sources["baselines-from"].startswith("--"):
+        raise pytest.UsageError(
+            f"{sources['baselines-from']} names the commit whose sessions are compared with: name their folder in the ini "
+            "key attn_baselines"
         )
     return settings
 

@@ -72,6 +72,7 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         _head(run),
         *_interrupted(run),
         *_compared_with(run),
+        *_baselines(run),
         *_changed(changed, names),
         *_failed(_without_verdict(run, records)),
         *_reasons(changed, names),
@@ -93,6 +94,7 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
     """`attnbench (simulated): 2 regressed, 81 unchanged; 1 failed without a verdict`."""
     marks = ["simulated"] if any(launch.simulated for launch in run.launches) else []
     marks += ["slowed down on purpose"] if any(record.injected is not None for record in run.records) else []
+    marks += ["baselines edited"] if run.edits_baselines else []
     title = f"attnbench ({', '.join(marks)})" if marks else "attnbench"
     if not run.verdicts:
         found = Counter(record.status for record in records)
@@ -122,6 +124,20 @@ def _compared_with(run: RunFile) -> list[_Block]:
         return [_sentence("Nothing was compared: nothing was timed, or the run had no folder of baselines.")]
     sessions = list(dict.fromkeys(name for verdict in run.verdicts for name in verdict.compared_with))
     return [_sentence(f"Compared with {_some(sessions, 'sessions')}. {_LEGEND}")] if sessions else []
+
+
+def _baselines(run: RunFile) -> list[_Block]:
+    """Which commit's sessions the verdicts rest on, and what was changed in them since."""
+    if not run.baselines_from:
+        return []
+    if not run.baseline_changes:
+        return [_sentence(f"Baselines as of {_code(run.baselines_from)}, which this change leaves as they are.")]
+    edits = "**This change edits the baselines.**" if run.edits_baselines else "This change adds to the baselines."
+    text = (
+        f"{edits} Verdicts use the sessions of {_code(run.baselines_from)}; where it has none that is comparable, those of "
+        "this change, which is noted."
+    )
+    return [_code_block("changed baseline files", (text, ""), run.baseline_changes)]
 
 
 def _changed(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:

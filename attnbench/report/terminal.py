@@ -30,7 +30,7 @@ def section(run: RunFile) -> list[str]:
         blocks += by_sequence(records, mode)
     for workload in dict.fromkeys(r.workload for r in ran):
         blocks.append(of_workload([r for r in records if r.workload == workload], run.reference))
-    blocks += [unmeasured(records), verdicts(run), _counts(run, records)]
+    blocks += [unmeasured(records), [*_baselines(run), *verdicts(run)], _counts(run, records)]
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(WIDTH, max(map(len, lines)))), *lines]
 
@@ -108,6 +108,18 @@ def _method(run: RunFile) -> list[str]:
     of = f" in each of {each} launches" if launches[-1] > 1 else ""
     figures, columns = f"median of {rounds} rounds{of}, clock {clocks}", "CV: their standard deviation / mean"
     return [figures, f"{columns}; {SPEED}"] if of else [f"{figures}; {columns}; {SPEED}"]
+
+
+def _baselines(run: RunFile) -> list[str]:
+    """Which commit's sessions the verdicts rest on, and what was changed in them since."""
+    if not run.baselines_from:
+        return []
+    head = f"baselines as of {run.baselines_from}"
+    if not run.baseline_changes:
+        return [f"{head}, which are those of the work tree"]
+    edits = "THIS CHANGE EDITS THE BASELINES" if run.edits_baselines else "this change adds to the baselines"
+    text = f"{head}; {edits}, whose files count only where that commit has nothing comparable:"
+    return [*wrapped(text), *(part for change in run.baseline_changes for part in wrapped(change, "  "))]
 
 
 def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:

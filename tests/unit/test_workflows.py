@@ -58,8 +58,15 @@ def test_actions_are_pinned_to_a_commit_with_its_version_beside_it(workflow):
 
 
 def test_a_checkout_keeps_no_credentials_and_cleans(workflow):
-    checkouts = [step["with"] for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
-    assert checkouts == [{"persist-credentials": "false"}]  # clean is the default
+    (checkout,) = [step["with"] for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkout.pop("fetch-depth", "2") == "2"  # the commit that a pull request is based on, and no more
+    assert checkout == {"persist-credentials": "false"}  # clean is the default
+
+
+def test_the_gpu_job_has_the_commit_whose_sessions_it_compares_with():
+    checkout, measure, *_ = job()["steps"]
+    assert checkout["with"]["fetch-depth"] == "2"
+    assert "--attn-baselines-from=HEAD^1" in shlex.split(measure["run"])
 
 
 def test_every_command_is_one_script_of_this_repository(workflow):
@@ -89,7 +96,7 @@ def test_the_gpu_job_shows_and_keeps_the_file_that_it_measured_whatever_happened
     command = shlex.split(measure["run"])
     assert command == [
         *("scripts/bench", "--attn-launches=1", "--attn-timeout=300"),  # a fault costs its own case
-        *("--attn-require-baseline", "--benchmark-json=run.json"),
+        *("--attn-require-baseline", "--attn-baselines-from=HEAD^1", "--benchmark-json=run.json"),
     ]
     assert int(measure["timeout-minutes"]) < int(job()["timeout-minutes"])
     assert (summary["run"], summary["if"]) == ("scripts/job_summary run.json", "always()")

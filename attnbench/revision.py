@@ -1,0 +1,166 @@
+"""Reviewed sessions as a git commit has them, and what the work tree changed in them (layer 1).
+
+A pull request that makes a kernel slower may edit the session that would tell. So sessions are read from the commit that
+it is based on, by git itself; the files of the work tree are only told apart from those.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from attnbench.baseline import MACHINE_ID
+from attnbench.records import Unreadable
+
+#: Would have git look at another repository than the one that the folder lies in, as in a hook.
+_REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The folder of baselines in one commit.
+
+    top: the root of the work tree; below: the folder of baselines from there, with slashes; files: blob by path below the
+    folder, reviewed sessions of every device.
+    """
+
+    ref: str
+    commit: str
+    top: Path
+    below: str
+    files: Mapping[str, str]
+
+    @property
+    def shown(self) -> str:
+        """`HEAD^1 (0f1e2d3c4b5a)`."""
+        return f"{self.ref} ({self.commit[:_SHOWN_DIGITS]})"
+
+    def has_changed(self, folder: Path, device: str) -> bool:
+        """Whether the sessions of one device folder are others in the work tree."""
+        here = {name: blob for name, blob in self._work_tree(folder).items() if name.startswith(f"{device}/")}
+        return here != {name: blob for name, blob in self.files.items() if name.startswith(f"{device}/")}
+
+    @contextmanager
+    def folder(self, device: str) -> Iterator[Path]:
+        """A temporary folder of baselines that holds the sessions of one device folder, as the commit has them.
+
+        Raises Unreadable for a file that git cannot give.
+        """
+        with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
+            below = Path(scratch, device)
+            below.mkdir()
+            for name in self.files:
+                if name.startswith(f"{device}/"):
+                    content = _git(self.top, "cat-file", "--filters", f"{self.commit}:{_joined(self.below, name)}")
+                    below.joinpath(PurePosixPath(name).name).write_bytes(content)
+            yield Path(scratch)
+
+    def changes(self, folder: Path) -> tuple[str, ...]:
+        """What the work tree's sessions below `folder` are beside the commit's: `edited nvidia-h200/0001_….json`."""
+        here = self._work_tree(folder)
+        removed = [name for name in self.files if name not in here]
+        added = [name for name in here if name not in self.files]
+        said = [f"edited {name}" for name in self.files if name in here and here[name] != self.files[name]]
+        for name in removed:
+            moved = next((other for other in added if here[other] == self.files[name]), None)
+            if moved is not None:
+                added.remove(moved)
+            said.append(f"removed {name}" if moved is None else f"renamed {name} to {moved}")
+        return tuple(map(_printable, (*said, *(f"added {name}" for name in added))))
+
+    def _work_tree(self, folder: Path) -> dict[str, str]:
+        """Blob by path, of the sessions that lie in the folder now; of what is no regular file, none."""
+        paths = sorted(path for path in folder.glob("*/*.json") if not MACHINE_ID.fullmatch(path.parent.name))
+        found = {f"{path.parent.name}/{path.name}": "" for path in paths}
+        regular = [name for name in found if folder.joinpath(name).is_file() and "\n" not in name]
+        listed = "".join(f"{_joined(self.below, name)}\n" for name in regular)
+        blobs = _git(self.top, "hash-object", "--stdin-paths", given=os.fsencode(listed)).decode().split()
+        return {**found, **dict(zip(regular, blobs, strict=True))}
+
+
+def open_revision(root: Path, folder: Path, ref: str) -> Revision:
+    """The sessions below `folder` in the commit `ref` of the repository that `root`, an existing folder, lies in.
+
+    Raises Unreadable with one sentence: no git, no repository, no such commit here, a folder that lies outside.
+    """
+    if shutil.which("git") is None:
+        raise Unreadable("git is not installed, which reads the sessions of a commit: install it, or drop the option")
+    top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
+    prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix").rstrip(b"\n"))
+    below = _below(root, folder, top, prefix)
+    commit = _commit(top, ref)
+    listed = _git(top, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *([f"{below}/"] if below else []))
+    files: dict[str, str] = {}
+    for line in filter(None, os.fsdecode(listed).split("\0")):
+        (_, kind, blob), path = line.partition("\t")[0].split(), line.partition("\t")[2]
+        name = PurePosixPath(path).relative_to(below) if below else PurePosixPath(path)
+        if (
+            kind == "blob"
+            and len(name.parts) == 2
+            and name.suffix == ".json"
+            and not MACHINE_ID.fullmatch(name.parts[0])
+        ):
+            files[str(name)] = blob
+    return Revision(ref, commit, top, below, files)
+
+
+def _below(root: Path, folder: Path, top: Path, prefix: str) -> str:
+    """The folder as the repository names it. Links below the root count as they are called: a change may set them."""
+    texts = (
+        os.path.normpath(Path(prefix, os.path.relpath(folder, root))),
+        os.path.relpath(Path(folder).resolve(), top.resolve()),
+    )
+    for text in texts:
+        if not Path(text).is_absolute() and ".." not in Path(text).parts:
+            return "" if text == "." else Path(text).as_posix()
+    raise Unreadable(
+        f"the baselines {folder} lie outside of the repository {top}: only what a commit holds can be read from it"
+    )
+
+
+def _commit(top: Path, ref: str) -> str:
+    try:
+        if ref.startswith("-"):  # git would take it for an option
+            raise Unreadable("no name")
+        return _git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
+    except Unreadable:
+        is_shallow = _git(top, "rev-parse", "--is-shallow-repository").strip() == b"true"
+        what_to_do = (
+            ", a shallow clone: fetch more of its history (git fetch --deepen=1; for actions/checkout, fetch-depth: 2)"
+            if is_shallow
+            else ": name a commit, branch or tag that is there"
+        )
+        raise Unreadable(f"there is no commit {ref!r} in {top}{what_to_do}") from None
+
+
+def _git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
+    """What git prints. Raises Unreadable with its last words."""
+    environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, input=given or b"", capture_output=True, env=environment, check=False)
+    except OSError as exc:
+        raise Unreadable(f"git cannot be started: {exc.strerror}") from exc
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        said = re.sub("^(fatal|error): ", "", words[0]) if words else f"exit code {done.returncode}"
+        raise Unreadable(f"git {arguments[0]} in {folder}: {said}")
+    return done.stdout
+
+
+def _joined(below: str, name: str) -> str:
+    return f"{below}/{name}" if below else name
+
+
+def _printable(text: str) -> str:
+    """A file's name is its author's: an escape for every character that does not show."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
