@@ -71,11 +71,56 @@ def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
 
 
-def test_somebody_else_s_alarm_is_left_alone(bench, pytester):
-    pytester.makeconftest(KERNELS)
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+def alarms(*arguments, bench, handler, due_s):
+    """The run's result, and what is left of an alarm that was set before it: its handler and its time."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, due_s)
     try:
-        bench(*ARGUMENTS, "--attn-backend=fine", "--attn-rounds=2", "--attn-timeout=60").assert_outcomes(passed=1)
-        assert signal.getsignal(signal.SIGALRM) == signal.SIG_IGN
+        result = bench(*ARGUMENTS, "--attn-rounds=2", *arguments)
+        return result, signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0]
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_somebody_else_s_alarm_is_given_back_with_its_time(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    own = lambda *_: None  # noqa: E731
+    result, handler, left_s = alarms("--attn-backend=fine", bench=bench, handler=own, due_s=500)
+    result.assert_outcomes(passed=1)
+    assert handler is own
+    assert 300 < left_s < 500
+
+
+def test_an_alarm_that_is_due_later_does_not_keep_a_hanging_case(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    arguments = ("--attn-backend=never_returns", "--attn-timeout=2")
+    _, handler, left_s = alarms(*arguments, bench=bench, handler=signal.SIG_IGN, due_s=500)
+    (record,) = bench.records().values()
+    assert record["reasons"][0]["code"] == "time-limit"
+    assert handler == signal.SIG_IGN
+    assert 300 < left_s < 499
+
+
+def test_an_ignored_alarm_that_is_due_earlier_ends_nothing_and_counts_as_none(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    arguments = ("--attn-backend=never_returns", "--attn-timeout=2")
+    alarms(*arguments, bench=bench, handler=signal.SIG_IGN, due_s=0.1)
+    (record,) = bench.records().values()
+    assert record["reasons"][0]["code"] == "time-limit"
+
+
+def test_outside_the_main_thread_a_line_says_that_the_limit_is_not_in_force(bench, pytester):
+    pytester.makeconftest(KERNELS)
+    program = f"""
+        import threading
+        import pytest
+        arguments = ["-p", "attnbench.plugin", "--attn-backend=fine", "--attn-rounds=2", *{ARGUMENTS!r}]
+        thread = threading.Thread(target=pytest.main, args=(arguments,))
+        thread.start()
+        thread.join()
+    """
+    result = pytester.runpython(pytester.makepyfile(program=program))
+    said = "--attn-timeout (900 s) was not in force: pytest does not run in the main thread, which alone gets signals"
+    assert result.outlines.count(said) == 1
+    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
