@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attnbench import baseline
+from attnbench import baseline, other_plugins
 from attnbench.fingerprint import differences
 from attnbench.model import Fingerprint
 from attnbench.records import Unreadable
@@ -22,13 +22,15 @@ IDLE = ("timer", "min-rounds", "min-time", "max-time", "precision", "confidence"
 IDLE_FLAGS = tuple(f"--benchmark-{name}" for name in (*IDLE, "calibration-precision"))
 
 
-def is_ours(config: pytest.Config, run: Run) -> bool:
+def is_ours(config: pytest.Config, run: Run, before_collection: bool = False) -> bool:
     """Whether this run is about attention kernels: our ini key or an option is set, our suite is named, or a case ran.
 
     A project that merely has attnbench installed keeps its own storage, machine info and messages.
+    before_collection: as it was known then, whatever was collected.
     """
     named = any("attnbench.suite" in argument.replace(os.sep, ".") for argument in config.args)
-    return run.settings.baselines is not None or run.settings.given or named or bool(run.records)
+    told = run.settings.baselines is not None or run.settings.given or named
+    return told or (bool(run.records) and not before_collection)
 
 
 def is_parallel(config: pytest.Config) -> bool:
@@ -51,6 +53,12 @@ def check_only_in_parallel(config: pytest.Config, run: Run) -> None:
             "Drop -n to measure, or drop --benchmark-only to run the accuracy checks in parallel"
         )
     option.benchmark_disable = True  # pytest-benchmark would do so itself, with a warning amid the progress dots
+
+
+def refuse_other_plugins(config: pytest.Config, run: Run) -> None:
+    """Raise pytest.UsageError for an option of another plugin with which a verdict would be lost."""
+    if is_ours(config, run) and not hasattr(config, "workerinput"):  # of a worker it would be taken for a crash
+        other_plugins.refuse(config)
 
 
 def require_pytest_benchmark(config: pytest.Config) -> None:
@@ -92,6 +100,8 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
 
     Raises pytest.UsageError for a file that was asked for by name and cannot be used.
     """
+    from pytest_benchmark.utils import get_machine_id
+
     option: Any = config.option
     wanted = config.getoption("benchmark_compare", None)
     if not wanted or not is_ours(config, run):
@@ -108,6 +118,9 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
         option.benchmark_compare = str(choice.path) if choice.path else []
     else:
         _require_readable(folder, wanted)
+        if not baseline.matching(folder, get_machine_id(), wanted):
+            run.comparison_said.append(f"nothing to compare with: no stored run in {folder} matches {wanted}")
+            option.benchmark_compare = []
     if option.benchmark_compare_fail and not option.benchmark_compare:
         raise pytest.UsageError(f"--benchmark-compare-fail: {run.comparison_said[-1]}")
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-import attnbench
-from attnbench import comparing, saving, settings, worker
+from attnbench import comparing, header, other_plugins, saving, settings, worker
+from attnbench.benchmark_bridge import BenchmarkBridge
 from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
 from attnbench.leaving import Leaving
 from attnbench.progress import Progress
@@ -41,9 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     run = config.stash[RUN] = Run(config, settings.parse_settings(config))
     comparing.check_only_in_parallel(config, run)
+    comparing.refuse_other_plugins(config, run)
     comparing.choose_storage(config, run)
     comparing.choose_comparison(config, run)
     plugins = config.pluginmanager
+    plugins.register(BenchmarkBridge(config, run), "attnbench-bridge")  # before the saving, which stands around it
     plugins.register(saving.Saving(config, run), "attnbench-saving")
     plugins.register(Recorder(config, run), "attnbench-recorder")
     if worker.pipes(config):
@@ -57,14 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
-    if not comparing.is_ours(config, run):
+    if not comparing.is_ours(config, run, before_collection=True):
         return []
-    chosen = "chosen" if run.settings.device else "default"
-    device = "simulated" if run.device_type == "sim" else run.device_type
-    rounds = "accuracy only, as pytest-xdist is on" if comparing.is_parallel(config) else f"{run.rounds} rounds"
-    header = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {rounds}"
-    injected = [f"INJECTED {', '.join(run.settings.inject)}"] if run.settings.inject else []
-    return ["; ".join([header, *injected, *comparing.idle_options(config), *run.comparison_said])]
+    return [header.line(config, run)]
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """The header, where only the collected items tell that this run is about attention kernels."""
+    run = config.stash[RUN]
+    quiet = config.get_verbosity() < 0 or config.getoption("no_header", False)
+    if quiet or comparing.is_ours(config, run, before_collection=True) or not any(map(is_case, items)):
+        return []
+    return [header.line(config, run)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -100,6 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except pytest.UsageError:
             items.clear()  # hooks that follow would take them for cases that can run
             raise
+        if not hasattr(config, "workerinput"):
+            other_plugins.refuse(config)
     filters = [*config.getini("filterwarnings"), *(config.getoption("pythonwarnings", None) or ())]
     # Whoever names them in a filter wants to see them, or to fail on them.
     names_them = any("DeprecationWarning" in one for one in filters)
@@ -107,6 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in cases:
         timer = item.stash[TIMER] = Timer()
         item.add_marker("attn")
+        other_plugins.keep_from(item)
         item.add_marker(pytest.mark.benchmark(timer=timer))
         if config.pluginmanager.hasplugin("warnings"):
             item.add_marker(pytest.mark.filterwarnings(*noise), append=False)  # the test's own filters come after it

@@ -69,12 +69,6 @@ def test_colour_is_printed_when_asked_for_and_never_with_no_color(sim, monkeypat
     assert "\x1b[" not in sim("--attn-backend=numpy").stdout.str()
 
 
-def test_the_header_is_one_line_with_device_and_rounds(sim):
-    result = sim("--attn-backend=numpy", "--attn-rounds=7")
-    lines = [line for line in result.outlines if line.startswith("attnbench:")]
-    assert lines == ["attnbench: 0.1.0, device simulated (chosen), 7 rounds"]
-
-
 def test_the_first_failure_ends_the_run_and_the_rest_are_rows_with_that_reason(sim):
     result = sim("-x", "--attn-mode=eager", "--attn-sim=torch_flash:error", "--benchmark-json=run.json")
     result.assert_outcomes(passed=1, failed=1)

@@ -1,0 +1,104 @@
+"""What pytest-benchmark's table cannot show is refused before anything runs; the section is printed whatever it does."""
+
+from __future__ import annotations
+
+import pytest
+
+ONE = ("--attn-backend=numpy", "--benchmark-only")
+OTHER = """
+import pytest
+
+def test_plain(benchmark): benchmark.pedantic(sum, args=([1],), rounds=3)
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_sized(benchmark, size): benchmark.pedantic(sum, args=([size],), rounds=3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        (
+            "param:workload",
+            "'workload' is no parameter of the collected benchmarks; known: attn_variant, attn_workload",
+        ),
+        ("fullname,param:x", "'x' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
+        ("param:", "'' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
+        ("params", "'params' is no grouping of pytest-benchmark; nearest: param, param:NAME*"),
+        ("group,,name", "'' is no grouping of pytest-benchmark; known: group, name, func*"),
+    ],
+)
+def test_a_grouping_that_no_benchmark_has_is_refused_before_anything_runs(sim, word, complaint):
+    result = sim(*ONE, f"--benchmark-group-by={word}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --benchmark-group-by={word}: {complaint}"])
+    assert "numpy" not in result.stdout.str().partition("collected 1 item")[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "group"),
+    [
+        ("param:attn_variant", "'attn_variant=numpy@eager'"),
+        ("fullfunc, param:attn_workload", "'test_suite.py::test_attention attn_workload=flux-256px-t128'"),
+        ("param", "'numpy@eager-flux-256px-t128'"),
+    ],
+)
+def test_a_grouping_that_there_is_groups(sim, word, group):
+    result = sim(*ONE, f"--benchmark-group-by={word}")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines([f"*benchmark {group}: 1 tests*", "1 cases: 1 measured"])
+
+
+def test_benchmarks_without_a_parameter_that_others_have_stand_in_a_group_of_their_own(sim, pytester):
+    pytester.makepyfile(test_other=OTHER)
+    result = sim(*ONE, "--benchmark-group-by=param:size")
+    assert result.ret == pytest.ExitCode.OK
+    groups = {line.strip("- ") for line in result.outlines if line.strip("- ").startswith("benchmark '")}
+    assert groups == {"benchmark 'size=1': 1 tests", "benchmark 'size=2': 1 tests", "benchmark 'size=–': 2 tests"}
+    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+
+
+@pytest.mark.parametrize(
+    "option", ["--benchmark-columns", "--benchmark-sort", "--benchmark-name", "--benchmark-time-unit"]
+)
+def test_a_word_that_pytest_benchmark_does_not_know_is_a_usage_error(sim, option):
+    result = sim(*ONE, f"{option}=bogus")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_a_histogram_without_its_package_is_refused_before_anything_runs(sim):
+    result = sim(*ONE, "--benchmark-histogram=picture")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-histogram needs the package pygal, which is not installed (pip *"])
+
+
+def test_the_options_of_the_table_do_not_matter_where_nothing_is_timed(sim):
+    result = sim(
+        "--attn-backend=numpy", "--benchmark-disable", "--benchmark-group-by=param:x", "--benchmark-histogram=x"
+    )
+    assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("hook", "error"), [("scale_unit", "KeyError('speed')"), ("group_stats", "TypeError('no group')")]
+)
+def test_a_table_that_raises_is_one_sentence_and_a_failed_run_with_its_section(sim, pytester, hook, error):
+    arguments = {"scale_unit": "unit, benchmarks", "group_stats": "benchmarks, group_by"}[hook]
+    pytester.makeconftest(f"def pytest_benchmark_{hook}({arguments}):\n    raise {error}\n")
+    result = sim.fresh(*ONE, "--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["1 cases: 1 measured", f"pytest-benchmark could not show its table: {error.split('(')[0]}: *"]
+    )
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert sim.records()["numpy@eager-flux-256px-t128"]["status"] == "measured"
+
+
+def test_a_table_that_raises_does_not_hide_a_slow_down_beyond_compare_fail(sim, pytester):
+    sim(*ONE, "--benchmark-save=before")
+    pytester.makeconftest("def pytest_benchmark_scale_unit(unit): raise KeyError('speed')\n")
+    result = sim.fresh(*ONE, "--benchmark-compare=0001", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+50%")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "Performance has regressed" in result.stderr.str()
