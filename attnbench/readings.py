@@ -90,7 +90,7 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
         estimates[CYCLES] = _estimate(cycles)
     return Reading(
         session=session,
-        unit=None if unit is None else str(unit),
+        unit=None if unit in (None, "") else str(unit),
         launch=record.launch,
         estimates=estimates,
         resolution=stats.resolution_s(sample.rounds_s) / stats.median_s(sample.rounds_s),

@@ -13,6 +13,10 @@ mean clock of the stored ones by it, and cycles decide as well.
   where the clocks differ, and in each where ours was lower by more than a step;
 - otherwise the case is measured again in fresh processes, and *inconclusive* when no launch is left.
 
+On a unit that the baseline does not know the rule is a screen: what would be *regressed* is *inconclusive*, with the change
+as a suspicion, and what would be *improved* is *unchanged*, as no slow-down of the limit is left. What units differ by is
+known too little for more: it is in the interval as if it were, which is enough to dismiss a slow-down.
+
 Each end of the interval is wrong for at most alpha/(m · looks) of comparisons (Bonferroni), where the looks are the times
 that a case may be called regressed while launches are added. What the rule does at no change, at the tolerated slow-down
 and at the limit follows from that: at or below the tolerated one, at most alpha of whole runs hold a false *regressed*, as
@@ -40,6 +44,8 @@ SAME_CLOCK = 0.004
 LITTLE_LOWER = 0.01
 #: No limit is below this many steps of the event timer.
 RESOLUTIONS = 3
+#: What a claim comes to on a unit that the baseline does not know.
+SCREENED = {Judgement.REGRESSED: Judgement.INCONCLUSIVE, Judgement.IMPROVED: Judgement.UNCHANGED}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     """Hold the launches of this run against the stored ones. Raises ValueError when either is empty.
 
     On a unit that is among the stored ones only its own sessions count. On another, all do, and what units differ by is
-    part of the interval: that makes it a screen for what no unit explains.
+    part of the interval; nothing is then called regressed or improved.
     """
     if not ours or not theirs:
         raise ValueError("a comparison needs a launch on either side")
@@ -91,25 +97,30 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     risen = held.risen()
     measures = _measures(held, cycles_decide=held.known and risen is not None and abs(risen) < SAME_CLOCK)
     changes = tuple(change_of(held, m, rule.quantile, scatter.of[m]) for m in measures)
-    kind = _kind(changes, rule, limit, risen)
+    claimed = _kind(changes, rule, limit, risen)
     in_seconds = difference(held, SECONDS) + held.explained
-    opposed = kind is Judgement.REGRESSED and math.expm1(in_seconds) < -rule.tolerated
+    opposed = held.known and claimed is Judgement.REGRESSED and math.expm1(in_seconds) < -rule.tolerated
     if opposed:
-        kind = Judgement.INCONCLUSIVE
-    said = _said(kind, changes, risen)
+        claimed = Judgement.INCONCLUSIVE
+    kind = claimed if held.known else SCREENED.get(claimed, claimed)
+    said = _said(claimed, changes, risen)
     last = [change_of(held, m, rule.quantile, scatter.of[m], max(len(ours), 1 + rule.relaunches)) for m in measures]
     again = len(ours) <= rule.relaunches and (
         opposed
         or (kind is Judgement.REGRESSED and len(ours) == 1)
         or (kind is Judgement.INCONCLUSIVE and _may_settle(held, measures, rule, scatter, limit, risen))
     )
-    kind, reasons = _with_reasons(kind, said, held, limit, rule)
+    found_by = _found_by(last, rule, limit) if held.known else math.inf  # where nothing is called regressed
+    if held.known:
+        kind, reasons = _with_reasons(kind, said, held, limit, rule)
+    else:
+        reasons = _of_screen(claimed, said, limit, scatter)
     if opposed:
         text = (
             f"slower in cycles ({said.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost"
         )
         reasons = (Reason("clock", text),)
-    return Comparison(kind, reasons, changes, said, limit, held.known, _found_by(last, rule, limit), again)
+    return Comparison(kind, reasons, changes, said, limit, held.known, found_by, again)
 
 
 def _measures(held: Sides, *, cycles_decide: bool) -> tuple[str, ...]:
@@ -167,7 +178,8 @@ def _may_settle(
             found = change_of(held, measure, rule.quantile, noise, math.inf)
             by = shift * math.sqrt(launch_variance(held.ours, measure, noise) / len(held.ours))
             moved.append(replace(found, value=found.value + by, low=found.low + by, high=found.high + by))
-        if _kind(moved, rule, limit, risen) is not Judgement.INCONCLUSIVE:
+        claimed = _kind(moved, rule, limit, risen)
+        if (claimed if held.known else SCREENED.get(claimed, claimed)) is not Judgement.INCONCLUSIVE:
             return True
     return False
 
@@ -203,10 +215,28 @@ def _with_reasons(
         return kind, (Reason("faster", f"at least {-said.high:.2%} faster"),)
     if kind is Judgement.UNCHANGED:
         return kind, (Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}"),)
+    return kind, (_undecided(said),)
+
+
+def _undecided(said: Change) -> Reason:
     if math.isinf(said.error):
-        return kind, (Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed"),)
-    reasons = [Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")]
-    if not held.known:
-        text = "no stored session is of this unit, and units differ: record one here with scripts/record_baseline"
-        reasons.append(Reason("unknown-unit", text))
-    return kind, tuple(reasons)
+        return Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed")
+    return Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")
+
+
+def _of_screen(claimed: Judgement, said: Change, limit: float, scatter: Scatter) -> tuple[Reason, ...]:
+    """The reasons on a unit that the baseline does not know. claimed: what a known unit would be called."""
+    if claimed is Judgement.UNCHANGED:
+        return (Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}"),)
+    if math.isinf(said.error):
+        return (_undecided(said),)
+    by = f"it was compared with other units, and units of one model differ by {scatter.of[said.measure].unit:.1%} (sd)"
+    here = "record a session on this one with scripts/record_baseline"
+    if claimed is Judgement.IMPROVED:
+        text = f"{-said.value:.2%} faster, which is a suspicion: {by}. To know, {here}"
+        below = Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}")
+        return (below, Reason("unknown-unit", text))
+    here += ", or compare the tree before the change with this one here (--benchmark-save, --benchmark-compare)"
+    if claimed is Judgement.REGRESSED:
+        return (Reason("unknown-unit", f"slower, which is a suspicion: {by}. To know, {here}"),)
+    return (_undecided(said), Reason("unknown-unit", f"{by}. To know, {here}"))
