@@ -40,7 +40,7 @@ class Judgement(str, Enum):
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"  # the budget of launches is spent, and the interval still holds both answers
     MISSING = "missing"  # selected and in the baseline, and not measured
-    INCOMPARABLE = "incomparable"  # the fingerprint's key or the inputs differ
+    INCOMPARABLE = "incomparable"  # the fingerprint's key, the inputs or the autotune choices differ
     NO_BASELINE = "no-baseline"
     IMPROVED = "improved"
     UNCHANGED = "unchanged"
@@ -305,7 +305,8 @@ class Verdict:
     grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
     is at the baseline's clock where it is cycles. measured_s: the latency as timed. clock_change: by how much, relative,
     the SM clock during the call was above the baseline's; None where seconds were judged.
-    found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included.
+    found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included; None
+    where nothing would be, as on a unit that the baseline does not know. nodeid: the test, as one case may be in several.
     """
 
     case: str
@@ -322,10 +323,11 @@ class Verdict:
     limit: float | None = None
     known_unit: bool | None = None
     found_by: float | None = None
-    launches: int = 0  # of this run, that the case was measured in
+    launches: int = 0  # of this run, that count: each once, and those that made the same autotune choices
     compared_with: tuple[str, ...] = ()  # stored sessions, `nvidia-h200/0001_0123456789ab.json`
-    notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, autotune choices, versions
+    notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, versions
     reproduce: str = ""
+    nodeid: str = ""
 
 
 @dataclass(frozen=True)

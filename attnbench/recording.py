@@ -18,7 +18,7 @@ from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
 from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
-from attnbench.sessions import FEWEST_LAUNCHES, refusals, session_path, write_session
+from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, session_path, write_session
 
 DEFAULT_LAUNCHES = 3
 #: Launches of one case further apart than this are named, for whoever reviews the session.
@@ -79,7 +79,8 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
     command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [*([] if keep_going else ["-p", "attnbench.early_stop"]), "-o", "attn_baselines=", *arguments]
-    with subprocess.Popen(command, env={**os.environ, "ATTN_REQUIRE_BASELINE": "0"}) as running:
+    of_judged_runs = dict.fromkeys(("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT"), "0")
+    with subprocess.Popen(command, env={**os.environ, **of_judged_runs}) as running:
         before = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
         try:
             while True:
@@ -94,9 +95,8 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
 def _wide(run: RunFile) -> list[str]:
     """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
     readings: dict[str, list[Reading]] = {}
-    for record in run.records:
-        if record.sample is not None:
-            readings.setdefault(record.case, []).append(reading(record, None))
+    for record in once(run.records):
+        readings.setdefault(record.case, []).append(reading(record, None))
     spread = {case: _spread(launches) for case, launches in readings.items()}
     return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
 

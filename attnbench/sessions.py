@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from attnbench import autotuned
 from attnbench.baseline import load_document, numbered
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
@@ -42,43 +43,96 @@ class Baseline:
 
     @cached_property
     def records(self) -> Mapping[str, tuple[tuple[Session, Record], ...]]:
-        """Measured records by case."""
+        """Measured records by case, one per launch, whatever a file repeats of it and however often it was copied."""
         found: dict[str, list[tuple[Session, Record]]] = defaultdict(list)
+        seen: set[tuple[str, str]] = set()
         for session in self.sessions:
-            for record in session.run.records:
-                if record.sample is not None:
+            for record in once(session.run.records):
+                if (record.case, record.launch) not in seen:
+                    seen.add((record.case, record.launch))
                     found[record.case].append((session, record))
         return {case: tuple(records) for case, records in found.items()}
 
     @cached_property
+    def repeated(self) -> tuple[str, ...]:
+        """Sentences about sessions of which every launch stands in an earlier one too: those count once."""
+        first: dict[str, str] = {}
+        said = []
+        for session in self.sessions:
+            before = {first[launch.id] for launch in session.run.launches if launch.id in first}
+            if before and all(launch.id in first for launch in session.run.launches):
+                said.append(f"{session.name} holds the launches of {', '.join(sorted(before))}: each counts once")
+            for launch in session.run.launches:
+                first.setdefault(launch.id, session.name)
+        return tuple(said)
+
+    @cached_property
     def scatter(self) -> Scatter:
-        """How stored launches of the same case on the same inputs differ, over all cases."""
-        alike: dict[tuple[str, str | None], list[Reading]] = defaultdict(list)
+        """How stored launches of the same case differ that had the same inputs and autotune choices, over all cases."""
+        alike: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
         for case, stored in self.records.items():
+            small = autotuned.negligible(record for _, record in stored)
             for session, record in stored:
                 found = reading(record, session.launches.get(record.launch), session.name)
-                alike[case, record.input_sha256].append(found)
+                alike[case, record.input_sha256, autotuned.key(record, small)].append(found)
         return scatter(alike.values())
+
+
+def once(records: Iterable[Record]) -> list[Record]:
+    """The measured ones, the first of each case in each launch.
+
+    A launch counts once for a case, however often a file repeats it: several tests of one case ran in one process.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if record.sample is not None:
+            found.setdefault((record.case, record.launch), record)
+    return list(found.values())
 
 
 def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
     """All sessions of `device_name` below `folder`, held against the fingerprint of `launch`.
 
-    Raises Unreadable for a file there that is damaged or foreign: a baseline that silently lacks a part would let a
-    regression through.
+    Raises Unreadable for a file there that is damaged or foreign, because a baseline that silently lacks a part would let
+    a regression through; and for one that holds other contents under a launch's id than another file, or than itself.
     """
     fit, unfit = [], []
+    known = _Contents()
     for path in numbered(folder / slug(device_name)):
         document = load_document(path)
         if "attnbench" not in document:
             raise Unreadable(f"{path} was not written by an attnbench run")
         session = Session(f"{path.parent.name}/{path.name}", run_from(document))
+        known.add(path, session.run)
         differing = [differences(launch.fingerprint, theirs.fingerprint) for theirs in session.run.launches]
         if any(differing):
             unfit.append((session, next(found for found in differing if found)))
         else:
             fit.append(session)
     return Baseline(tuple(fit), tuple(unfit))
+
+
+class _Contents:
+    """What the files hold under each launch's id, to find one that holds something else under the same id."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], tuple[Path, Launch | Record]] = {}
+
+    def add(self, path: Path, run: RunFile) -> None:
+        """Raises Unreadable where a launch, or its record of a test, is another one than was added before."""
+        for launch in run.launches:
+            self._add(path, (launch.id,), launch, f"the launch {launch.id}")
+        for record in run.records:
+            what = f"the launch {record.launch} of {record.case}"
+            self._add(path, (record.launch, record.case, record.nodeid), record, what)
+
+    def _add(self, path: Path, key: tuple[str, ...], value: Launch | Record, what: str) -> None:
+        before, held = self._found.setdefault(key, (path, value))
+        if held != value:
+            files = f"{path} holds {what} twice" if before == path else f"{before} and {path} both hold {what}"
+            raise Unreadable(
+                f"{files}, with other contents: a launch is measured once, so one of them was changed since"
+            )
 
 
 def refusals(run: RunFile) -> list[str]:

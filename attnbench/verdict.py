@@ -3,50 +3,92 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from attnbench import autotuned
 from attnbench.model import Judgement, Launch, Reason, Record, Verdict
 from attnbench.readings import CYCLES, SECONDS, Reading, reading
 from attnbench.rule import Rule, compare
-from attnbench.sessions import Baseline, Session
+from attnbench.sessions import Baseline, Session, once
 from attnbench.units import change
 
 #: Versions whose change is said beside a verdict: comparing them may be the point, so they are not part of the key.
 SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
 #: By how much an error may exceed the stored one, inside the tolerance too.
 ERROR_GROWTH = 0.05
-#: A kernel that takes less of the call than this share is not worth a note.
-NEGLIGIBLE = 0.01
-_NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{16,}|(?<=_)\d+(?=_|$)")
+#: The reason where no stored launch made the autotune choices of ours, and what more may be said of that.
+CHOICES, CHOICES_AGAIN = "choices", "choices-again"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict, and whether a fresh launch could still change it."""
+    """A verdict, and whether a fresh launch could still change it.
+
+    other_choices: whether it is *incomparable* only because no stored launch made the autotune choices of ours.
+    """
 
     verdict: Verdict
     suspect: bool = False
+    other_choices: bool = False
 
 
 def judge(
     records: Sequence[Record], launches: Mapping[str, Launch], baseline: Baseline, rule: Rule, reproduce: str
 ) -> Judged:
-    """Hold the measured launches of one case against the baseline. Raises ValueError for a record without a sample."""
+    """Hold the measured launches of one case against the baseline. Raises ValueError for a record without a sample.
+
+    A launch of ours is held against all stored ones that made the same autotune choices in the kernels that matter.
+    Where ours made several choices, those of each are judged by themselves, and the worst verdict is the case's.
+    """
     first = records[0]
     stored = baseline.records.get(first.case, ())
-    plain = Verdict(first.case, Judgement.NO_BASELINE, launches=len(records), reproduce=reproduce)
+    plain = Verdict(first.case, Judgement.NO_BASELINE, launches=len(records), reproduce=reproduce, nodeid=first.nodeid)
     if not stored:
         return Judged(_without(plain, baseline))
-    fitting = [(session, theirs) for session, theirs in stored if _same_inputs(first, theirs)]
-    if not fitting:
+    same_inputs = [(session, theirs) for session, theirs in stored if _same_inputs(first, theirs)]
+    if not same_inputs:
         text = (
             f"the inputs differ: SHA-256 {str(first.input_sha256)[:12]} here, {str(stored[-1][1].input_sha256)[:12]} "
             f"in {stored[-1][0].name}"
         )
         return Judged(_changed(plain, Judgement.INCOMPARABLE, Reason("inputs", text)))
+    records = [*once(records), *(record for record in records if record.sample is None)]
+    small = autotuned.negligible([*records, *(theirs for _, theirs in same_inputs)])
+    groups: list[tuple[list[Record], list[tuple[Session, Record]]]] = []
+    left = records
+    while left:
+        ours = autotuned.alike(left[0], left, small)
+        fitting = [(s, theirs) for s, theirs in same_inputs if not autotuned.other_choices(ours[0], theirs, small)]
+        groups += [(ours, fitting)] if fitting else []
+        left = [record for record in left if not any(record is one for one in ours)]
+    if not groups:
+        return Judged(_other_choices(plain, records, same_inputs, small), other_choices=True)
+    rule = replace(rule, cases=rule.cases * len(groups))  # each of them may be called regressed
+    found = [_compared(ours, fitting, launches, baseline, rule, plain) for ours, fitting in groups]
+    worst = min(found, key=_how_bad)
+    counted = groups[found.index(worst)][0]
+    notes = _not_counted(counted, records, small)
+    return replace(worst, verdict=replace(worst.verdict, notes=(*worst.verdict.notes, *notes)))
+
+
+def _how_bad(judged: Judged) -> tuple[bool, bool, float]:
+    """Sorts the worst first."""
+    kind = judged.verdict.kind
+    return kind is not Judgement.REGRESSED, kind is not Judgement.INCONCLUSIVE, -(judged.verdict.change or 0.0)
+
+
+def _compared(
+    records: Sequence[Record],
+    fitting: Sequence[tuple[Session, Record]],
+    launches: Mapping[str, Launch],
+    baseline: Baseline,
+    rule: Rule,
+    plain: Verdict,
+) -> Judged:
+    """The verdict on launches of one case that can be held against these stored ones."""
+    first = records[0]
     ours = [reading(record, launches.get(record.launch)) for record in records]
     theirs = [reading(record, session.launches.get(record.launch), session.name) for session, record in fitting]
     found = compare(ours, theirs, rule, baseline.scatter)
@@ -56,8 +98,8 @@ def judge(
     baseline_s = math.exp(fmean(one.estimates[SECONDS].log for one in compared))
     measured_s = math.exp(fmean(one.estimates[SECONDS].log for one in ours))
     found_s = measured_s if found.said.measure == SECONDS else baseline_s * (1 + found.said.value)
-    verdict = Verdict(
-        case=first.case,
+    verdict = replace(
+        plain,
         kind=found.kind,
         reasons=found.reasons,
         baseline_s=baseline_s,
@@ -73,13 +115,35 @@ def judge(
         found_by=_finite(found.found_by),
         launches=len(records),
         compared_with=names,
-        notes=_notes(first, launches.get(first.launch), latest, session, _chosen(r for _, r in fitting)),
-        reproduce=reproduce,
+        notes=(*_notes(first, launches.get(first.launch), latest, session), *baseline.repeated),
     )
     less_accurate = _less_accurate(first, [record for _, record in fitting])
-    if less_accurate:  # the same inputs give the same output: there is nothing to measure again
-        return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*less_accurate, *found.reasons)))
+    if (
+        less_accurate
+    ):  # the same inputs give the same output: there is nothing to measure again, and no unit explains it
+        latency = tuple(reason for reason in found.reasons if reason.code != "unknown-unit")
+        return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*less_accurate, *latency)))
     return Judged(verdict, found.suspect)
+
+
+def _other_choices(
+    plain: Verdict, records: Sequence[Record], stored: Sequence[tuple[Session, Record]], small: frozenset[str]
+) -> Verdict:
+    here = {line for record in records for line in autotuned.lines(record, small)}
+    there = {line for _, record in stored for line in autotuned.lines(record, small)}
+    text = f"no stored launch made these autotune choices: {autotuned.told_apart(here, there)}"
+    return _changed(plain, Judgement.INCOMPARABLE, Reason(CHOICES, text))
+
+
+def _not_counted(counted: Sequence[Record], records: Sequence[Record], small: frozenset[str]) -> tuple[str, ...]:
+    """What is said of our launches that are not in the verdict, as they made other autotune choices."""
+    others = [record for record in records if not any(record is one for one in counted)]
+    if not others:
+        return ()
+    ours = {line for record in counted for line in autotuned.lines(record, small)}
+    theirs = {line for record in others for line in autotuned.lines(record, small)} - ours
+    several = f"{len(others)} launches" if len(others) > 1 else "1 launch"
+    return (f"without {several} of this run with other autotune choices: {', '.join(sorted(theirs))}",)
 
 
 def _clock_change(ours: Sequence[Reading], theirs: Sequence[Reading]) -> float:
@@ -111,7 +175,8 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
         return None
     why = "; ".join(reason.text for reason in record.reasons) or f"status {record.status}"
     text = f"in {stored[-1][0].name}, and {record.status} here: {why}"
-    return Verdict(record.case, Judgement.MISSING, (Reason("not-measured", text),), reproduce=reproduce)
+    reason = Reason("not-measured", text)
+    return Verdict(record.case, Judgement.MISSING, (reason,), reproduce=reproduce, nodeid=record.nodeid)
 
 
 def _without(plain: Verdict, baseline: Baseline) -> Verdict:
@@ -126,7 +191,7 @@ def _without(plain: Verdict, baseline: Baseline) -> Verdict:
 
 
 def _changed(plain: Verdict, kind: Judgement, reason: Reason) -> Verdict:
-    return Verdict(plain.case, kind, (reason,), launches=plain.launches, reproduce=plain.reproduce)
+    return replace(plain, kind=kind, reasons=(reason,))
 
 
 def _same_inputs(ours: Record, theirs: Record) -> bool:
@@ -134,22 +199,14 @@ def _same_inputs(ours: Record, theirs: Record) -> bool:
     return None in (ours.input_sha256, theirs.input_sha256) or ours.input_sha256 == theirs.input_sha256
 
 
-def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session, chosen: set[str]) -> tuple[str, ...]:
-    """What else differs from the latest stored launch: the kernels that ran and versions.
-
-    And autotune choices that none of the stored launches made: where two are equally fast, either may win.
-    """
+def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session) -> tuple[str, ...]:
+    """What else differs from the latest stored launch that made the same choices: the kernels that ran, and versions."""
     notes = []
     if ours.source and theirs.source and ours.source != theirs.source:
         notes.append(f"loaded {ours.source}; the baseline's was {theirs.source}")
     here, there = _kernels(ours), _kernels(theirs)
     if here and there and here != there:
-        notes.append(f"other kernels ran: {_difference(here, there)}")
-    if chosen and (other := _chosen([ours]) - chosen):
-        kernels = {_kernel(line) for line in other} - _negligible(ours)
-        here = {line for line in other if _kernel(line) in kernels}
-        before = {line for line in chosen if _kernel(line) in kernels}
-        notes += [f"other autotune choices: {_difference(here, before)}"] if here else []
+        notes.append(f"other kernels ran: {autotuned.difference(here, there)}")
     stored = session.launches.get(theirs.launch)
     if launch is not None and stored is not None:
         for name in SOFTWARE:
@@ -161,29 +218,9 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
     return tuple(notes)
 
 
-def _chosen(records: Iterable[Record]) -> set[str]:
-    return {line for record in records if record.compilation for line in record.compilation.choices}
-
-
-def _kernel(choice: str) -> str:
-    return choice.partition(":")[0]
-
-
-def _negligible(record: Record) -> set[str]:
-    """Kernels that take less than `NEGLIGIBLE` of the call by the profiler: autotuning tosses a coin for those."""
-    took_s = [(op.name, op.duration_s) for op in record.route if op.duration_s is not None]
-    whole_s = sum(duration_s for _, duration_s in took_s)
-    return {name for name, duration_s in took_s if duration_s < NEGLIGIBLE * whole_s}
-
-
 def _kernels(record: Record) -> set[str]:
     """Names of what ran, without the numbers and hashes that change from one build to the next."""
-    return {_NUMBERS.sub("#", op.name) for op in record.route}
-
-
-def _difference(here: set[str], there: set[str]) -> str:
-    said = [f"{', '.join(sorted(here - there))} here"] if here - there else []
-    return "; ".join([*said, *([f"{', '.join(sorted(there - here))} in the baseline"] if there - here else [])])
+    return {autotuned.plain(op.name) for op in record.route}
 
 
 def _finite(value: float) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attnbench.baseline import numbered
-from attnbench.model import Fingerprint, Launch, Sample
+from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS
 from attnbench.records import Unreadable, to_plain
 from attnbench.sessions import load_baseline, refusals, session_path, why_not, write_session
@@ -62,8 +62,8 @@ def test_a_folder_without_sessions_is_an_empty_baseline(tmp_path, folder):
 
 
 def test_sessions_are_read_by_their_numbers_and_named_below_the_folder(tmp_path, store, session, record):
-    for name in ("0010_a.json", "0002_b.json", "10000_c.json"):
-        store(name, session())
+    for number, name in enumerate(("0010_a.json", "0002_b.json", "10000_c.json")):
+        store(name, session((launch(f"a{number}"), launch(f"b{number}"))))
     baseline = load_baseline(tmp_path, launch(), DEVICE)
     assert [one.name for one in baseline.sessions] == [
         f"nvidia-h200/{name}" for name in ("0002_b.json", "0010_a.json", "10000_c.json")
@@ -90,7 +90,7 @@ def test_a_session_of_another_set_up_is_kept_apart_with_what_differs(tmp_path, s
     launches = [launch("a", power_limit_w=700), launch("b", power_limit_w=700)]
     launches[of] = launch("c", power_limit_w=650)
     store("0001_a.json", session(tuple(launches)))
-    store("0002_b.json", session((launch("a", power_limit_w=700), launch("b", power_limit_w=700))))
+    store("0002_b.json", session((launch("d", power_limit_w=700), launch("e", power_limit_w=700))))
     baseline = load_baseline(tmp_path, launch("now", power_limit_w=700), DEVICE)
     assert [one.name for one in baseline.sessions] == ["nvidia-h200/0002_b.json"]
     ((unfit, differing),) = baseline.unfit
@@ -126,9 +126,78 @@ def test_what_the_sessions_scatter_by_is_pooled_over_their_cases(tmp_path, store
 def test_other_inputs_are_another_case_to_the_scatter(tmp_path, store, run_file, record):
     for number, sha in ((1, "x"), (2, "y")):
         sample = Sample(tuple(number * round_s for round_s in ROUNDS), "t")
-        records = [record(launch=one.id, sample=sample, input_sha256=sha) for one in BOTH]
-        store(f"000{number}_a.json", run_file(*records, launches=BOTH))
+        launches = (launch(f"a{number}"), launch(f"b{number}"))
+        records = [record(launch=one.id, sample=sample, input_sha256=sha) for one in launches]
+        store(f"000{number}_a.json", run_file(*records, launches=launches))
     assert load_baseline(tmp_path, launch(), DEVICE).scatter.of[SECONDS] == PRIOR
+
+
+def test_other_autotune_choices_are_another_case_to_the_scatter(tmp_path, store, run_file, record):
+    launches = tuple(launch(name) for name in "abcd")
+    records = [
+        record(
+            launch=one.id,
+            sample=Sample(tuple((1 + number // 2) * round_s for round_s in ROUNDS), "t"),
+            compilation=Compilation(1, choices=(f"triton_red_0: R0_BLOCK={number // 2}", f"triton_poi_1: X={number}")),
+            route=(DeviceOp("triton_red_0", duration_s=1e-3), DeviceOp("triton_poi_1", duration_s=5e-6)),
+        )
+        for number, one in enumerate(launches)
+    ]
+    store("0001_a.json", run_file(*records, launches=launches))
+    assert load_baseline(tmp_path, launch(), DEVICE).scatter.of[SECONDS] == PRIOR
+
+
+# A launch counts once
+
+
+def test_a_copied_session_counts_once_and_is_named(tmp_path, store, session, record):
+    for number in range(1, 6):
+        store(f"000{number}_copy.json", session())
+    baseline = load_baseline(tmp_path, launch(), DEVICE)
+    assert len(baseline.records[record().case]) == 2
+    assert {one.name for one, _ in baseline.records[record().case]} == {"nvidia-h200/0001_copy.json"}
+    assert (
+        baseline.repeated[0]
+        == "nvidia-h200/0002_copy.json holds the launches of nvidia-h200/0001_copy.json: each counts once"
+    )
+    assert len(baseline.repeated) == 4
+    store("0006_other.json", session((launch("c"), launch("d"))))
+    more = load_baseline(tmp_path, launch(), DEVICE)
+    assert (len(more.records[record().case]), len(more.repeated)) == (4, 4)
+
+
+def test_a_record_that_a_file_repeats_counts_once(tmp_path, store, session, record):
+    again = record(launch="a", sample=Sample(ROUNDS, "t"))
+    store("0001_a.json", session(BOTH, again, again))
+    assert len(load_baseline(tmp_path, launch(), DEVICE).records[record().case]) == 2
+
+
+def test_two_tests_of_one_case_are_one_launch(tmp_path, store, session, record):
+    other = [record(launch=one.id, sample=Sample((2e-3,) * 30, "t"), nodeid="test_copy.py::test") for one in BOTH]
+    store("0001_a.json", session(BOTH, *other))
+    stored = load_baseline(tmp_path, launch(), DEVICE).records[record().case]
+    assert [(one.launch, one.nodeid) for _, one in stored] == [("a", ""), ("b", "")]
+
+
+@pytest.mark.parametrize("kind", ["rounds", "status", "launch"])
+@pytest.mark.parametrize("where", ["in one file", "in two"])
+def test_other_contents_under_the_id_of_a_launch_are_refused_with_the_files(
+    tmp_path, store, session, record, kind, where
+):
+    launches, changed = BOTH, record(launch="a", sample=Sample((9e-3,) * 30, "t"))
+    if kind == "status":
+        changed = record(launch="a", status="error")
+    if kind == "launch":
+        launches, changed = (launch("a", unit="another"), BOTH[1]), record(launch="a", sample=Sample(ROUNDS, "t"))
+    if where == "in one file":
+        store("0001_a.json", replace(session(BOTH, changed), launches=(*BOTH, *launches)))
+        said = r"0001_a\.json holds the launch a.* twice, with other contents"
+    else:
+        store("0001_a.json", session())
+        store("0002_b.json", replace(session((launch("c"),), changed), launches=(*launches, launch("c"))))
+        said = r"0001_a\.json and .*0002_b\.json both hold the launch a.*, with other contents"
+    with pytest.raises(Unreadable, match=said):
+        load_baseline(tmp_path, launch(), DEVICE)
 
 
 # Refusing

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from attnbench.baseline import load_document, numbered
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample, Workload
+from attnbench.records import run_from
 from attnbench.rule import Rule
 from attnbench.sessions import Baseline, Session
-from attnbench.verdict import judge, missing
+from attnbench.verdict import CHOICES, judge, missing
 
+ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = tuple(1e-3 + 1e-7 * i for i in range(30))
 RULE = Rule(cases=1, relaunches=0)
 
@@ -60,7 +66,7 @@ def test_a_verdict_holds_all_that_it_rests_on(verdict):
 
 
 def test_every_session_of_the_same_unit_is_compared_with_and_no_other(verdict, session):
-    sessions = (session("0001"), session("0002", launch("far", "another")), session("0003"))
+    sessions = (session("0001"), session("0002", launch("far", "another")), session("0003", launch("later")))
     assert verdict(Baseline(sessions)).compared_with == ("gpu/0001.json", "gpu/0003.json")
     elsewhere = verdict(Baseline(sessions), here=launch("now", "a third"))
     assert elsewhere.compared_with == ("gpu/0001.json", "gpu/0002.json", "gpu/0003.json")
@@ -123,6 +129,206 @@ def test_a_record_that_was_not_measured_cannot_be_judged(session, record):
         judge([record(status="error")], {}, Baseline((session(),)), RULE, "")
 
 
+# Another autotune choice is another kernel
+
+RED = "triton_red_fused_softmax_2: R0_BLOCK="
+TEMPLATE = "triton_tem_fused_bmm_3: BLOCK_M=128 num_warps=4"
+
+
+def chose(*lines, route=()):
+    return {"compilation": Compilation(1, choices=lines), "route": route}
+
+
+def chosen(session, *choices):
+    """A baseline of one session per choice, each 10 % slower than the one before."""
+    return Baseline(
+        tuple(
+            session(f"000{number}", launch(f"then {number}"), sample=slowed(0.1 * number), **chose(*lines))
+            for number, lines in enumerate(choices)
+        )
+    )
+
+
+def test_a_case_is_compared_with_the_launches_that_made_its_choices(verdict, session):
+    stored = chosen(session, (f"{RED}512",), (f"{RED}128",), (f"{RED}512", "l: x=1"))
+    for line, compared in ((f"{RED}128", ("gpu/0001.json",)), (f"{RED}512", ("gpu/0000.json", "gpu/0002.json"))):
+        assert verdict(stored, sample=slowed(0.1), **chose(line)).compared_with == compared
+
+
+def test_a_case_whose_choices_no_stored_launch_made_is_incomparable_with_the_choices(verdict, session):
+    stored = chosen(session, (f"{RED}512",), (f"{RED}128",))
+    found = verdict(stored, sample=slowed(0.5), **chose(f"{RED}256"))
+    assert (found.kind, found.change, found.launches) == (Judgement.INCOMPARABLE, None, 1)
+    (reason,) = found.reasons
+    assert reason.code == CHOICES
+    assert reason.text == (
+        "no stored launch made these autotune choices: triton_red_fused_softmax_2: R0_BLOCK=256 here, R0_BLOCK=128 or "
+        "R0_BLOCK=512 in the baseline"
+    )
+
+
+def test_choices_that_were_made_but_not_together_are_said(verdict, session):
+    stored = chosen(session, ("k: A", "l: A"), ("k: B", "l: B"))
+    found = verdict(stored, **chose("k: A", "l: B"))
+    assert found.kind is Judgement.INCOMPARABLE
+    assert found.reasons[0].text.endswith("each in the baseline, but not together: k: A; l: B")
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ((TEMPLATE,), ("extern_kernels.bmm: 1 call",)),
+        (("extern_kernels.bmm: 2 calls",), ("extern_kernels.bmm: 1 call", TEMPLATE)),
+        (("extern_kernels.bmm: 1 call",), ("extern_kernels.bmm_dtype: 1 call",)),
+        ((TEMPLATE, f"{RED}512"), (TEMPLATE,)),
+        ((TEMPLATE, TEMPLATE.replace("_3", "_5").replace("128", "64")), (TEMPLATE, TEMPLATE.replace("_3", "_5"))),
+    ],
+    ids=["template", "one template of two products", "another library", "fused", "one of two"],
+)
+def test_what_autotuning_decides_is_another_kernel(verdict, session, here, there):
+    for ours, theirs in ((here, there), (there, here)):
+        assert verdict(chosen(session, theirs), **chose(*ours)).kind is Judgement.INCOMPARABLE
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ((), (f"{RED}512",)),
+        ((f"{RED}512",), ()),
+        ((f"{RED}512",), (f"{RED.replace('_2', '_4')}512",)),
+        (("triton_poi_fused_add_0: X=1", f"{RED}512"), (f"{RED}512",)),
+        (("extern_kernels.bmm: 3 calls",), ("extern_kernels.bmm: 2 calls",)),
+    ],
+    ids=["unknown here", "unknown there", "another number", "one kernel more", "one product more"],
+)
+def test_other_code_and_unknown_choices_are_judged(verdict, session, here, there):
+    found = verdict(chosen(session, there), sample=slowed(0.05), **chose(*here))
+    assert found.kind is Judgement.REGRESSED
+    assert verdict(chosen(session, there), sample=slowed(0.05)).kind is Judgement.REGRESSED, "nothing was compiled here"
+
+
+@pytest.mark.parametrize("share_known", ["here", "there", "on both sides"])
+def test_the_choice_for_a_kernel_that_takes_next_to_nothing_of_the_call_does_not_matter(verdict, session, share_known):
+    route = (DeviceOp("k_1", duration_s=9e-6), DeviceOp("l", duration_s=1e-3))
+    here, there = (route if share_known in (side, "on both sides") else () for side in ("here", "there"))
+    stored = Baseline((session(**chose("k_1: BLOCK=64", "l: x=1", route=there)),))
+    assert verdict(stored, **chose("k_1: BLOCK=32", "l: x=1", route=here)).kind is Judgement.UNCHANGED
+    found = verdict(stored, **chose("k_1: BLOCK=32", "l: x=2", route=here))
+    assert found.reasons[0].text.endswith("choices: l: x=2 here, x=1 in the baseline")
+
+
+def test_a_kernel_matters_that_takes_its_share_in_one_of_the_launches(verdict, session):
+    there = (DeviceOp("k", duration_s=9e-6), DeviceOp("l", duration_s=1e-3))
+    here = (DeviceOp("k", duration_s=11e-6), DeviceOp("l", duration_s=1e-3))
+    stored = Baseline((session(**chose("k: BLOCK=64", route=there)),))
+    assert verdict(stored, **chose("k: BLOCK=32", route=here)).kind is Judgement.INCOMPARABLE
+
+
+@pytest.fixture
+def ours(record):
+    """`ours((line, slower), …)`: launches of this run with their choice, and the launches by id."""
+
+    def make(*choices):
+        launches = {f"now {number}": launch(f"now {number}") for number in range(len(choices))}
+        records = [
+            record(launch=name, sample=slowed(by), **chose(line))
+            for name, (line, by) in zip(launches, choices, strict=True)
+        ]
+        return records, launches
+
+    return make
+
+
+def test_of_our_launches_only_those_with_the_choices_of_stored_ones_count(session, ours):
+    stored = chosen(session, (f"{RED}512",))
+    records, launches = ours((f"{RED}256", 0.3), (f"{RED}512", 0.02), (f"{RED}512", 0.02))
+    found = judge(records, launches, stored, RULE, "").verdict
+    assert (found.kind, found.launches) == (Judgement.REGRESSED, 2)
+    assert found.change == pytest.approx(0.02)
+    assert found.notes[-1] == f"without 1 launch of this run with other autotune choices: {RED}256"
+
+
+def test_a_case_of_several_choices_is_its_worst(session, ours):
+    stored = chosen(session, (f"{RED}512",), (f"{RED}128",))
+    records, launches = ours((f"{RED}512", 0.0), (f"{RED}128", 0.1 + 0.05))
+    found = judge(records, launches, stored, RULE, "").verdict
+    assert (found.kind, found.launches, found.compared_with) == (Judgement.REGRESSED, 1, ("gpu/0001.json",))
+
+
+def test_each_choice_that_may_convict_makes_the_interval_wider(session, ours):
+    stored = chosen(session, (f"{RED}512",), (f"{RED}128",))
+    widths = []
+    for lines in ((f"{RED}512",), (f"{RED}512", f"{RED}128")):
+        records, launches = ours(*((line, 0.0) for line in lines))
+        found = judge(records, launches, stored, RULE, "").verdict
+        assert found.compared_with == ("gpu/0000.json",)
+        widths.append(found.high - found.low)
+    assert widths[0] < widths[1]
+
+
+def test_an_output_is_less_accurate_only_than_that_of_the_same_choices(verdict, session, check):
+    stored = Baseline((session(checks=(check({}, rel_l2=1e-4),), **chose(f"{RED}512")),))
+    checks = (check({}, rel_l2=1e-3),)
+    assert verdict(stored, checks=checks, **chose(f"{RED}512")).kind is Judgement.REGRESSED
+    assert verdict(stored, checks=checks, **chose(f"{RED}128")).kind is Judgement.INCOMPARABLE
+
+
+def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
+    """0002 against 0001: of the max-autotune cases three settled on another softmax, one of them 4 % slower."""
+    first, second = (run_from(load_document(path)) for path in numbered(ROOT / "baselines" / "nvidia-h200"))
+    unit = first.launches[0].fingerprint.context["unit"]
+    launches = {  # as if of one unit: on another one nothing is regressed
+        one.id: replace(one, fingerprint=replace(one.fingerprint, context={**one.fingerprint.context, "unit": unit}))
+        for one in second.launches
+    }
+    baseline = Baseline((Session("nvidia-h200/0001", first),))
+    found = {}
+    for record in second.records:
+        if record.sample is not None and record.variant == "torch_math@max-autotune":
+            judged = judge([record], launches, baseline, Rule(cases=84, relaunches=0), "")
+            found.setdefault(record.workload.name.rpartition("-")[2], set()).add(judged.verdict.kind)
+            if judged.other_choices:
+                assert "triton_red_fused" in judged.verdict.reasons[0].text
+    assert {tokens for tokens, kinds in found.items() if kinds == {Judgement.INCOMPARABLE}} == {"t320", "t448", "t512"}
+    assert found["t128"] == found["t256"] == found["t384"] == {Judgement.UNCHANGED}
+
+
+# A launch counts once
+
+
+def test_a_launch_of_this_run_that_was_recorded_twice_counts_once(session, record):
+    records = [record(launch="now", sample=slowed(0.02), nodeid=name) for name in ("a", "b")]
+    found = judge(records, {"now": NOW}, Baseline((session(),)), Rule(cases=1), "")
+    assert (found.verdict.launches, found.suspect, found.verdict.nodeid) == (1, True, "a")
+
+
+def test_a_copied_session_changes_no_verdict_and_is_noted(verdict, session):
+    once, copied = (
+        verdict(Baseline((session("0001"), *more)), sample=slowed(0.006)) for more in ((), [session("0002")])
+    )
+    assert replace(copied, notes=()) == once
+    assert copied.notes == ("gpu/0002.json holds the launches of gpu/0001.json: each counts once",)
+
+
+# An unknown unit
+
+
+@pytest.mark.parametrize("unit", ["another", None, ""])
+def test_a_less_accurate_output_is_regressed_on_an_unknown_unit_too(verdict, session, check, unit):
+    stored = Baseline((session(checks=(check({}, rel_l2=1e-4),)),))
+    elsewhere = launch("now", unit)
+    assert verdict(stored, here=elsewhere, sample=slowed(0.5)).kind is Judgement.INCONCLUSIVE
+    found = verdict(stored, here=elsewhere, sample=slowed(0.5), checks=(check({}, rel_l2=1e-3),))
+    assert (found.kind, found.known_unit) == (Judgement.REGRESSED, False)
+    assert [reason.code for reason in found.reasons] == ["accuracy"]
+
+
+@pytest.mark.parametrize("unit", [None, ""])
+def test_a_unit_that_could_not_be_read_on_either_side_is_not_the_same_one(verdict, session, unit):
+    found = verdict(Baseline((session(of=launch("then", unit)),)), here=launch("now", unit))
+    assert found.known_unit is False
+
+
 # What else differs
 
 
@@ -151,25 +357,6 @@ def test_other_kernels_are_named(verdict, session):
 def test_numbers_that_each_build_draws_anew_make_no_other_kernel(verdict, session, here, there):
     stored = Baseline((session(route=(DeviceOp(there),)),))
     assert verdict(stored, route=(DeviceOp(here),)).notes == ()
-
-
-def test_an_autotune_choice_is_noted_that_no_stored_launch_made(verdict, session):
-    def chose(*lines):
-        return {"compilation": Compilation(1, choices=lines)}
-
-    stored = Baseline((session("0001", **chose("k: BLOCK=64", "l: x=1")), session("0002", **chose("k: BLOCK=128"))))
-    assert verdict(stored, **chose("k: BLOCK=64", "l: x=1")).notes == (), "one of the stored launches chose it too"
-    assert verdict(stored, **chose("k: BLOCK=32", "l: x=1")).notes == (
-        "other autotune choices: k: BLOCK=32 here; k: BLOCK=128, k: BLOCK=64 in the baseline",
-    )
-    assert verdict(stored).notes == ()
-
-
-def test_the_choice_for_a_kernel_that_takes_next_to_nothing_of_the_call_is_not_noted(verdict, session):
-    route = (DeviceOp("k", duration_s=1e-6), DeviceOp("l", duration_s=1e-3))
-    stored = Baseline((session(compilation=Compilation(1, choices=("k: BLOCK=64", "l: x=1"))),))
-    (note,) = verdict(stored, route=route, compilation=Compilation(1, choices=("k: BLOCK=32", "l: x=2"))).notes
-    assert note == "other autotune choices: l: x=2 here; l: x=1 in the baseline"
 
 
 def test_other_versions_are_said_and_unknown_ones_are_not(verdict, session):
