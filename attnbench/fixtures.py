@@ -12,7 +12,7 @@ import pytest
 
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
-from attnbench.launched_case import LaunchedCase
+from attnbench.launched_case import ENDED_BY_TEST, LaunchedCase
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 CASE = pytest.StashKey["AttnCase"]()
 TIMER = pytest.StashKey[Timer]()
+#: By the last step that a test took, what is said of one that came to its end there.
+_ENDED_BY_TEST = {
+    "": "the test ended before prepare()",
+    "prepare": "the test ended after prepare(), before measure()",
+    "accuracy": "the test ended after assert_accurate(), before measure()",
+    "route": "the test ended after assert_route(), before measure()",
+}
 
 
 class CaseSteps(Protocol):
@@ -63,6 +70,8 @@ class AttnCase:
         self._sample: Sample | None = None
         self._spent_s: dict[str, float] = {}
         self._again: tuple[Record, ...] = ()
+        self._last_step = ""
+        self._ended_by_test = ""  # where the test itself came to an end, before measure()
 
     @property
     def further(self) -> tuple[Record, ...]:
@@ -75,13 +84,14 @@ class AttnCase:
         record = self._steps.record
         if self._spent_s:  # a launched case brings its own
             record = replace(record, spent_s={**self._spent_s, **record.spent_s})
-        if self._sample is not None:
-            return replace(record, status=Status.MEASURED, reasons=(), sample=self._sample)
         if self._outcome is not None:
             return record.ended(self._outcome.status, *self._outcome.reasons)
+        if self._sample is not None:
+            return replace(record, status=Status.MEASURED, reasons=(), sample=self._sample)
+        reasons = (Reason(ENDED_BY_TEST, self._ended_by_test),) if self._ended_by_test else ()
         if self._accurate:
-            return replace(record, status=Status.CHECKED, reasons=(), sample=None)
-        return record
+            return replace(record, status=Status.CHECKED, reasons=reasons, sample=None)
+        return record.ended(Status.NOT_RUN, *reasons) if reasons else record
 
     def prepare(self) -> None:
         """Check requirements, load, compile, call once. Skips the test with every reason when it cannot run here."""
@@ -104,6 +114,7 @@ class AttnCase:
         if not self._accurate:
             raise RuntimeError("measure() before assert_accurate(): a wrong kernel has no latency")
         if self._benchmark.disabled:
+            self._last_step = "measure"
             return
         with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.device_type):
             try:
@@ -118,6 +129,14 @@ class AttnCase:
         if judging is not None:
             with self._step("judge", limited=False):  # it launches processes, each of which has the limit for itself
                 self._again = judging.judge((self.record, *self.further))
+                wrong = next((record for record in self._again if record.status is Status.INCORRECT), None)
+                if wrong is not None:
+                    self._sample = None
+                    self._withdraw()
+                    text = "; ".join(reason.text for reason in wrong.reasons)
+                    raise CaseEnded(
+                        Status.INCORRECT, Reason("relaunch", f"right here, wrong in a fresh process: {text}")
+                    )
             self._fail_by_verdict()
 
     def leave(self) -> None:
@@ -130,6 +149,10 @@ class AttnCase:
             self._sample = None
             self._withdraw()
             self._end(CaseEnded(Status.INCORRECT, *reasons))
+
+    def returned(self) -> None:
+        """The test came to its end here: where that was before measure(), the record says so."""
+        self._ended_by_test = _ENDED_BY_TEST.get(self._last_step, "")
 
     def stopped(self, status: Status, text: str) -> None:
         """The test raised something of its own before it came to an end here: that is this case's reason."""
@@ -171,6 +194,7 @@ class AttnCase:
     def _step(self, name: str, limited: bool = True) -> Iterator[None]:
         """Time one step, and end the test where the step ends the case."""
         start = time.perf_counter()
+        self._last_step = name
         try:
             with self._limit() if limited else nullcontext():
                 yield

@@ -8,6 +8,9 @@ from attnbench.run import Run
 from attnbench.timer import Timer
 from attnbench.torch_case import Rounds, nothing
 
+#: The reason of a case whose test came to an end by itself before it measured.
+ENDED_BY_TEST = "ended-by-test"
+
 
 class LaunchedCase:
     """A case that fresh processes run: all steps happen there, records come back, their rounds are replayed.
@@ -27,7 +30,7 @@ class LaunchedCase:
         passed: list[Record] = []
         for number in self._run.launch_numbers:
             record = self._run.launched(draft, number)
-            if record.status not in (Status.MEASURED, Status.CHECKED):
+            if record.status not in (Status.MEASURED, Status.CHECKED) and not _ended_by_test(record):
                 self.record, self.further = record, tuple(passed)
                 raise CaseEnded(record.status, *record.reasons)
             passed.append(record)
@@ -56,3 +59,8 @@ class LaunchedCase:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _ended_by_test(record: Record) -> bool:
+    """Whether the test left the case there, as it will here."""
+    return any(reason.code == ENDED_BY_TEST for reason in record.reasons)

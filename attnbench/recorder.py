@@ -152,6 +152,8 @@ class Recorder:
                 case.stopped(Status.NOT_RUN, f"skipped: {text}")
             elif call.excinfo is not None:
                 case.stopped(Status.ERROR, f"the test ended with {call.excinfo.typename}: {text}")
+            else:
+                case.returned()
             return (case.record, *case.further)
         variant, workload = case_of(item, self._run)
         draft = self._run.draft(variant, workload, item.nodeid)

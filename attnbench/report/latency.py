@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 from attnbench import stats
 from attnbench.model import Record, Status, Workload
+from attnbench.report.pooling import marked
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
 
@@ -49,8 +51,14 @@ _COLUMNS = (
 _KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == one) for one in ("kernel", "copies"))
 
 
-def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
+#: No case is in several tests.
+_ALONE: Mapping[str, int] = MappingProxyType({})
+
+
+def by_sequence(records: Sequence[Record], mode: str, tests: Mapping[str, int] = _ALONE) -> list[list[str]]:
     """Median milliseconds of one mode, variant × workload by sequence length: as many tables as the width asks for.
+
+    tests: numbers of the tests of cases that are in several, which are rows of their own.
 
     A variant that is unsupported on every workload has no row here: its reasons stand under `not measured`.
     """
@@ -59,8 +67,10 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
     if not mine:
         return []
     workloads = list(dict.fromkeys(r.workload for r in sorted(mine, key=lambda r: r.workload.seq)))
-    variants = list(dict.fromkeys(r.variant for r in mine))
-    cells = {(r.variant, r.workload): _cell(r) for r in mine}
+    places = {name: at for at, name in enumerate(dict.fromkeys(r.variant for r in mine))}
+    named = {_name(r, tests): (places[r.variant], tests.get(r.nodeid, 0)) for r in mine}
+    variants = sorted(named, key=lambda name: named[name])
+    cells = {(_name(r, tests), r.workload): _cell(r) for r in mine}
     first = f"{mode}: median ms"
     tables = []
     for part in _parts(workloads, WIDTH - max(len(first), *map(len, variants))):
@@ -69,7 +79,7 @@ def by_sequence(records: Sequence[Record], mode: str) -> list[list[str]]:
     return tables
 
 
-def of_workload(records: Sequence[Record], reference: str) -> list[str]:
+def of_workload(records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE) -> list[str]:
     """One workload's cases that ran, fastest first, in as many tables as the width asks for.
 
     `kernel` is the attention kernel's share of the device time of one call, `copy` what kernels take that only copy,
@@ -80,7 +90,7 @@ def of_workload(records: Sequence[Record], reference: str) -> list[str]:
     base = next((r for r in records if r.variant == reference and r.sample), None)
     base_s = _median_s(base) if base else None
     shown = sorted((r for r in records if r.status in (Status.MEASURED, Status.CHECKED)), key=_latency_s)
-    rows = [_row(r, base_s) for r in shown]
+    rows = [_row(r, base_s, tests) for r in shown]
     if any(row[_KERNEL] for row in rows):
         for row in rows:
             row[_COPIES] = ""
@@ -95,12 +105,16 @@ def of_workload(records: Sequence[Record], reference: str) -> list[str]:
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
         said.append(f"no speed: {reference} was not measured")
-    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2), *_doubts(shown)]
+    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2), *_doubts(shown, tests)]
 
 
-def _doubts(records: Sequence[Record]) -> list[str]:
+def _name(record: Record, tests: Mapping[str, int]) -> str:
+    return f"{record.variant}{marked(record.nodeid, tests)}"
+
+
+def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     """Which of the figures above are not what the others are."""
-    samples = [(r.variant, r.sample) for r in records if r.sample]
+    samples = [(_name(r, tests), r.sample) for r in records if r.sample]
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
     long = [
@@ -108,7 +122,7 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     ]
     unequal = [f"{variant} ({s.unequal} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
-    unpoisoned = [r.variant for r in records if not all(check.poisoned for check in r.checks)]
+    unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     said = {
         "synchronising, so the host's work is inside the interval": waiting,
         "outputs not bit-equal to the checked one, within its tolerance": unequal,
@@ -120,7 +134,7 @@ def _doubts(records: Sequence[Record]) -> list[str]:
     return [line for doubt, names in said.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
 
 
-def _row(record: Record, base_s: float | None) -> list[str]:
+def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list[str]:
     timed = next((c for c in record.checks if c.distribution == record.workload.distribution), None)
     check = timed or (record.checks[0] if record.checks else None)
     error = [f"{check.error.rel_l2:.2e}", f"{check.error.max_abs:.2e}"] if check else ["", ""]
@@ -141,7 +155,7 @@ def _row(record: Record, base_s: float | None) -> list[str]:
         mebibytes(record.workspace_bytes),
         seconds(record.first_call_s),
     ]
-    return [record.backend, record.mode, *latency, *spent, *error]
+    return [record.backend, f"{record.mode}{marked(record.nodeid, tests)}", *latency, *spent, *error]
 
 
 def _kernel_share(record: Record) -> float | None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
 from attnbench.model import Judgement, Record, RunFile, Status, Verdict
-from attnbench.report.pooling import pooled
+from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
-from attnbench.report.verdicts import IN_THE_ROW, worst_first
+from attnbench.report.verdicts import IN_THE_ROW, left_undecided, marks, names, of_other_choices, worst_first
 from attnbench.units import milliseconds, signed_percent
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
@@ -63,8 +63,7 @@ class _Block:
 
 def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
     """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut."""
-    records = pooled(run.records)
-    names = {record.case: f"{record.variant} · {record.workload.name}" for record in records}
+    records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
     changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED]
     unchanged = [v for v in ordered if v.kind is Judgement.UNCHANGED]
@@ -73,11 +72,12 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         *_interrupted(run),
         *_compared_with(run),
         *_baselines(run),
-        *_changed(changed, names),
-        *_failed(_without_verdict(run, records)),
-        *_reasons(changed, names),
-        *_not_measured(records),
-        *_unchanged(unchanged, names),
+        *_open(run.verdicts),
+        *_changed(changed, name),
+        *_failed(_without_verdict(run, records), numbers),
+        *_reasons([*changed, *(v for v in unchanged if _told_below(v))], name),
+        *_not_measured(records, numbers),
+        *_unchanged(unchanged, name),
     ]
     kept, cut = _fitted([block for block in blocks if block.items], limit_bytes)
     return _text([f"## {_heading(run, records)}", "", *cut, *kept])
@@ -140,31 +140,46 @@ def _baselines(run: RunFile) -> list[_Block]:
     return [_code_block("changed baseline files", (text, ""), run.baseline_changes)]
 
 
-def _changed(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
-    return [_Block("verdicts", _table_head(_COLUMNS), tuple(_row(v, names) for v in verdicts))]
+def _open(verdicts: Sequence[Verdict]) -> list[_Block]:
+    """What the run could not decide or compare, so that nobody takes its green for an answer."""
+    left, other = left_undecided(verdicts), of_other_choices(verdicts)
+    said = [f"**Undecided**: {left}."] if left else []
+    return [_sentence(" ".join([*said, *([f"{other}."] if other else [])]))] if left or other else []
 
 
-def _failed(records: Sequence[Record]) -> list[_Block]:
+def _changed(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
+    return [_Block("verdicts", _table_head(_COLUMNS), tuple(_row(v, name) for v in verdicts))]
+
+
+def _failed(records: Sequence[Record], numbers: Mapping[str, int]) -> list[_Block]:
     """Cases that failed their test by what they are, and were not compared with anything."""
     before = ("### Failed without a verdict", "", *_table_head([("status", False), ("case", False), ("why", False)]))
     rows = [
-        _cells(str(r.status), _code(f"{r.variant} · {r.workload.name}"), _code("; ".join(e.text for e in r.reasons)))
+        _cells(
+            str(r.status),
+            _code(f"{r.variant} · {r.workload.name}{marked(r.nodeid, numbers)}"),
+            _code("; ".join(e.text for e in r.reasons)),
+        )
         for r in records
     ]
     return [_Block("failed cases", before, tuple(rows))]
 
 
-def _reasons(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
+def _told_below(verdict: Verdict) -> list[str]:
+    """The reasons that no cell of a row tells."""
+    return [reason.text for reason in verdict.reasons if reason.code not in IN_THE_ROW]
+
+
+def _reasons(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
     """Per kind, reasons and notes that some cases share and no row tells: cases, texts, and the command of each case."""
     groups: dict[tuple[Judgement, tuple[str, ...]], list[Verdict]] = {}
     for verdict in verdicts:
-        reasons = (reason.text for reason in verdict.reasons if reason.code not in IN_THE_ROW)
-        said = (*reasons, *verdict.notes)
+        said = (*_told_below(verdict), *verdict.notes)
         groups.setdefault((verdict.kind, said), []).append(verdict)
     title: tuple[str, ...] = ("### Reasons, notes, and how to measure again", "")
     blocks = []
     for (kind, texts), members in groups.items():
-        cases = _some([names.get(v.case, v.case) for v in members], "cases")
+        cases = _some([name(v) for v in members], "cases")
         # As it is written: a quoted argument may hold line breaks, and wrapped it would be another command.
         commands = [part for v in members if v.reproduce for part in f"$ {v.reproduce}".split("\n")]
         if lines := [part for text in texts for part in _wrapped(text)] + commands:
@@ -174,13 +189,14 @@ def _reasons(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Blo
     return blocks
 
 
-def _not_measured(records: Sequence[Record]) -> list[_Block]:
-    return [_code_block("lines about cases that were not measured", ("### Not measured", ""), unmeasured(records)[1:])]
+def _not_measured(records: Sequence[Record], numbers: Mapping[str, int]) -> list[_Block]:
+    lines = unmeasured(records, numbers)[1:]
+    return [_code_block("lines about cases that were not measured", ("### Not measured", ""), lines)]
 
 
-def _unchanged(verdicts: Sequence[Verdict], names: Mapping[str, str]) -> list[_Block]:
+def _unchanged(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
     before = ("<details>", f"<summary>{len(verdicts)} unchanged</summary>", "", *_table_head(_COLUMNS))
-    rows = tuple(_row(v, names) for v in verdicts)
+    rows = tuple(_row(v, name) for v in verdicts)
     return [_Block("unchanged verdicts", before, rows, ("", "</details>")), *_notes(verdicts)]
 
 
@@ -192,15 +208,20 @@ def _notes(verdicts: Sequence[Verdict]) -> list[_Block]:
 
 
 def _without_verdict(run: RunFile, records: Sequence[Record]) -> list[Record]:
-    judged = {verdict.case for verdict in run.verdicts}
-    return [record for record in records if record.status in _FAILED and record.case not in judged]
+    judged = {(verdict.case, verdict.nodeid) for verdict in run.verdicts}
+    without_test = {
+        verdict.case for verdict in run.verdicts if not verdict.nodeid
+    }  # of a version that did not store it
+    failed = [record for record in records if record.status in _FAILED and record.case not in without_test]
+    return [record for record in failed if (record.case, record.nodeid) not in judged]
 
 
-def _row(verdict: Verdict, names: Mapping[str, str]) -> str:
+def _row(verdict: Verdict, name: Callable[[Verdict], str]) -> str:
     kind = str(verdict.kind)
+    once = ", measured once" if "measured once" in marks(verdict) else ""
     return _cells(
-        f"**{kind}**" if verdict.kind is Judgement.REGRESSED else kind,
-        _code(names.get(verdict.case, verdict.case)),
+        (f"**{kind}**" if verdict.kind is Judgement.REGRESSED else kind) + once,
+        _code(name(verdict)),
         _ms(verdict.baseline_s),
         _ms(verdict.found_s),
         _percent(verdict.change),

@@ -1,30 +1,62 @@
-"""One row per case from its records in several launches (layer 1)."""
+"""One row per case and test from its records in several launches (layer 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from attnbench import autotuned
 from attnbench.model import Record, Sample
 
 
 def pooled(records: Sequence[Record]) -> list[Record]:
-    """The records, one per case in order of first appearance.
+    """The records, one per case and test in order of first appearance.
 
-    The rounds of all launches are one sample, as pytest-benchmark's entry of the case has them. A case that one launch
-    could not measure is that launch's record: a latency from the others would hide it.
+    The rounds of all launches are one sample, as pytest-benchmark's entry of the case has them, but for launches that
+    made other autotune choices than the first: those ran other kernels. A case that one launch could not measure is that
+    launch's record: a latency from the others would hide it.
     """
-    cases: dict[str, list[Record]] = {}
+    return [_one(launches) for launches in _by_test(records).values()]
+
+
+def launches(records: Sequence[Record]) -> list[int]:
+    """In how many launches the rounds of each row of `pooled` were taken; rows without rounds are left out."""
+    rows = (_alike([r for r in mine if r.sample is not None]) for mine in _by_test(records).values())
+    return [len(row) for row in rows if row]
+
+
+def numbered_tests(records: Sequence[Record]) -> Mapping[str, int]:
+    """By node id, the number of the test among those of its case, from 1; without cases that are in one test."""
+    cases: dict[str, dict[str, None]] = {}
     for record in records:
-        cases.setdefault(record.case, []).append(record)
-    return [_one(launches) for launches in cases.values()]
+        cases.setdefault(record.case, {})[record.nodeid] = None
+    several = (nodeids for nodeids in cases.values() if len(nodeids) > 1)
+    return {nodeid: number for nodeids in several for number, nodeid in enumerate(nodeids, 1)}
+
+
+def marked(nodeid: str, numbers: Mapping[str, int]) -> str:
+    """` (test 2)`, or nothing for the only test of a case."""
+    return f" (test {numbers[nodeid]})" if nodeid in numbers else ""
+
+
+def _by_test(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """By case and test, a record of each launch: one that a file repeats counts once."""
+    found: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in records:
+        found.setdefault((record.case, record.nodeid), {}).setdefault(record.launch, record)
+    return {test: list(mine.values()) for test, mine in found.items()}
 
 
 def _one(records: Sequence[Record]) -> Record:
-    samples = [record.sample for record in records if record.sample is not None]
-    if len(records) == 1 or len(samples) < len(records):
+    samples = [record.sample for record in _alike(records) if record.sample is not None]
+    if len(records) == 1 or any(record.sample is None for record in records):
         return next((record for record in records if record.sample is None), records[0])
     return replace(records[0], sample=_sample(samples))
+
+
+def _alike(records: Sequence[Record]) -> Sequence[Record]:
+    """Those that made the same autotune choices as the first."""
+    return autotuned.alike(records[0], records, autotuned.negligible(records)) if len(records) > 1 else records
 
 
 def _sample(samples: Sequence[Sample]) -> Sample:

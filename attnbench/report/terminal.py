@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
-from attnbench.report.pooling import pooled
+from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.table import WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
-from attnbench.report.verdicts import verdicts
+from attnbench.report.verdicts import undecided, verdicts
 from attnbench.units import change, seconds
 
 SPEED = "speed: higher is faster"
@@ -24,13 +24,14 @@ def section(run: RunFile) -> list[str]:
     if not run.records:
         return []
     blocks = [_head(run)]
-    records = pooled(run.records)
+    records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
-        blocks += by_sequence(records, mode)
+        blocks += by_sequence(records, mode, numbers)
     for workload in dict.fromkeys(r.workload for r in ran):
-        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference))
-    blocks += [unmeasured(records), [*_baselines(run), *verdicts(run)], _counts(run, records)]
+        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers))
+    blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run)]]
+    blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(WIDTH, max(map(len, lines)))), *lines]
 
@@ -46,7 +47,8 @@ def _head(run: RunFile) -> list[str]:
         lines.append(f"unknown here: {', '.join(unknown)}")
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
-    return [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_apart(run.records), *_method(run)]
+    lines = [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_apart(run.records)]
+    return [*lines, *_tests(run.records), *_method(run)]
 
 
 def _sources(records: Sequence[Record]) -> list[str]:
@@ -82,6 +84,24 @@ def _apart(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def _tests(records: Sequence[Record]) -> list[str]:
+    """Which tests the numbers stand for, where a case is in several: those that the same tests have are one line."""
+    cases: dict[str, dict[str, None]] = {}
+    for record in records:
+        cases.setdefault(record.case, {})[record.nodeid] = None
+    groups: dict[tuple[str, ...], int] = {}
+    for nodeids in cases.values():
+        functions = tuple(nodeid.partition("[")[0] for nodeid in nodeids)
+        groups[functions] = groups.get(functions, 0) + 1
+    lines = []
+    for names, count in groups.items():
+        if len(names) > 1:
+            numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+            these = "1 case is" if count == 1 else f"{count} cases are each"
+            lines += wrapped(f"{these} in {len(names)} tests, which are no launches: {numbered}")
+    return lines
+
+
 def _is_simulated(run: RunFile) -> bool:
     return any(launch.simulated for launch in run.launches)
 
@@ -103,9 +123,9 @@ def _method(run: RunFile) -> list[str]:
     counts = sorted({len(s.rounds_s) for s in samples})
     rounds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     clocks = ", ".join(dict.fromkeys(s.timer for s in samples))
-    launches = sorted(set(Counter(r.case for r in run.records if r.sample).values()))
-    each = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
-    of = f" in each of {each} launches" if launches[-1] > 1 else ""
+    counts_of_launches = sorted(set(launches(run.records)))
+    each = "" if len(counts_of_launches) == 1 else f"{counts_of_launches[0]} to "
+    of = f" in each of {each}{counts_of_launches[-1]} launches" if counts_of_launches[-1] > 1 else ""
     figures, columns = f"median of {rounds} rounds{of}, clock {clocks}", "CV: their standard deviation / mean"
     return [figures, f"{columns}; {SPEED}"] if of else [f"{figures}; {columns}; {SPEED}"]
 
@@ -122,11 +142,12 @@ def _baselines(run: RunFile) -> list[str]:
     return [*wrapped(text), *(part for change in run.baseline_changes for part in wrapped(change, "  "))]
 
 
-def _counts(run: RunFile, records: Sequence[Record]) -> list[str]:
+def _counts(run: RunFile, records: Sequence[Record], numbers: Mapping[str, int]) -> list[str]:
     found = Counter(record.status for record in records)
     said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
-    lines = [f"{len(records)} cases: {said}"]
-    lines += [*_first_calls(run), *_compilers(run), *_graph_breaks(records)]
+    cases = len({record.case for record in records})
+    lines = [f"{cases} cases{f' in {len(records)} tests' if len(records) > cases else ''}: {said}"]
+    lines += [*_first_calls(run), *_compilers(run), *_graph_breaks(records, numbers)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")
     return lines
@@ -152,7 +173,7 @@ def _compilers(run: RunFile) -> list[str]:
     return wrapped(f"eager cases that waited for a compiler, by its CPU time: {said}") if said else []
 
 
-def _graph_breaks(records: Sequence[Record]) -> list[str]:
+def _graph_breaks(records: Sequence[Record], numbers: Mapping[str, int]) -> list[str]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.compilation and record.compilation.graph_breaks:
@@ -161,7 +182,7 @@ def _graph_breaks(records: Sequence[Record]) -> list[str]:
     return [
         line
         for breaks, members in groups.items()
-        for line in wrapped(f"graph breaks in {named(members, everywhere)}: {breaks}")
+        for line in wrapped(f"graph breaks in {named(members, everywhere, numbers)}: {breaks}")
     ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from attnbench.model import Judgement, Record, RunFile, Verdict
-from attnbench.report.table import aligned
+from attnbench.report.pooling import marked, numbered_tests
+from attnbench.report.table import aligned, wrapped
 from attnbench.units import milliseconds, signed_percent, significant
+from attnbench.verdict import CHOICES
 
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}
@@ -17,6 +19,7 @@ _HEADER = [
 ]
 #: Reasons that the figures of a row tell.
 IN_THE_ROW = ("slower", "faster", "below-limit", "interval")
+MEASURED_ONCE = "measured-once"
 #: From this difference on, relative, the clock during the call is said.
 _OTHER_CLOCK = 0.002
 
@@ -34,7 +37,7 @@ def line(verdict: Verdict, record: Record) -> str:
         ]
     else:
         parts.append("; ".join(reason.text for reason in verdict.reasons))
-    parts += [*_accuracy(verdict), *_clock(verdict), *verdict.notes]
+    parts += [*_accuracy(verdict), *_more(verdict), *_clock(verdict), *verdict.notes]
     return "  ".join([*parts, f"(reproduce: {verdict.reproduce})"])
 
 
@@ -42,28 +45,79 @@ def verdicts(run: RunFile) -> list[str]:
     """The block of the section: every verdict but *unchanged* is a row, and those are counted with what they rule out."""
     if not run.verdicts:
         return []
-    records = {record.case: record for record in run.records}
+    name = names(run)
     ordered = worst_first(run.verdicts)
     compared = [v for v in ordered if v.change is not None]
     lines = ["verdicts" + (f" against {', '.join(_sessions(compared))}" if compared else "")]
     shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
     if shown:
-        lines += _table(shown, records)
+        lines += _table(shown, name)
     unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
     lines += [f"  {text}" for text in _unchanged(unchanged)]
-    lines += [f"  {text}" for text in _explained(ordered, records)]
-    lines += [f"  {text}" for text in _notes(ordered, records)]
+    lines += [f"  {text}" for text in _explained(ordered, name)]
+    lines += [f"  {text}" for text in _notes(ordered, name)]
     counts = Counter(v.kind for v in ordered)
     return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
 
 
-def _table(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
+def undecided(run: RunFile) -> list[str]:
+    """How many cases the run could not decide, and which slow-down they may hide; before, those of other choices."""
+    lines = []
+    if other := of_other_choices(run.verdicts):
+        lines += wrapped(f"{other} (which alone fails nothing)")
+    if left := left_undecided(run.verdicts):
+        lines += wrapped(f"undecided: {left} (see --attn-require-verdict)")
+    return lines
+
+
+def left_undecided(verdicts: Sequence[Verdict]) -> str:
+    """`2 of 90 compared cases; a slow-down of up to 2.41 % could have been missed`, empty where none is left."""
+    ends = [verdict.high for verdict in verdicts if verdict.kind is Judgement.INCONCLUSIVE]
+    if not ends:
+        return ""
+    known = [high for high in ends if high is not None]
+    missed = "any slow-down" if len(known) < len(ends) else f"a slow-down of up to {max(known) * 100:.2f} %"
+    compared = sum(verdict.change is not None for verdict in verdicts)
+    of = "1 compared case" if compared == 1 else f"{compared} compared cases"
+    return f"{len(ends)} of {of}; {missed} could have been missed"
+
+
+def of_other_choices(verdicts: Sequence[Verdict]) -> str:
+    """`2 cases were not compared: no stored launch made their autotune choices`, empty where that is true of none."""
+    count = sum(any(reason.code == CHOICES for reason in verdict.reasons) for verdict in verdicts)
+    cases = "1 case was" if count == 1 else f"{count} cases were"
+    return f"{cases} not compared: no stored launch made {'its' if count == 1 else 'their'} autotune choices" * bool(
+        count
+    )
+
+
+def names(run: RunFile) -> Callable[[Verdict], str]:
+    """How a verdict's case is named: `torch_flash@eager · flux-1024px-t512`, with its test where it is in several."""
+    records = {record.case: record for record in run.records}
+    numbers = numbered_tests(run.records)
+
+    def name(verdict: Verdict) -> str:
+        record = records.get(verdict.case)
+        plain = f"{record.variant} · {record.workload.name}" if record else verdict.case
+        return f"{plain}{marked(verdict.nodeid, numbers)}"
+
+    return name
+
+
+def marks(verdict: Verdict) -> str:
+    """What a reader must know of a verdict's figures at first sight: ` (unknown unit)`, ` (measured once)`."""
+    said = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
+    said += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """Legend and rows, with a last column on the clock where it was another one during some of the calls."""
     legend = [
         "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
         "  been called regressed in 95 of 100 runs; n: launches",
     ]
-    header, rows = _HEADER, [_row(v, records) for v in verdicts]
+    header, rows = _HEADER, [_row(v, name) for v in verdicts]
     if any(_other_clock(verdict) is not None for verdict in verdicts):
         legend[1] += "; clock: how far above the baseline's it was during the call"
         legend.append("  (now is the latency at the baseline's clock; –: in seconds, as measured)")
@@ -92,17 +146,17 @@ def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda v: (ORDER[v.kind], -(v.change or 0.0), v.case))
 
 
-def _row(verdict: Verdict, records: Mapping[str, Record]) -> list[str]:
+def _row(verdict: Verdict, name: Callable[[Verdict], str]) -> list[str]:
     assert verdict.change is not None
     return [
         str(verdict.kind),
-        _name(verdict, records) + ("" if verdict.known_unit else " (unknown unit)"),
+        f"{name(verdict)}{marks(verdict)}",
         _cell_ms(verdict.baseline_s),
         _cell_ms(verdict.found_s),
         _percent(verdict.change, 2),
         f"[{_percent(verdict.low, 2)}, {_percent(verdict.high, 2)}]",
         _limit(verdict.limit),
-        _percent(verdict.found_by, 2),
+        "–" if verdict.known_unit is False and verdict.found_by is None else _percent(verdict.found_by, 2),
         str(verdict.launches),
     ]
 
@@ -112,11 +166,14 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
         return []
     changes = sorted(v.change for v in verdicts if v.change is not None)
     found = sorted(v.found_by for v in verdicts if v.found_by is not None)
+    screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
     limits = sorted({_limit(v.limit) for v in verdicts})
     text = f"unchanged: {len(verdicts)} cases, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
     text += f"; limit {' or '.join(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
+    if screened:
+        text += f"; on an unknown unit at most {_percent(max(screened), 2)} % slower"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
         extremes = f"{_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} %"
@@ -127,15 +184,20 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     return [text]
 
 
-def _explained(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
-    """Why a verdict has no figure, or why its figures decide nothing: those that share kind and reason are one line."""
+def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
+    """Why a verdict has no figure, or what its figures do not tell: those that share kind and reason are one line."""
     groups: dict[tuple[Judgement, str], list[str]] = {}
     for verdict in verdicts:
-        if verdict.change is None or verdict.kind is Judgement.INCONCLUSIVE:
-            said = "; ".join(reason.text for reason in verdict.reasons if reason.code not in IN_THE_ROW)
-            if said:
-                groups.setdefault((verdict.kind, said), []).append(_name(verdict, records))
+        said = "; ".join(_more(verdict) if verdict.change is not None else [reason.text for reason in verdict.reasons])
+        if said:
+            groups.setdefault((verdict.kind, said), []).append(name(verdict))
     return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]
+
+
+def _more(verdict: Verdict) -> list[str]:
+    """The reasons of a verdict with figures that these do not tell, but for those about the output."""
+    told = (*IN_THE_ROW, "accuracy")
+    return [r.text for r in verdict.reasons if r.code not in told] if verdict.change is not None else []
 
 
 def _accuracy(verdict: Verdict) -> list[str]:
@@ -145,23 +207,18 @@ def _accuracy(verdict: Verdict) -> list[str]:
     )
 
 
-def _notes(verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> list[str]:
+def _notes(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """What else differs from the baseline, each once."""
     cases: dict[str, list[str]] = {}
     for verdict in verdicts:
         for note in (*_accuracy(verdict), *verdict.notes):
-            cases.setdefault(note, []).append(_name(verdict, records))
+            cases.setdefault(note, []).append(name(verdict))
     compared = sum(v.change is not None for v in verdicts)
     return [f"{note}: {'all' if len(names) == compared > 1 else _some(names)}" for note, names in cases.items()]
 
 
 def _sessions(verdicts: Sequence[Verdict]) -> list[str]:
     return list(dict.fromkeys(name for verdict in verdicts for name in verdict.compared_with))
-
-
-def _name(verdict: Verdict, records: Mapping[str, Record]) -> str:
-    record = records.get(verdict.case)
-    return f"{record.variant} · {record.workload.name}" if record else verdict.case
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:

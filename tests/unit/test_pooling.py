@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attnbench.model import Sample
-from attnbench.report.pooling import pooled
+from attnbench.model import Compilation, Sample
+from attnbench.report.pooling import launches, numbered_tests, pooled
 
 
-def launched(record, name, *rounds_s, variant="torch_flash@eager", **changes):
-    return record(variant, launch=name, sample=Sample(rounds_s, "t", **changes))
+def launched(record, name, *rounds_s, variant="torch_flash@eager", fields=None, **changes):
+    return record(variant, launch=name, sample=Sample(rounds_s, "t", **changes), **(fields or {}))
 
 
 def test_a_case_of_one_launch_is_its_record(record):
@@ -28,8 +28,8 @@ def test_the_rounds_of_all_launches_are_one_sample_in_their_order(record):
 def test_what_was_seen_in_one_launch_is_said_of_all(record):
     plain = launched(record, "1", 1.0)
     odd = launched(record, "2", 1.0, synchronising=True, self_throttled=True)
-    for launches in ([plain, odd], [odd, plain]):
-        (one,) = pooled(launches)
+    for both in ([plain, odd], [odd, plain]):
+        (one,) = pooled(both)
         assert one.sample.synchronising
         assert one.sample.self_throttled
 
@@ -48,3 +48,29 @@ def test_launches_that_only_checked_are_one_row(record):
 def test_cases_keep_the_order_in_which_they_came_first(record):
     records = [launched(record, launch, 1.0, variant=v) for launch in "12" for v in ("b@eager", "a@eager", "c@eager")]
     assert [one.variant for one in pooled(records)] == ["b@eager", "a@eager", "c@eager"]
+
+
+def test_a_launch_that_a_file_repeats_is_pooled_once(record):
+    once, other = launched(record, "1", 1.0, 2.0), launched(record, "2", 3.0)
+    assert pooled([once, once, other, once]) == pooled([once, other])
+    assert launches([once, once, other]) == [2]
+
+
+def test_each_test_of_a_case_is_a_row_and_none_of_them_a_launch(record):
+    first, second = (launched(record, "1", 1.0, fields={"nodeid": f"test_{name}.py::test"}) for name in "ab")
+    assert pooled([first, second]) == [first, second]
+    assert launches([first, second]) == [1, 1]
+    assert numbered_tests([first, second, record("other@eager", nodeid="test_a.py::other")]) == {
+        "test_a.py::test": 1,
+        "test_b.py::test": 2,
+    }
+
+
+def test_launches_of_other_autotune_choices_are_not_one_sample(record):
+    first, second, third = (
+        launched(record, name, float(name), fields={"compilation": Compilation(1, choices=(f"k: BLOCK={block}",))})
+        for name, block in (("1", 32), ("2", 64), ("3", 32))
+    )
+    (one,) = pooled([first, second, third])
+    assert one.sample.rounds_s == (1.0, 3.0)
+    assert launches([first, second, third]) == [2]

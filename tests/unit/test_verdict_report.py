@@ -189,6 +189,62 @@ def test_a_note_is_said_once_with_its_cases(block):
     assert block(noted[0])[-2].endswith(": torch_flash@eager · flux-256px-t128")
 
 
+def test_a_verdict_on_one_launch_that_none_followed_is_marked(block, record):
+    why = (Reason("slower", "at least"), Reason("measured-once", "measured once"), Reason("relaunch", "it crashed"))
+    once = replace(REGRESSED, reasons=why, launches=1)
+    lines = block(once)
+    assert [
+        text for text in lines if text.startswith("regressed  torch_flash@eager · flux-256px-t128 (measured once) ")
+    ]
+    assert "  regressed: torch_flash@eager · flux-256px-t128: measured once; it crashed" in lines
+    assert "  known unit  measured once  it crashed  (reproduce: " in line(once, record())
+    elsewhere = replace(once, known_unit=False, kind=Judgement.INCONCLUSIVE, found_by=None)
+    assert block(elsewhere)[6].startswith(
+        "inconclusive  torch_flash@eager · flux-256px-t128 (unknown unit, measured once) "
+    )
+    assert block(elsewhere)[6].split()[-2:] == ["–", "1"], "nothing would be found there"
+
+
+def test_unchanged_cases_on_an_unknown_unit_say_what_they_rule_out(block):
+    elsewhere = replace(UNCHANGED, known_unit=False, found_by=None, high=0.0171, limit=0.02)
+    assert block(elsewhere, replace(elsewhere, case=CUDNN, high=0.0154))[1] == (
+        "  unchanged: 2 cases, +0.10 to +0.10 %; limit 2 %; on an unknown unit at most +1.71 % slower"
+    )
+
+
+def test_what_was_not_decided_is_the_last_line_of_the_section(run_file, record):
+    undecided = replace(REGRESSED, kind=Judgement.INCONCLUSIVE)
+    wider = replace(undecided, case=CUDNN, high=0.0312)
+
+    def last(*verdicts, count=1):
+        return section(run_file(record(), record("torch_cudnn@eager"), verdicts=verdicts, interrupted="why"))[-count:]
+
+    seen = "could have been missed (see --attn-require-verdict)"
+    assert last(undecided, wider) == [f"undecided: 2 of 2 compared cases; a slow-down of up to 3.12 % {seen}"]
+    assert last(undecided, UNCHANGED) == [f"undecided: 1 of 2 compared cases; a slow-down of up to 2.46 % {seen}"]
+    unknown = replace(wider, high=None)
+    assert last(undecided, unknown) == [f"undecided: 2 of 2 compared cases; any slow-down {seen}"]
+    assert last(UNCHANGED) == last(REGRESSED) == ["the run ended early: why"]
+    choices = Verdict(CUDNN, Judgement.INCOMPARABLE, (Reason("choices", "no stored launch"),))
+    assert last(undecided, choices, count=2)[0] == (
+        "1 case was not compared: no stored launch made its autotune choices (which alone fails nothing)"
+    )
+    assert last(choices, replace(choices, case=FLASH))[0].startswith(
+        "2 cases were not compared: no stored launch made their"
+    )
+
+
+def test_two_tests_of_one_case_are_two_rows(run_file, record):
+    nodeids = ("test_a.py::test[x]", "test_b.py::test[x]")
+    found = [replace(REGRESSED, nodeid=nodeid, change=0.02 + at / 1000) for at, nodeid in enumerate(nodeids)]
+    lines = verdicts(run_file(*(record(nodeid=nodeid) for nodeid in nodeids), verdicts=tuple(found)))
+    rows = [text.split()[3:5] for text in lines if text.startswith("regressed")]
+    assert [" ".join(row) for row in rows] == ["flux-256px-t128 (test", "flux-256px-t128 (test"]
+    assert [text.partition("(test ")[2][0] for text in lines if text.startswith("regressed")] == ["2", "1"]
+    before = replace(REGRESSED, nodeid="")  # stored by a version that did not say which
+    assert "(test" not in "".join(verdicts(run_file(*(record(nodeid=n) for n in nodeids), verdicts=(before,))))
+
+
 def test_every_session_that_was_compared_with_is_named_once(block):
     other = replace(UNCHANGED, case=CUDNN, compared_with=("nvidia-h200/0001_a.json", "nvidia-h200/0002_b.json"))
     assert block(UNCHANGED, other)[0] == "verdicts against nvidia-h200/0001_a.json, nvidia-h200/0002_b.json"

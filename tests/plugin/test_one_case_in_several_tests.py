@@ -1,0 +1,165 @@
+"""One case in several tests of a run: each is shown and judged by itself, and none of them is a launch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from attnbench.records import run_from, to_plain
+from attnbench.report.markdown import markdown
+
+ONE = ("--attn-mode=eager", "--attn-backend=torch_flash", "--benchmark-json=run.json")
+RUN = ("--benchmark-only", *ONE)
+
+MINE = """
+def test_fails(attn_case):
+    attn_case.prepare()
+    attn_case.assert_accurate()
+    assert False, "an expectation of my own"
+
+def test_only_prepares(attn_case):
+    attn_case.prepare()
+
+def test_only_checks(attn_case):
+    attn_case.prepare()
+    attn_case.assert_accurate()
+
+def test_only_routes(attn_case):
+    attn_case.prepare()
+    attn_case.assert_accurate()
+    attn_case.assert_route()
+
+def test_does_nothing(attn_case):
+    pass
+"""
+
+
+def by_test(sim: Any) -> dict[str, dict[str, Any]]:
+    """The stored records by the name of their test."""
+    return {
+        record["nodeid"].partition("[")[0].rpartition("::")[2]: record
+        for record in sim.stored()["attnbench"]["records"]
+    }
+
+
+def test_the_same_suite_in_two_files_is_two_rows_and_one_launch(sim: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_copy="from attnbench.suite import test_attention")
+    result = sim(*RUN)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "1 case is in 2 tests, which are no launches: 1 test_copy.py::test_attention, 2 test_suite.py::test_attention",
+            "median of 30 rounds, clock simulated; *",
+            "torch_flash@eager (test 1) *0.00*",
+            "torch_flash@eager (test 2) *0.00*",
+            "1 cases in 2 tests: 2 measured",
+        ]
+    )
+    assert "launches, clock" not in result.stdout.str()
+
+
+def test_what_each_test_came_to_is_its_own_row_with_its_own_reason(sim: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_mine=MINE)
+    result = sim(*RUN)
+    result.assert_outcomes(passed=5, failed=1)
+    found = {name: (record["status"], [r["text"] for r in record["reasons"]]) for name, record in by_test(sim).items()}
+    assert found == {
+        "test_fails": ("error", ["the test ended with AssertionError: an expectation of my own\nassert False"]),
+        "test_only_prepares": ("not-run", ["the test ended after prepare(), before measure()"]),
+        "test_only_checks": ("checked", ["the test ended after assert_accurate(), before measure()"]),
+        "test_only_routes": ("checked", ["the test ended after assert_route(), before measure()"]),
+        "test_does_nothing": ("not-run", ["the test ended before prepare()"]),
+        "test_attention": ("measured", []),
+    }
+    result.stdout.fnmatch_lines(
+        [
+            "  error: torch_flash@eager (test 1) on flux-256px-t128",
+            "      the test ended with AssertionError: an expectation of my own assert False",
+            "  not-run: torch_flash@eager (test 2) on *: the test ended after prepare(), before measure()",
+            "  not-run: torch_flash@eager (test 5) on *: the test ended before prepare()",
+            "  checked: torch_flash@eager (test 3) on *: the test ended after assert_accurate(), before measure()",
+            "1 cases in 6 tests: 1 measured, 2 checked, 1 error, 2 not-run",
+        ]
+    )
+    summary = markdown(run_from(sim.stored()))
+    assert "| error | `torch_flash@eager · flux-256px-t128 (test 1)` |" in summary
+
+
+def test_a_test_that_only_prepares_does_so_in_a_process_of_its_own_too(sim: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_mine="def test_only_prepares(attn_case):\n    attn_case.prepare()\n")
+    sim(*RUN, "--attn-isolate", "test_mine.py").assert_outcomes(passed=1)
+    assert (
+        by_test(sim)["test_only_prepares"]["reasons"][0]["text"] == "the test ended after prepare(), before measure()"
+    )
+
+
+def test_what_is_not_timed_on_request_has_no_reason(sim: Any) -> None:
+    result = sim(*ONE, "--benchmark-disable", "--benchmark-storage=file://.")
+    result.stdout.fnmatch_lines(["1 cases: 1 checked"])
+    assert "not measured" not in result.outlines
+
+
+def test_each_test_is_judged_and_fails_by_itself(sim: Any, baseline: Any, pytester: pytest.Pytester) -> None:
+    baseline(*ONE[:2])
+    pytester.makepyfile(test_copy="from attnbench.suite import test_attention")
+    pytester.makeconftest(
+        """
+import pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    slower = ["torch_flash:+3%"] if "suite" in item.nodeid else []
+    from attnbench.run import RUN
+    from dataclasses import replace
+    run = item.config.stash[RUN]
+    run.settings = replace(run.settings, sim=tuple(slower))
+"""
+    )
+    result = sim(*RUN, "--attn-relaunch=0")
+    result.assert_outcomes(passed=1, failed=1)
+    verdicts = {one["nodeid"].partition(".")[0]: one for one in sim.stored()["attnbench"]["verdicts"]}
+    assert {name: (one["kind"], one["launches"]) for name, one in verdicts.items()} == {
+        "test_copy": ("unchanged", 1),
+        "test_suite": ("regressed", 1),
+    }
+    result.stdout.fnmatch_lines(
+        [
+            "regressed  torch_flash@eager · flux-256px-t128 (test 2) *",
+            "  unchanged: 1 cases, *",
+            "  1 regressed, 1 unchanged",
+        ]
+    )
+    summary = markdown(run_from(sim.stored()))
+    assert "| **regressed** | `torch_flash@eager · flux-256px-t128 (test 2)` |" in summary
+
+
+def test_a_case_that_another_test_measured_is_not_missing(sim: Any, baseline: Any, pytester: pytest.Pytester) -> None:
+    baseline(*ONE[:2])
+    pytester.makepyfile(test_mine="def test_only_prepares(attn_case):\n    attn_case.prepare()\n")
+    assert sim(*RUN, "--attn-require-baseline").ret == 0
+    assert [one["kind"] for one in sim.stored()["attnbench"]["verdicts"]] == ["unchanged"]
+    assert sim(*RUN, "--attn-require-baseline", "test_mine.py").ret == pytest.ExitCode.TESTS_FAILED
+    (missing,) = sim.stored()["attnbench"]["verdicts"]
+    assert missing["kind"] == "missing"
+    assert missing["reasons"][0]["text"].endswith("not-run here: the test ended after prepare(), before measure()")
+
+
+def test_a_session_of_a_case_in_two_tests_holds_as_many_launches_as_processes(
+    sim: Any, baseline: Any, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(test_copy="from attnbench.suite import test_attention")
+    baseline(*ONE[:2], "--attn-rounds=29")  # not the cached session of one test
+    (pytester.path / "test_copy.py").unlink()
+    sim(*RUN)
+    two = sim.stored()["attnbench"]["verdicts"][0]
+    stored = next(baseline.folder.glob("*.json"))
+    document = json.loads(stored.read_text())
+    run = run_from(document)
+    assert len(run.records) == 6
+    once = tuple(record for record in run.records if "test_copy" in record.nodeid)
+    stored.write_text(json.dumps({**document, "attnbench": to_plain(replace(run, records=once))}))
+    sim(*RUN)
+    one = sim.stored()["attnbench"]["verdicts"][0]
+    assert two["high"] - two["low"] == pytest.approx(one["high"] - one["low"], rel=1e-9)
