@@ -21,9 +21,22 @@ from typing import Any
 #: module of a graph, which may carry constants, is loaded anew for every graph, also when its file is in the cache.
 GRAPH = "AsyncCompile()"
 
+#: Caches that other machines share: an empty one of our own has nothing from them.
+_REMOTE = ("FX_GRAPH", "AUTOTUNE", "BUNDLED_AUTOTUNE", "AUTOGRAD")
+
 _KERNEL = re.compile(r"^(\w+) = async_compile\.triton\([^\n]*?'''(.*?)'''", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^\s*((?:BLOCK|GROUP)_\w+)\s*:\s*tl\.constexpr\s*=\s*(\w+)\s*$", re.MULTILINE)
 _EXTERN = re.compile(r"^[^#\n]*?(extern_kernels\.\w+)\(", re.MULTILINE)
+
+
+def own_cache(folder: Path) -> dict[str, str]:
+    """Variables for a process whose compilers keep what they compile, and what autotuning settled on, below `folder`.
+
+    Of torch 2.11 to 2.13: the graphs, their generated code, the results of autotuning beside it and those of templates lie
+    below the first, kernels that Triton compiled below the second.
+    """
+    local = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
+    return {**local, **{f"TORCHINDUCTOR_{name}_REMOTE_CACHE": "0" for name in _REMOTE}}
 
 
 def loaded_modules() -> tuple[ModuleType, ...]:

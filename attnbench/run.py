@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
+from pathlib import Path
 
 import pytest
 
 import attnbench
 from attnbench import registry
 from attnbench.backends import FAMILIES, hf_kernels
+from attnbench.choices import own_cache
 from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
 from attnbench.faults import errors_as_rows
 from attnbench.fingerprint import make_fingerprint
-from attnbench.groups import Grouping
+from attnbench.groups import Group, Grouping
 from attnbench.injection import require_targets
 from attnbench.judging import Judging, open_reviewed
 from attnbench.launcher import Launcher
@@ -119,6 +121,26 @@ class Run:
         apart = self.grouping.apart(draft.nodeid)
         return replace(record, apart=apart.why if apart else "")
 
+    def relaunched(self, draft: Record, number: int, cache: Path | None, limit_s: float | None) -> Record:
+        """One case measured again, in the spare process `number`.
+
+        With a folder `cache`, in a process for it alone, which has that as its compiler's cache and so many seconds.
+        """
+        if cache is None:
+            return self.launched(draft, number)
+        release_memory(self.device_type)
+        group = Group((draft.nodeid,), {**self.grouping.of(draft.nodeid).environment, **own_cache(cache)})
+        simulated = ["--attn-sim=cache=own"] if self.device_type == "sim" else []
+        launcher = Launcher(
+            lambda pipes: [*self._child_command(pipes, number), *simulated], limit_s or self.settings.timeout_s
+        )
+        try:
+            record = launcher.record(group, draft)
+        finally:
+            launcher.close()
+        self.launches.update((launch.id, launch) for launch in launcher.launches)
+        return record
+
     @property
     def is_child(self) -> bool:
         """Whether another process started this one, and asks it for cases."""
@@ -145,7 +167,7 @@ class Run:
             open_reviewed(self.settings, self.config.rootpath, self.launch, self.device.facts.device_name),
             cases,
             launches=self.launches,
-            relaunch=lambda record, spare: self.launched(record, first_spare + spare),
+            relaunch=lambda record, spare, cache, limit_s: self.relaunched(record, first_spare + spare, cache, limit_s),
             arguments=[*overrides, *named],
         )
 

@@ -76,6 +76,11 @@ OPTIONS = (
         "Compare with the sessions of this commit; what was added or edited since counts where it has none.",
         "REF",
     ),
+    Option(
+        "require-verdict",
+        "flag",
+        "Fail every inconclusive case. Without a baseline a case is none: see --attn-require-baseline.",
+    ),
     Option("relaunch", "one", "Fresh processes that may measure a suspect again before it is judged. Default: 3.", "N"),
     Option(
         "inject", "many", "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.", "ENTRY"
@@ -105,6 +110,7 @@ class Settings:
     limit: float | None = None
     require_baseline: bool = False
     baselines_from: str | None = None
+    require_verdict: bool = False
     relaunches: int = 3
     inject: tuple[str, ...] = ()
     sim: tuple[str, ...] = ()
@@ -158,6 +164,7 @@ class Settings:
         found = [(name, f"={value}") for name, value in one.items() if value is not None]
         found += [("sim", f"={value}") for value in self.sim]
         found += [("require-baseline", "")] if self.require_baseline else []
+        found += [("require-verdict", "")] if self.require_verdict else []
         return [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
 
 
@@ -198,6 +205,7 @@ def parse_settings(config: pytest.Config) -> Settings:
         limit=_limit(*found["limit"]),
         require_baseline=bool(value["require-baseline"]),
         baselines_from=value["baselines-from"] or None,
+        require_verdict=bool(value["require-verdict"]),
         relaunches=Settings.relaunches
         if (again := _whole_number(*found["relaunch"], "launches", 0)) is None
         else again,
@@ -221,11 +229,12 @@ def parse_settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(f"{source}: {exc}") from exc
     if settings.sim and settings.device != "sim":
         raise pytest.UsageError(f"{sources['sim']} chooses what the simulated device shows: add --attn-device sim")
-    if settings.require_baseline and settings.baselines is None:
-        raise pytest.UsageError(
-            f"{sources['require-baseline']} needs stored sessions to compare with: name their folder in the ini key "
-            "attn_baselines"
-        )
+    required = {"require-baseline": settings.require_baseline, "require-verdict": settings.require_verdict}
+    for name, is_required in required.items():
+        if is_required and settings.baselines is None:
+            raise pytest.UsageError(
+                f"{sources[name]} needs stored sessions to compare with: name their folder in the ini key attn_baselines"
+            )
     if settings.baselines_from and settings.baselines is None and sources["baselines-from"].startswith("--"):
         raise pytest.UsageError(
             f"{sources['baselines-from']} names the commit whose sessions are compared with: name their folder in the ini "

@@ -36,6 +36,9 @@ from attnbench.variant import Variant
 BETWEEN_ROUNDS, BETWEEN_LAUNCHES = 0.0015, 0.001  # relative standard deviations, as measured on H200s
 OUTCOMES = ("unsupported", "incorrect", "error", "context-lost", "crash", "hang", "exit")
 
+#: What a compiled case settles on where the scenario says so, as Inductor's choices are stored.
+SETTLED = "triton_tem_fused_simulated_0: BLOCK="
+_CHOICES = re.compile(r"choices=(\w+)(?:/(\w+))?")
 _SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
 
 
@@ -43,7 +46,8 @@ _SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
 class Scenario:
     """What a simulated run shall show: a seed, and per glob of variants or cases a slow-down or an outcome.
 
-    launch: tells processes apart that would else draw the same noise; unit: the simulated GPU's name.
+    launch: tells processes apart that would else draw the same noise; unit: the simulated GPU's name; choices: per glob what
+    compiled cases settle on, with the compiler's cache that is there and with an empty one; own_cache: which of the two.
     """
 
     seed: int
@@ -51,11 +55,17 @@ class Scenario:
     outcomes: tuple[tuple[str, str], ...]
     launch: int = 0
     unit: str = "simulated-0"
+    choices: tuple[tuple[str, str, str], ...] = ()
+    own_cache: bool = False
 
 
 def parse_scenario(entries: tuple[str, ...]) -> Scenario:
-    """Entries `seed=7`, `torch_flash*:+2%`, `torch_math@eager:error`. Raises ValueError that names the entry."""
+    """Entries `seed=7`, `torch_flash*:+2%`, `torch_math@eager:error`. Raises ValueError that names the entry.
+
+    `GLOB:choices=A` is what autotuning settles on in compiled cases; with `A/B` on B where it starts with an empty cache.
+    """
     seed, launch, unit, slowdowns, outcomes = 0, 0, Scenario.unit, [], []
+    choices, own_cache = [], False
     for entry in entries:
         name, separator, what = entry.rpartition(":")
         if entry.startswith("seed=") and entry[5:].isdigit():
@@ -64,6 +74,10 @@ def parse_scenario(entries: tuple[str, ...]) -> Scenario:
             launch = int(entry[7:])
         elif entry.startswith("unit=") and entry[5:]:
             unit = entry[5:]
+        elif entry == "cache=own":
+            own_cache = True
+        elif separator and (match := _CHOICES.fullmatch(what)):
+            choices.append((name, match[1], match[2] or match[1]))
         elif separator and (match := _SLOWDOWN.fullmatch(what)):
             slowdowns.append((name, float(match.group(1)) / 100))
         elif separator and what in OUTCOMES:
@@ -71,9 +85,9 @@ def parse_scenario(entries: tuple[str, ...]) -> Scenario:
         else:
             raise ValueError(
                 f"{entry!r} is none of seed=N, launch=N, unit=NAME, GLOB:+P%, "
-                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}"
+                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}, or GLOB:choices=NAME"
             )
-    return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit)
+    return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit, tuple(choices), own_cache)
 
 
 class SimCase:
@@ -114,7 +128,7 @@ class SimCase:
             first_call_s=round(0.4 + 2 * MODES.index(self._variant.mode), 3),
             workspace_bytes=2 * self.record.workload.flop // (4 * self.record.workload.seq),
             output_contiguous=True,
-            compilation=Compilation(1) if compiled else None,
+            compilation=Compilation(1, choices=self._choices()) if compiled else None,
         )
 
     def assert_accurate(self) -> None:
@@ -153,6 +167,13 @@ class SimCase:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _choices(self) -> tuple[str, ...]:
+        """What autotuning settled on, by the first entry that matches."""
+        for glob, kept, tuned_anew in self._scenario.choices:
+            if matches(glob, self.record):
+                return (f"{SETTLED}{tuned_anew if self._scenario.own_cache else kept}",)
+        return ()
 
     def _outcome(self) -> str | None:
         return next((outcome for glob, outcome in self._scenario.outcomes if matches(glob, self.record)), None)

@@ -7,17 +7,23 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from attnbench.records import run_from
+from attnbench.report.markdown import markdown as render
 
 TWO = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 RUN = ("--benchmark-only", "--benchmark-json=run.json", *TWO)
 #: Convicts at first sight, so that no process has to be started.
 ONCE = (*RUN, "--attn-relaunch=0")
 SLOWER = "--attn-sim=torch_cudnn:+2%"
-REQUIRE = "--attn-require-baseline"
+REQUIRE, REQUIRE_VERDICT = "--attn-require-baseline", "--attn-require-verdict"
+#: Leaves the first of the two undecided.
+UNDECIDED = ("--attn-limit=0.5%", "--attn-sim=torch_cudnn:+0.4%", "--attn-sim=torch_flash:-0.5%")
 CUDNN, FLASH = "torch_cudnn@eager-flux-256px-t128", "torch_flash@eager-flux-256px-t128"
 
 #: A conftest.py whose code acts in the processes of the launcher only.
@@ -41,6 +47,18 @@ def edit(path: Path, change: Any) -> None:
     document = json.loads(path.read_text())
     change(document["attnbench"])
     path.write_text(json.dumps(document))
+
+
+def markdown(sim: Any) -> str:
+    """The job summary of the run that was stored last."""
+    return render(run_from(sim.stored()))
+
+
+def section(result: pytest.RunResult) -> list[str]:
+    """The lines of the section up to pytest's own, failures and their summary left out."""
+    lines = result.outlines[next(at for at, text in enumerate(result.outlines) if " attnbench (simulated) " in text) :]
+    end = next(at for at, text in enumerate(lines) if text.startswith(("===", "FAILED")))
+    return lines[:end]
 
 
 def only_line(result: pytest.RunResult, start: str) -> str:
@@ -204,29 +222,163 @@ def pytest_configure(config):
     assert result.ret == 0
 
 
-def test_a_fresh_process_that_crashes_leaves_the_case_inconclusive_with_the_reason(
-    sim: Any, baseline: Any, pytester: pytest.Pytester
+#: What keeps the children from measuring, and what is said of it.
+IN_THE_WAY = {
+    "cannot start": ("if IN_CHILD:\n    raise ImportError('no such library')", "could not start: *"),
+    "cannot collect": ("if IN_CHILD:\n    sys.modules['attnbench.suite'] = None", "could not collect it: *"),
+    "does not find the case": (
+        "@pytest.hookimpl(tryfirst=True)\ndef pytest_collection_modifyitems(items):\n    items[:] = items * (not IN_CHILD)",
+        "did not collect it: *",
+    ),
+    "crashes": ("def pytest_runtest_call():\n    if IN_CHILD:\n        os.abort()", "was ended by SIGABRT *"),
+    "hangs": (
+        "def pytest_runtest_call():\n    if IN_CHILD:\n        import time; time.sleep(60)",
+        "gave no answer within 3 s (--attn-timeout) and was killed",
+    ),
+    "skips it": (
+        "def pytest_runtest_setup():\n    if IN_CHILD:\n        pytest.skip('not there')",
+        "*not there",
+    ),
+    "fails": (
+        "def pytest_configure(config):\n    if IN_CHILD:\n        config.option.attn_sim = ['*:error']",
+        "*undefined symbol",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_a_suspect_that_no_fresh_process_can_measure_is_regressed_on_what_is_known(
+    sim: Any, baseline: Any, pytester: pytest.Pytester, what: str
 ) -> None:
     baseline(*TWO)
-    pytester.makeconftest(
-        IN_THE_CHILD
-        + """
-def pytest_runtest_call(item):
-    if IN_CHILD:
-        os.abort()
-"""
-    )
-    result = sim(*RUN, SLOWER)
-    assert result.ret == 0
-    assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "unchanged"}
-    assert verdicts(sim)[CUDNN]["launches"] == 1
+    code, said = IN_THE_WAY[what]
+    pytester.makeconftest(f"{IN_THE_CHILD}import pytest\n{_first(code)}\n")
+    result = sim(*RUN, SLOWER, *(["--attn-timeout=3"] if what == "hangs" else []))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert kinds(sim) == {CUDNN: "regressed", FLASH: "unchanged"}
+    found = verdicts(sim)[CUDNN]
+    assert [reason["code"] for reason in found["reasons"]] == ["slower", "measured-once", "relaunch"]
+    assert found["launches"] == 1
+    assert "  measured once  a fresh process could not measure it again" in only_line(result, "REGRESSED")
     result.stdout.fnmatch_lines(
         [
-            "inconclusive  torch_cudnn@eager · flux-256px-t128 *",
-            "  inconclusive: torch_cudnn@eager · flux-256px-t128: *a fresh process was error: * was ended by SIGABRT *",
+            "regressed  torch_cudnn@eager · flux-256px-t128 (measured once) *",
+            f"  regressed: torch_cudnn@eager · flux-256px-t128: measured once; a fresh process could not *{said}",
         ]
     )
     assert {record["status"] for record in sim.records().values()} == {"measured"}
+    summary = markdown(sim)
+    assert "| **regressed**, measured once | `torch_cudnn@eager · flux-256px-t128` |" in summary
+    assert "\nmeasured once\n" in summary
+
+
+def _first(code: str) -> str:
+    """pytest_configure before attnbench reads the options."""
+    return code.replace("def pytest_configure", "@pytest.hookimpl(tryfirst=True)\ndef pytest_configure")
+
+
+def test_a_case_that_is_undecided_stays_so_where_it_cannot_be_measured_again(
+    sim: Any, baseline: Any, pytester: pytest.Pytester
+) -> None:
+    baseline(*TWO)
+    pytester.makeconftest(IN_THE_CHILD + "assert not IN_CHILD")
+    result = sim(*RUN, *UNDECIDED)
+    assert result.ret == 0
+    assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "unchanged"}
+    codes = [reason["code"] for reason in verdicts(sim)[CUDNN]["reasons"]]
+    assert codes == ["interval", "measured-once", "relaunch"]
+    result.stdout.fnmatch_lines(["  inconclusive: torch_cudnn@eager *: measured once; a fresh process could not *"])
+
+
+def test_a_case_that_some_fresh_processes_measured_says_how_often(
+    sim: Any, baseline: Any, pytester: pytest.Pytester
+) -> None:
+    baseline(*TWO)
+    pytester.makeconftest(IN_THE_CHILD + "assert not (IN_CHILD and '--attn-sim=launch=2' in sys.argv)")
+    assert sim(*RUN, "--attn-limit=0.5%", "--attn-sim=torch_cudnn:+0.25%", "-k", "cudnn").ret == 0
+    found = verdicts(sim)[CUDNN]
+    assert (found["kind"], found["launches"]) == ("inconclusive", 2)
+    assert found["reasons"][1]["text"] == "measured 2 times"
+
+
+def test_without_room_for_a_fresh_process_a_regression_stays_one(
+    sim: Any, baseline: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline(*TWO)
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())  # given back afterwards
+    pytester.makeconftest("import tempfile\ndef pytest_runtest_call():\n    tempfile.tempdir = '/none'")
+    assert sim(*RUN, SLOWER).ret == pytest.ExitCode.TESTS_FAILED
+    assert kinds(sim)[CUDNN] == "regressed"
+    assert verdicts(sim)[CUDNN]["reasons"][-1]["text"].startswith("no fresh process could be started: ")
+
+
+def test_a_suspect_that_a_fresh_process_finds_wrong_is_incorrect(
+    sim: Any, baseline: Any, pytester: pytest.Pytester
+) -> None:
+    baseline(*TWO)
+    wrong = "def pytest_configure(config):\n    if IN_CHILD:\n        config.option.attn_sim = ['*:incorrect']"
+    pytester.makeconftest(f"{IN_THE_CHILD}import pytest\n{_first(wrong)}")
+    result = sim(*RUN, SLOWER)
+    result.assert_outcomes(passed=1, failed=1)
+    line = only_line(result, "INCORRECT torch_cudnn@eager · flux-256px-t128  ")
+    assert line.endswith(
+        "right here, wrong in a fresh process: simulated: max_abs found 0.2, allowed 0.002 on randn inputs"
+    )
+    assert kinds(sim) == {CUDNN: "missing", FLASH: "unchanged"}
+    assert [record["status"] for record in sim.stored()["attnbench"]["records"]] == [
+        "measured",
+        "incorrect",
+        "incorrect",
+    ]
+    assert [bench["extra_info"]["case"] for bench in sim.stored()["benchmarks"]] == [FLASH]
+
+
+# Undecided
+
+
+def test_what_a_run_could_not_decide_is_its_last_line_and_fails_on_request(sim: Any, baseline: Any) -> None:
+    baseline(*TWO)
+    arguments = (*ONCE, *UNDECIDED)
+    result = sim(*arguments)
+    assert result.ret == 0
+    assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "unchanged"}
+    high = verdicts(sim)[CUDNN]["high"]
+    last = f"undecided: 1 of 2 compared cases; a slow-down of up to {high * 100:.2f} % could have been missed"
+    assert section(result)[-1] == f"{last} (see --attn-require-verdict)"
+    assert f"**Undecided**: {last.removeprefix('undecided: ')}." in markdown(sim)
+
+    result = sim(*arguments, REQUIRE_VERDICT)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, failed=1)
+    line = only_line(result, "INCONCLUSIVE torch_cudnn@eager · flux-256px-t128  ")
+    assert f" {REQUIRE_VERDICT})" in line, "the command that repeats it fails as well"
+    assert "Traceback" not in result.stdout.str()
+    assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "unchanged"}
+
+
+def test_rounds_too_few_to_tell_could_have_missed_any_slow_down(sim: Any, baseline: Any) -> None:
+    baseline(*TWO)
+    result = sim(*RUN, "--attn-rounds=2", REQUIRE_VERDICT)
+    result.assert_outcomes(failed=2)
+    assert section(result)[-1].startswith("undecided: 2 of 2 compared cases; any slow-down could have been missed")
+
+
+def test_a_required_verdict_is_not_a_required_baseline(sim: Any, baseline: Any) -> None:
+    assert sim(*ONCE, REQUIRE_VERDICT).ret == 0
+    assert set(kinds(sim).values()) == {"no-baseline"}
+    baseline(*TWO)
+    assert sim(*ONCE, REQUIRE_VERDICT).ret == 0
+    assert sim(*ONCE, REQUIRE_VERDICT, "--attn-sim=torch_cudnn:unsupported").ret == 0
+    result = sim(*ONCE, REQUIRE_VERDICT)
+    assert not any("undecided" in text for text in result.outlines)
+
+
+def test_a_verdict_that_is_required_needs_a_folder(sim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = sim(*ONCE, REQUIRE_VERDICT, "-o", "attn_baselines=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --attn-require-verdict needs stored sessions to compare with: *"])
+    monkeypatch.setenv("ATTN_REQUIRE_VERDICT", "1")
+    sim(*ONCE, "-o", "attn_baselines=").stderr.fnmatch_lines(["ERROR: ATTN_REQUIRE_VERDICT needs stored sessions *"])
 
 
 # What cannot be compared
@@ -354,22 +506,39 @@ def test_other_inputs_are_incomparable(bench: Any, pytester: pytest.Pytester) ->
     )
 
 
-def test_an_unknown_unit_has_a_wider_limit_and_is_named(sim: Any, baseline: Any) -> None:
+@pytest.mark.parametrize("slower", ["+2%", "+50%"])
+def test_an_unknown_unit_is_a_screen_that_fails_nothing(sim: Any, baseline: Any, slower: str) -> None:
     stored = baseline(*TWO)
     other = "--attn-sim=unit=other"
-    assert sim(*ONCE, SLOWER, other).ret == 0
+    result = sim(*RUN, f"--attn-sim=torch_cudnn:{slower}", other)
+    assert result.ret == 0
     found = verdicts(sim)[CUDNN]
     assert (found["kind"], found["known_unit"], found["limit"]) == ("inconclusive", False, 0.02)
-    result = sim(*ONCE, "--attn-sim=torch_cudnn:+50%", other)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "  limit 2 %  unknown unit  (reproduce: " in only_line(result, "REGRESSED")
+    assert (found["found_by"], found["launches"]) == (None, 1), "more launches would not make the unit known"
     result.stdout.fnmatch_lines(
-        ["regressed * torch_cudnn@eager · flux-256px-t128 (unknown unit) *", "* no stored session is of this unit, *"]
+        [
+            "inconclusive  torch_cudnn@eager · flux-256px-t128 (unknown unit) *",
+            "  inconclusive: torch_cudnn@eager *units of one model differ by 0.6% (sd). To know, record a session *",
+            "undecided: * of 2 compared cases; *",
+        ]
     )
+    if slower == "+50%":
+        assert "slower, which is a suspicion: " in result.stdout.str()
+    assert sim(*RUN, f"--attn-sim=torch_cudnn:{slower}", other, REQUIRE_VERDICT).ret == pytest.ExitCode.TESTS_FAILED
     recorded = baseline(*TWO, other)
     assert sim(*ONCE, SLOWER, other).ret == pytest.ExitCode.TESTS_FAILED
     assert verdicts(sim)[CUDNN]["compared_with"] == [f"simulated-device/{recorded.name}"]
     assert recorded != stored
+
+
+def test_a_gain_on_an_unknown_unit_is_said_and_not_claimed(sim: Any, baseline: Any) -> None:
+    baseline(*TWO)
+    result = sim(*ONCE, "--attn-sim=torch_cudnn:-30%", "--attn-sim=unit=other", REQUIRE_VERDICT, "-k", "cudnn")
+    assert result.ret == 0
+    assert kinds(sim) == {CUDNN: "unchanged"}
+    said = "  unchanged: torch_cudnn@eager * 29.*% faster, which is a suspicion: *"
+    result.stdout.fnmatch_lines(["  unchanged: 1 cases, *; limit 2 %; on an unknown unit at most -2* % slower", said])
+    assert "faster, which is a suspicion" in markdown(sim)
 
 
 def test_two_rounds_decide_nothing_and_start_no_process(sim: Any, baseline: Any) -> None:
@@ -412,6 +581,36 @@ def test_a_damaged_session_is_a_usage_error_before_anything_runs(
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert "passed" not in result.stdout.str()
     assert not (pytester.path / "run.json").exists()
+
+
+def test_a_copied_session_changes_no_figure(sim: Any, baseline: Any) -> None:
+    stored = baseline(*TWO)
+    found = []
+    for _ in range(2):
+        sim(*ONCE, "--attn-sim=torch_cudnn:+0.8%")
+        found.append(verdicts(sim))
+        for number in (2, 3, 4):
+            stored.with_name(f"000{number}_copy.json").write_text(stored.read_text())
+    notes = {note for verdict in found[1].values() for note in verdict["notes"]}
+    assert {note.partition(" ")[0] for note in notes} == {f"simulated-device/000{n}_copy.json" for n in (2, 3, 4)}
+    plain, copied = ({case: {**one, "notes": []} for case, one in run.items()} for run in found)
+    assert copied == plain
+
+
+def test_other_contents_under_the_id_of_a_launch_are_a_usage_error_that_names_both_files(
+    sim: Any, baseline: Any
+) -> None:
+    stored = baseline(*TWO)
+    other = stored.with_name("0002_copy.json")
+    other.write_text(stored.read_text())
+    edit(other, lambda run: run["records"][0]["sample"].update(rounds_s=[1e-3] * 30))
+    result = sim(*RUN)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: attnbench: *{stored.name} and *{other.name} both hold the launch * of {FLASH}, with other contents: *"
+        ]
+    )
 
 
 def test_own_saves_take_no_part(sim: Any, pytester: pytest.Pytester) -> None:
