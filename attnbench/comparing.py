@@ -129,12 +129,18 @@ def _require_readable(folder: Path, wanted: str) -> None:
     from pytest_benchmark.utils import get_machine_id
 
     path = Path(wanted)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # a number, or a pattern
+    except OSError as exc:
+        raise pytest.UsageError(f"--benchmark-compare={wanted}: it cannot be read: {exc.strerror}") from exc
     if path.is_dir() or path.suffix == ".py" or "::" in wanted:
         raise pytest.UsageError(
             f"--benchmark-compare took {wanted}, which names tests and no stored run: write the tests first, "
             "and --benchmark-compare after them"
         )
-    if not path.is_file() and (path.is_absolute() or len(path.parts) > 2):
+    if not path.exists() and (path.is_absolute() or len(path.parts) > 2):
         raise pytest.UsageError(
             f"--benchmark-compare={wanted}: there is no such file; a number (0003) or a folder and a number "
             f"(nvidia-h200/0003) is looked up in {folder}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from typing import Any
 
 from attnbench.model import SCHEMA_VERSION, Launch, Record, RunFile
@@ -39,7 +40,8 @@ def launch_from(plain: Any) -> Launch:
 def run_from(document: Any) -> RunFile:
     """What a pytest-benchmark JSON document holds under `attnbench`.
 
-    Raises Unreadable when the key is missing, the schema is newer than this version reads, or a field is wrong.
+    Raises Unreadable when the key is missing, the schema is newer than this version reads, or a field is wrong. A
+    record or launch that is repeated counts once.
     """
     if not isinstance(document, dict) or not isinstance(document.get("attnbench"), dict):
         raise Unreadable("it has no attnbench records: it was not written by an attnbench run")
@@ -53,7 +55,7 @@ def run_from(document: Any) -> RunFile:
         )
     run = _convert(plain, RunFile)
     assert isinstance(run, RunFile)
-    return run
+    return replace(run, launches=_once(run.launches), records=_once(run.records))
 
 
 def json_schema() -> str:
@@ -69,10 +71,15 @@ def json_schema() -> str:
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 
+def _once(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each different one, in order; by their text, as two metrics that are not numbers are never equal."""
+    return tuple({repr(part): part for part in parts}.values())
+
+
 def _convert(plain: Any, kind: Any) -> Any:
     import msgspec
 
     try:
         return msgspec.convert(plain, kind)
-    except (msgspec.ValidationError, ValueError) as exc:
+    except (msgspec.ValidationError, ValueError, OverflowError) as exc:
         raise Unreadable(f"its attnbench records do not fit schema {SCHEMA_VERSION}: {exc}") from exc

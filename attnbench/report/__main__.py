@@ -43,14 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _shown(path: Path, show: Callable[[RunFile], str]) -> str:
-    try:
-        document = load_document(path)
-    except Unreadable:
-        raise
-    except RecursionError as exc:
-        raise Unreadable(f"{path} is JSON that is nested too deeply for a stored run") from exc
-    except ValueError as exc:  # a number of thousands of digits
-        raise Unreadable(f"{path} cannot be read: {exc}") from exc
+    document = load_document(path)
     try:
         run = run_from(document)
         text = show(run)

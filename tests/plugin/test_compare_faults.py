@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ DAMAGE: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "odd": (_changed(attnbench={"schema": 1, "records": 3}), "its attnbench records do not fit schema 1: *"),
     "no-machine": (_changed(machine_info=None), "is not from pytest-benchmark: it has no 'machine_info'"),
     "no-stats": (_with_stats(lambda stats: {"min": 1.0}), "entry 0 of 'benchmarks' (*) lacks stats max, *"),
+    "deep": (
+        lambda text: '{"benchmarks": [], "machine_info": ' + "[" * 10**5 + "]" * 10**5 + "}",
+        "is nested too deeply for a stored run: more than 100 levels",
+    ),
+    "digits": (
+        _with_stats(lambda stats: {**stats, "rounds": 10**4000}),
+        "cannot be used: it holds a whole number of 4001 digits, at most 30 are read",
+    ),
+    "rounds": (_with_stats(lambda stats: {**stats, "rounds": 0}), "entry 0 of 'benchmarks' (*) lacks stats rounds"),
+    "endless": (
+        _with_stats(lambda stats: {**stats, "max": float("inf"), "min": -1.0}),
+        "entry 0 of 'benchmarks' (*) lacks stats min, max",
+    ),
+    "marked": (
+        lambda text: text.encode("utf-8-sig"),
+        "is text in utf-8-sig, which pytest-benchmark does not read: save it as utf-8",
+    ),
     "nan": (
         _with_stats(lambda stats: {**stats, "median": float("nan")}),
         "entry 0 of 'benchmarks' (*) lacks stats median",
@@ -79,6 +97,29 @@ def test_a_bare_comparison_passes_over_an_unusable_save_and_says_so(sim: Any, st
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"*passed over: *{path.name}*", "*torch_math@eager*(0001_good)*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.parametrize("wanted", ["0002", "{path}", "{below}"])
+def test_a_fifo_is_not_opened(sim: Any, stored: Path, pytester: pytest.Pytester, wanted: str) -> None:
+    path = stored.with_name("0002_fifo.json")
+    os.mkfifo(path)
+    wanted = wanted.format(path=path, below=path.relative_to(pytester.path))
+    result = sim(*ONE, f"--benchmark-compare={wanted}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --benchmark-compare={wanted}: *{path.name} cannot be read: it is a FIFO, *"])
+    result = sim(*ONE, "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"*passed over: *{path.name} cannot be read: it is a FIFO, *"])
+
+
+def test_a_folder_of_saves_that_cannot_be_listed_is_an_error_where_it_is_looked_into(
+    sim: Any, stored: Path, pytester: pytest.Pytester
+) -> None:
+    stored.parent.rename(pytester.path / "elsewhere")
+    stored.parent.symlink_to(stored.parent)  # to itself, which root cannot list either
+    result = sim(*ONE, "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"*passed over: {stored.parent} cannot be listed: Too many levels of symbolic links*"])
 
 
 def test_a_save_that_pytest_benchmark_alone_wrote_can_be_compared_with_and_is_marked(sim: Any, stored: Path) -> None:

@@ -2,11 +2,17 @@
 
 import itertools
 import json
+import math
+import os
+import re
+import socket
+from pathlib import Path
 
 import pytest
 
 from attnbench.baseline import choose, load_document, matching
-from attnbench.records import Unreadable
+from attnbench.model import Sample
+from attnbench.records import Unreadable, to_plain
 
 GPU, SLUG = "NVIDIA H200", "nvidia-h200"
 MACHINE, OTHER_PYTHON = "Linux-CPython-3.11-64bit", "Linux-CPython-3.12-64bit"
@@ -164,6 +170,171 @@ def test_a_file_that_cannot_be_opened_says_the_systems_reason(folder, tmp_path):
         load_document(folder / "none.json")
     with pytest.raises(Unreadable, match="cannot be read: Is a directory"):
         load_document(tmp_path)
+
+
+# Reading
+
+
+def of(**changes):
+    """A document whose one entry has other stats."""
+    return json.dumps({"machine_info": {}, "benchmarks": [{**ENTRY, "stats": {**STATS, **changes}}]})
+
+
+IMPLAUSIBLE = {
+    "negative": of(min=-1e-3),
+    "not a number": of(median=math.nan),
+    "infinite": of(mean=math.inf),
+    "text": of(mean="1"),
+    "true": of(rounds=True),
+    "no rounds": of(rounds=0),
+    "a mean of 0 and no rate": of(mean=0),
+    "an infinite rate": of(ops=math.inf),
+}
+
+
+@pytest.mark.parametrize("name", IMPLAUSIBLE)
+def test_figures_that_no_run_has_are_refused(store, name):
+    path = store("0001_a.json", content=IMPLAUSIBLE[name])
+    with pytest.raises(Unreadable, match=rf"{path}: entry 0 of 'benchmarks' \(test_x.py::test_a\) lacks stats \w+$"):
+        load_document(path)
+
+
+NESTED = '{"benchmarks": [], "machine_info": '
+REFUSED = {
+    "deep": (NESTED + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply for a stored run: more than 100 levels"),
+    "deep enough to be read": (NESTED + "[" * 300 + "]" * 300 + "}", "nested too deeply"),
+    "objects in objects": (NESTED + '{"a":' * 300 + "1" + "}" * 301, "nested too deeply"),
+    "a number of 5000 digits": (NESTED + '{"a": ' + "9" * 5000 + "}}", "a whole number of 5000 digits, at most 30 are"),
+    "a number of 400 digits": (NESTED + '{"a": -' + "9" * 400 + "}}", "a whole number of 401 digits"),
+    "zeros": (b"\0" * 512, "is not JSON"),
+    "half a UTF-16 pair": (b"\xff\xfe\x00\xd8", "is not text"),
+    "lines after the end": ('{"benchmarks": []}\n{}', r"is not JSON \(line 2: Extra data\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_stored_run_holds_is_one_sentence(store, name):
+    content, said = REFUSED[name]
+    path = store("0001_a.json", content=content)
+    with pytest.raises(Unreadable, match=f"{path} .*{said}") as refused:
+        load_document(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_larger_than_any_run_is_not_read(store):
+    path = store("0001_a.json", content="")
+    os.truncate(path, 2**40)  # a hole
+    with pytest.raises(Unreadable, match="is too large for a stored run: 1048576 MiB, at most 256 MiB are read"):
+        load_document(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_read_right_and_refused_where_pytest_benchmark_reads_it_too(store, encoding):
+    text = json.dumps({"machine_info": {"device": "µ"}, "benchmarks": [ENTRY]}, ensure_ascii=False)
+    path = store("0001_a.json", content=text.encode(encoding))
+    assert load_document(path)["machine_info"] == {"device": "µ"}
+    with pytest.raises(
+        Unreadable, match=f"{path} is text in {encoding}.*, which pytest-benchmark does not read: save it"
+    ):
+        load_document(path, need_measurements=True)
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def socket_at(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (fifo, "it is a FIFO"),
+        (socket_at, "it is a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    ],
+    ids=["fifo", "socket", "device", "directory", "dangling", "loop"],
+)
+def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, make, said):
+    monkeypatch.chdir(tmp_path)  # the name of a socket may not be long
+    make(Path("0001_a.json"))
+    with pytest.raises(Unreadable, match=f"0001_a.json cannot be read: {said}"):
+        load_document(Path("0001_a.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rounds_s": [1e308, 1e308]}, "rounds_s 1e\\+308, between 0 and 1e\\+06 s is needed"),
+        ({"rounds_s": []}, "a Sample needs at least one round"),
+        ({"rounds_s": [-1.0]}, "every round of a Sample is a positive number"),
+        ({"rounds_s": [math.nan]}, "every round of a Sample is a positive number"),
+        ({"rounds_s": [10**29]}, "rounds_s 1e\\+29"),
+        ({"before_hz": [0.0]}, "a clock of 0 Hz"),
+        ({"before_hz": [-1.5e9]}, "a clock of -1.5e\\+09 Hz"),
+        ({"ceiling_hz": math.inf}, "a clock of inf Hz"),
+        ({"host_s": math.nan}, "host_s nan"),
+        ({"waited_s": -1.0}, "waited_s -1"),
+        ({"unsettled": 7}, "7 unsettled rounds of 2"),
+    ],
+)
+def test_a_sample_that_no_run_takes_is_refused(store, run_file, record, changes, said):
+    run = to_plain(run_file(record(sample=Sample((1e-3, 2e-3), "t"))))
+    run["records"][0]["sample"].update(changes)
+    path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
+    with pytest.raises(Unreadable, match=f"^{path} cannot be used: .*{said}"):
+        load_document(path)
+
+
+def test_a_sample_of_ten_million_rounds_is_refused(store, run_file, record):
+    text = json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": to_plain(run_file(record()))})
+    (rounds,) = re.findall(r'"rounds_s": (\[.*?\])', text)
+    path = store("0001_a.json", content=text.replace(rounds, f"[{'1,' * 1_000_000}1]"))
+    with pytest.raises(Unreadable, match="has 1000001 rounds, at most 1000000 are read"):
+        load_document(path)
+
+
+@pytest.mark.parametrize("size", [0, -4096])
+def test_a_workload_without_a_size_is_refused(store, run_file, record, size):
+    run = to_plain(run_file(record()))
+    run["records"][0]["workload"]["seq"] = size
+    path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
+    with pytest.raises(Unreadable, match=f"has seq {size}, at least 1 is needed"):
+        load_document(path)
+
+
+def test_a_record_of_a_launch_that_is_not_there_is_refused(store, run_file, record):
+    run = {**to_plain(run_file(record())), "launches": []}
+    path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
+    with pytest.raises(Unreadable, match=r"is of launch '.*', which is not among its launches"):
+        load_document(path)
+
+
+# Folders
+
+
+def test_a_reviewed_session_with_another_name_is_passed_over_and_said(folder, store):
+    store(f"{SLUG}/session.json")
+    choice = choose(folder, GPU)
+    assert choice.path is None
+    assert choice.said[0].startswith(f"passed over: {folder}/{SLUG}/session.json would not be compared with")
+
+
+@pytest.mark.parametrize("name", ["", MACHINE, SLUG], ids=["baselines", "own", "reviewed"])
+def test_a_folder_that_is_none_is_passed_over_and_said(folder, store, name):
+    whole = store(f"{SLUG if name == MACHINE else MACHINE}/0001_whole.json") if name else None
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to("nowhere")
+    choice = choose(folder, GPU)
+    assert choice.path == whole
+    passed_over = [said for said in choice.said if "passed over: " in said]
+    assert all("cannot be listed: No such file or directory" in said for said in passed_over)
+    assert passed_over
 
 
 def test_a_pattern_finds_what_pytest_benchmark_would_load(folder, store):

@@ -32,6 +32,12 @@ BAD = {
     "a run of another suite": (lambda run: '{"machine_info": {}, "benchmarks": []}', "not written by an attnbench run"),
     "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 1: upgrade"),
     "a field of another type": (lambda run: document(run, reference=[]), r"Expected `str`, got `array`"),
+    "nested lists": (lambda run: '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply for a stored run"),
+    "a number of 5000 digits": (lambda run: '{"a": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
+    "a workload without a size": (
+        lambda run: document(run).replace('"seq": ', '"seq": -'),
+        "at least 1 is needed",
+    ),
     "a run that selected nothing": (lambda run: document(run, records=[]), "holds no case"),
 }
 
@@ -54,6 +60,21 @@ def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, name, said):
     done = as_program(tmp_path / name)
     assert done.returncode == 2
     assert done.stderr.decode() == f"attnbench: {tmp_path / name} cannot be read: {said}\n"
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    done = as_program(tmp_path / "run.json")
+    assert done.returncode == 2
+    said = f"attnbench: {tmp_path}/run.json cannot be read: it is a FIFO, and a stored run is a regular file\n"
+    assert done.stderr.decode() == said
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path, capsys, run_file, record):
+    path = tmp_path / "run.json"
+    path.write_text(document(run_file(record())), encoding="utf-8-sig")
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == "".join(f"{line}\n" for line in section(run_file(record())))
 
 
 def test_without_a_file_it_says_how_to_call_it():
