@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from attnbench.baseline import Unlisted
 from attnbench.fingerprint import slug
 from attnbench.model import CaseEnded, Judgement, Launch, Reason, Record, Status, Verdict
 from attnbench.records import Unreadable
@@ -47,9 +48,11 @@ class Reviewed:
 
 
 def open_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
-    """The sessions for this device. Raises pytest.UsageError for one that cannot be read."""
+    """The sessions for this device. Raises pytest.UsageError for one that cannot be read, and for what is not listed."""
     try:
         return load_baseline(folder, launch, device_name)
+    except Unlisted as exc:
+        raise pytest.UsageError(f"attnbench: {exc}") from exc
     except Unreadable as exc:
         raise pytest.UsageError(
             f"attnbench: a stored session cannot be used: {exc}. Restore it, or remove it from the baselines"

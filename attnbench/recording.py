@@ -9,24 +9,29 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from attnbench.baseline import load_document
 from attnbench.early_stop import STOPPED
 from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
+from attnbench.parentage import dying_with_this_process
 from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
-from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, session_path, write_session
+from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, write_session
 
 DEFAULT_LAUNCHES = 3
+INTERRUPTED = 2  # as pytest
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage, else pytest's own."""
+    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
     parser = argparse.ArgumentParser(
         prog="scripts/record_baseline",
         description="Measure every case in several fresh processes and store them as one reviewed session, "
@@ -40,6 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"--launches {options.launches}: at least {FEWEST_LAUNCHES} are needed to know how launches differ"
         )
+    with Signals() as signals:
+        try:
+            return _record(options, pytest_arguments, signals)
+        except Ended as ended:
+            _say(f"nothing was written: {ended}")
+            return INTERRUPTED
+
+
+def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     before = look()
     if found := disturbances(before, before):
         return _refused(found[:1])
@@ -50,46 +64,99 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
         stored = Path(scratch, "run.json")
-        code = _measure(options.launches, stored, options.keep_going, pytest_arguments)
+        code = _measure(options.launches, stored, options.keep_going, pytest_arguments, signals)
         try:
             document = load_document(stored) if stored.is_file() else {}
             run = run_from(document) if document else None
         except Unreadable as exc:
             return _refused([str(exc)])
         if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
-            _say(f"nothing was written: pytest ended with exit code {code}, the lines above say why")
-            return code or 1
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            _say(f"nothing was written: pytest {how}, the lines above say why")
+            return 128 - code if code < 0 else code or 1
     found = [*refusals(run), *disturbances(before, look())]
     if found or code:
         return _refused(found or ["a test failed, the lines above say which"])
-    path = session_path(options.into, run)
+    signals.hold()
     try:
-        write_session(path, document)
+        path = write_session(options.into, run, document)
     except OSError as exc:
-        return _refused([f"{path} cannot be written: {exc.strerror}"])
+        return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     cases = {record.case for record in run.records if record.sample is not None}
     _say(f"recorded {path}: {len(cases)} cases × {options.launches} launches; review it, then commit it")
     for line in _wide(run):
         _say(line)
-    return 0
+    if signals.came:
+        _say(f"{signals.came[0].name} came while the session was written, and waited until it was")
+    return INTERRUPTED if signals.came else 0
 
 
-def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str]) -> int:
+def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
     """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
     command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [*([] if keep_going else ["-p", "attnbench.early_stop"]), "-o", "attn_baselines=", *arguments]
     of_judged_runs = dict.fromkeys(("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT"), "0")
-    with subprocess.Popen(command, env={**os.environ, **of_judged_runs}) as running:
-        before = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
-        try:
-            while True:
-                try:
-                    return running.wait()
-                except KeyboardInterrupt:  # pytest has it too: it ends its launches, and says where it was cut off
-                    continue
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    code = signals.run(command, {**os.environ, **of_judged_runs})
+    return INTERRUPTED if signals.came and code < 0 else code  # it was still starting
+
+
+class Ended(BaseException):
+    """A signal came while nothing ran that could be told of it."""
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, as long as it is open: they end what runs, and cut short no session that is written."""
+
+    def __init__(self) -> None:
+        self.came: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
+        self._running: subprocess.Popen[bytes] | None = None
+        self._held = False
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    self._before[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def hold(self) -> None:
+        """From here on they only wait."""
+        self._held = True
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a program that gets every signal which comes, and goes with this process; its exit code.
+
+        In a session of its own: Ctrl-C in a terminal would reach it twice, by itself and from here.
+        """
+        self._held = True  # until there is somebody to pass them on to
+        with subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=dying_with_this_process(),  # noqa: PLW1509  # one system call, and no thread here holds a lock
+        ) as running:
+            self._running = running
+            for number in self.came:
+                running.send_signal(number)
+            code = running.wait()
+            self._running = None
+        self._held = False
+        return code
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        first = not self.came
+        self.came.append(signal.Signals(number))
+        if self._running is not None:
+            self._running.send_signal(number)
+        elif first and not self._held:
+            raise Ended(f"ended by {self.came[0].name}")
 
 
 def _wide(run: RunFile) -> list[str]:

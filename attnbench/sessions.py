@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from attnbench import autotuned
-from attnbench.baseline import load_document, numbered
+from attnbench.baseline import load_document, next_number, session_files
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
 from attnbench.records import Unreadable, run_from
+from attnbench.writing import write_new
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
@@ -93,12 +93,13 @@ def once(records: Iterable[Record]) -> list[Record]:
 def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
     """All sessions of `device_name` below `folder`, held against the fingerprint of `launch`.
 
-    Raises Unreadable for a file there that is damaged or foreign, because a baseline that silently lacks a part would let
-    a regression through; and for one that holds other contents under a launch's id than another file, or than itself.
+    Raises Unreadable for a file there that is damaged or foreign, and for one that holds other contents under a launch's id
+    than another file, or than itself; Unlisted for a folder that cannot be listed or holds files that look like sessions.
+    A baseline that silently lacks a part would let a regression through.
     """
     fit, unfit = [], []
     known = _Contents()
-    for path in numbered(folder / slug(device_name)):
+    for path in session_files(folder, device_name):
         document = load_document(path)
         if "attnbench" not in document:
             raise Unreadable(f"{path} was not written by an attnbench run")
@@ -173,26 +174,17 @@ def why_not(record: Record) -> str | None:
     return None
 
 
-def session_path(folder: Path, run: RunFile) -> Path:
-    """Where the next session of this device goes: `<folder>/nvidia-h200/0003_<id of its first launch>.json`."""
+def write_session(folder: Path, run: RunFile, document: dict[str, Any]) -> Path:
+    """Write the next session of this device, `<folder>/nvidia-h200/0003_<id of its first launch>.json`.
+
+    Whole or not at all, and over no other file. Raises OSError.
+    """
     device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
     below = folder / slug(device)
-    last = max((int(path.name.split("_")[0]) for path in numbered(below)), default=0)
-    return below / f"{last + 1:04}_{run.launches[0].id}.json"
-
-
-def write_session(path: Path, document: dict[str, Any]) -> None:
-    """Write a session whole or not at all: beside its place, flushed to the disk, then renamed. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with beside.open("w", encoding="utf8") as file:
-            file.write(f"{_text(document)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = f"{_text(document)}\n".encode()
+    return write_new(
+        below, lambda number: f"{number:04}_{run.launches[0].id}.json", lambda: next_number(below), content
+    )
 
 
 def _text(value: Any, depth: int = 0) -> str:

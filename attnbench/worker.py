@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
-import signal
-import sys
 from typing import IO, Any
 
 import pytest
 
 from attnbench.launcher import CONTEXT_LOST_EXIT
+from attnbench.parentage import die_with_parent
 from attnbench.records import to_plain
 from attnbench.run import Run
 
@@ -38,7 +36,7 @@ class Worker:
         self._run = run
         self._asked = ""
         self._errors: dict[str, str] = {}  # file or folder → why it could not be collected
-        _die_with_parent()
+        die_with_parent()  # elsewhere than on Linux it notices at its next case, when it reads the end of the pipe
         self._nodeids: list[str] = json.loads(self._go.readline())["nodeids"]
 
     @pytest.hookimpl(trylast=True)
@@ -85,14 +83,3 @@ class Worker:
     def _send(self, message: dict[str, Any]) -> None:
         self._answer.write(json.dumps(message) + "\n")
         self._answer.flush()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone, whatever either is doing then. Linux only.
-
-    Elsewhere the child notices at its next case, when it reads the end of the pipe.
-    """
-    if sys.platform != "linux":
-        return
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import signal
 import subprocess
@@ -199,12 +200,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(pro
     assert Path("elsewhere").read_text() == "a file in its place"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "Ctrl-C"])
-def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
-    baseline: Any, project: None, pytester: pytest.Pytester, sent: signal.Signals
-) -> None:
-    baseline("--attn-mode=eager", "--attn-backend=torch_flash")
-    before = sessions()
+#: A recording of two cases, the second of which hangs.
+HANGS = ("--launches=2", *SUITE, "--attn-sim=torch_cudnn:hang")
+
+
+@pytest.fixture
+def recording(sim: Any, pytester: pytest.Pytester) -> Iterator[subprocess.Popen[str]]:
+    """One that hangs: `pids()` are its pytest and the launch."""
     pytester.makeconftest(
         """
 import os
@@ -213,9 +215,8 @@ def pytest_runtest_call(item):
         print(os.getpid(), item.name, file=file)
 """
     )
-    command = [sys.executable, "-m", "attnbench.recording", "--launches=2", *SUITE, "--attn-sim=torch_cudnn:hang"]
-    recording = pytester.popen(
-        command,
+    started = pytester.popen(
+        [sys.executable, "-m", "attnbench.recording", *HANGS],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -225,21 +226,92 @@ def pytest_runtest_call(item):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        processes = until(lambda: pids() if len(pids()) == 2 else None)
-        if sent is signal.SIGINT:
-            os.killpg(recording.pid, sent)  # as a terminal does
-        else:
-            recording.send_signal(sent)
-        _, said = recording.communicate(timeout=60)
+        until(lambda: len(pids()) == 2)
+        yield started
     finally:
-        for pid in (recording.pid, *pids()):
+        for pid in (started.pid, *pids()):
             if runs(pid):
                 os.kill(pid, signal.SIGKILL)
+        started.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("sent", "to"),
+    [
+        (signal.SIGTERM, "it alone"),
+        (signal.SIGINT, "it alone"),
+        (signal.SIGINT, "its group"),  # as a terminal does
+        (signal.SIGHUP, "it alone"),
+    ],
+)
+def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
+    baseline: Any, project: None, recording: subprocess.Popen[str], sent: signal.Signals, to: str
+) -> None:
+    baseline("--attn-mode=eager", "--attn-backend=torch_flash")
+    before, processes = sessions(), pids()
+    os.kill(recording.pid, sent) if to == "it alone" else os.killpg(recording.pid, sent)
+    _, said = recording.communicate(timeout=60)
     assert recording.returncode == 2
     assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, the lines above say why\n")
     assert "Traceback" not in said
     assert sessions() == before
     assert not [pid for pid in processes if runs(pid)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux only")
+def test_a_recording_that_is_killed_leaves_no_process(scratch: Path, recording: subprocess.Popen[str]) -> None:
+    processes = pids()
+    recording.kill()
+    recording.communicate(timeout=60)
+    until(lambda: not [pid for pid in processes if runs(pid)])
+    assert not sessions()
+
+
+def test_a_recording_says_which_signal_ended_its_pytest(project: None, capfd: Any, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("import os\ndef pytest_collection_finish():\n    os.kill(os.getpid(), 9)\n")
+    assert main(["--launches=2", *SUITE[:4]]) == 128 + signal.SIGKILL
+    said = capfd.readouterr().err
+    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL, the lines above say why\n")
+
+
+WHILE = {
+    "it looks at the GPU": ("attnbench.recording.look", "nothing was written: ended by {name}", 0),
+    "it writes": (
+        "attnbench.sessions.write_new",
+        "{name} came while the session was written, and waited until it was",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "at"),
+    [
+        (signal.SIGTERM, "it looks at the GPU"),
+        (signal.SIGINT, "it looks at the GPU"),
+        (signal.SIGHUP, "it looks at the GPU"),
+        (signal.SIGTERM, "it writes"),
+    ],
+)
+def test_a_signal_outside_of_the_measurement_is_exit_code_2_too(
+    project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, at: str
+) -> None:
+    function, said, written = WHILE[at]
+    original = pkgutil.resolve_name(function)
+
+    def signalled(*arguments: Any) -> Any:
+        signal.raise_signal(sent)
+        return original(*arguments)
+
+    monkeypatch.setattr(function, signalled)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # CI may have been started where it is ignored
+    try:
+        assert main(["--launches=2", *SUITE[:4]]) == 2
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err.splitlines()[-1] == f"attnbench: {said.format(name=sent.name)}"
+    assert len(sessions()) == written
 
 
 def test_the_script_says_how_it_is_called_without_installing_anything() -> None:

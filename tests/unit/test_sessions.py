@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
-from attnbench.baseline import numbered
+from attnbench.baseline import Unlisted, numbered
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
 from attnbench.readings import CYCLES, PRIOR, SECONDS
 from attnbench.records import Unreadable, to_plain
-from attnbench.sessions import load_baseline, refusals, session_path, why_not, write_session
+from attnbench.sessions import load_baseline, refusals, why_not, write_session
 
 DEVICE = "NVIDIA H200"
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
@@ -73,11 +74,76 @@ def test_sessions_are_read_by_their_numbers_and_named_below_the_folder(tmp_path,
 
 
 def test_only_numbered_files_are_sessions(tmp_path, store, session):
-    for name in ("README.md", "notes.json", "1_short.json", ".0001_a.json.new", "0001_a.json.before"):
-        store(name, "no session")
     path = store("0001_a.json", session())
+    for name in ("README.md", "notes.txt", ".0001_a.json.new", "0001_a.json.orig", "0001_a.json~", "#0001_a.json#"):
+        store(name, "no session")
     assert numbered(path.parent) == [path]
     assert len(load_baseline(tmp_path, launch(), DEVICE).sessions) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [
+        ("session.json", "0002_session.json"),
+        ("1_short.json", "0002_short.json"),
+        ("0003_b.JSON", "0002_b.json"),
+        ("0003_b.json.gz", "0002_b.json"),
+        ("0003_b.json~", "0002_b.json"),
+        ("0003.json", "0002_0003.json"),
+    ],
+)
+def test_a_file_that_looks_like_a_session_and_is_not_named_as_one_is_an_error(tmp_path, store, session, name, proposed):
+    store("0001_a.json", session())
+    path = store(name, session())
+    with pytest.raises(Unlisted) as refused:
+        load_baseline(tmp_path, launch(), DEVICE)
+    assert str(refused.value) == (
+        f"{path} would not be compared with, as sessions are named NNNN_NAME.json: rename it ({proposed}), "
+        "or move it out of this folder"
+    )
+
+
+def test_a_folder_of_sessions_that_is_spelt_in_another_way_is_an_error(tmp_path, store, session):
+    store("0001_a.json", session()).parent.rename(tmp_path / "NVIDIA_H200")
+    with pytest.raises(Unlisted, match=r"NVIDIA_H200 is not where sessions .* are looked for: rename it nvidia-h200$"):
+        load_baseline(tmp_path, launch(), DEVICE)
+
+
+@pytest.mark.parametrize("where", ["", "nvidia-h200"], ids=["baselines", "of the device"])
+@pytest.mark.parametrize("kind", ["file", "dangling link", "link to itself"])
+def test_a_folder_of_sessions_that_is_no_folder_is_an_error(tmp_path, where, kind):
+    place = tmp_path / "baselines" / where
+    place.parent.mkdir(exist_ok=True)
+    if kind == "file":
+        place.write_text("a file")
+    else:
+        place.symlink_to("nowhere" if kind == "dangling link" else place)
+    with pytest.raises(Unlisted, match=r"cannot be listed: (Not a directory|No such file|Too many levels)"):
+        load_baseline(tmp_path / "baselines", launch(), DEVICE)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "dangling link"])
+def test_a_session_that_is_no_regular_file_is_an_error(tmp_path, store, session, kind):
+    path = store("0001_a.json", session()).with_name("0002_b.json")
+    {"directory": path.mkdir, "fifo": lambda: os.mkfifo(path), "dangling link": lambda: path.symlink_to("no")}[kind]()
+    with pytest.raises(Unreadable, match=r"0002_b\.json cannot be read: (Is a directory|it is a FIFO|No such file)"):
+        load_baseline(tmp_path, launch(), DEVICE)
+
+
+def test_a_record_that_is_repeated_counts_once(tmp_path, store, session):
+    run = session()
+    store("0001_a.json", replace(run, records=run.records * 3, launches=run.launches * 2))
+    (stored,) = load_baseline(tmp_path, launch(), DEVICE).sessions
+    assert stored.run == run
+
+
+def test_two_records_of_one_case_in_one_launch_that_differ_are_an_error(tmp_path, store, session, record):
+    other = record(launch="a", sample=Sample(ROUNDS[1:], "t"))
+    path = store("0001_a.json", session(BOTH, other))
+    with pytest.raises(
+        Unreadable, match=rf"{path} cannot be used: two of its records are of .* in launch 'a', and differ"
+    ):
+        load_baseline(tmp_path, launch(), DEVICE)
 
 
 def test_another_devices_sessions_are_not_read(tmp_path, store, session):
@@ -292,46 +358,47 @@ def test_every_reason_is_said(session, record):
 # Writing
 
 
+def write(folder, run):
+    return write_session(folder, run, document(run))
+
+
 def test_sessions_are_numbered_from_one_and_never_twice(tmp_path, session):
-    first = session_path(tmp_path, session())
+    first = write(tmp_path, session())
     assert first == tmp_path / "nvidia-h200" / "0001_a.json"
-    write_session(first, document(session()))
-    assert session_path(tmp_path, session()).name == "0002_a.json"
+    assert write(tmp_path, session()).name == "0002_a.json"
     (first.parent / "0007_kept-by-hand.json").write_text("")
-    assert session_path(tmp_path, session()).name == "0008_a.json"
+    assert write(tmp_path, session()).name == "0008_a.json"
     (first.parent / "12345_many.json").write_text("")
-    assert session_path(tmp_path, session()).name == "12346_a.json"
+    assert write(tmp_path, session()).name == "12346_a.json"
 
 
 def test_a_device_that_could_not_be_named_has_a_folder_too(tmp_path, session):
     unknown = (replace(launch("a"), fingerprint=Fingerprint({"device": None}, {})),)
-    assert session_path(tmp_path, session(unknown)) == tmp_path / "unknown" / "0001_a.json"
+    assert write(tmp_path, session(unknown)) == tmp_path / "unknown" / "0001_a.json"
 
 
 def test_what_is_written_is_read_again_and_nothing_lies_beside_it(tmp_path, session):
-    path = session_path(tmp_path, session())
-    write_session(path, document(session()))
+    path = write(tmp_path, session())
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     (stored,) = load_baseline(tmp_path, launch(), DEVICE).sessions
     assert stored.run == session()
 
 
 def test_what_holds_nothing_further_stands_in_one_line(tmp_path, session):
-    path = session_path(tmp_path, session())
-    write_session(path, {"empty": [], "rounds": [1.5, 2], "nested": [{"a": None, "µs": "x"}, {"b": {}}]})
+    content = {"empty": [], "rounds": [1.5, 2], "nested": [{"a": None, "µs": "x"}, {"b": {}}]}
+    path = write_session(tmp_path, session(), content)
     lines = ["{", ' "empty": [],', ' "rounds": [1.5,2],', ' "nested": [', '  {"a":null,"\\u00b5s":"x"},', "  {"]
     assert path.read_text().splitlines() == [*lines, '   "b": {}', "  }", " ]", "}"]
 
 
-def test_a_session_that_cannot_be_written_whole_is_not_written(tmp_path, session):
-    path = tmp_path / "nvidia-h200" / "0001_a.json"
+def test_a_session_that_is_no_json_is_not_written(tmp_path, session):
     with pytest.raises(TypeError):
-        write_session(path, {**document(session()), "cut off": object()})
-    assert list(path.parent.iterdir()) == []
+        write_session(tmp_path, session(), {**document(session()), "cut off": object()})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_is_no_folder_is_an_error_of_the_system(tmp_path, session):
     (tmp_path / "nvidia-h200").write_text("a file")
     with pytest.raises(OSError, match=r"exists|Not a directory"):
-        write_session(tmp_path / "nvidia-h200" / "0001_a.json", document(session()))
+        write(tmp_path, session())
     assert (tmp_path / "nvidia-h200").read_text() == "a file"
