@@ -46,14 +46,16 @@ def pytest_configure(config: pytest.Config) -> None:
     comparing.choose_comparison(config, run)
     plugins = config.pluginmanager
     plugins.register(BenchmarkBridge(config, run), "attnbench-bridge")  # before the saving, which stands around it
-    plugins.register(saving.Saving(config, run), "attnbench-saving")
+    child = bool(worker.pipes(config))
+    termination = None if child or hasattr(config, "workerinput") else Termination(config, run)
+    plugins.register(saving.Saving(config, run, termination), "attnbench-saving")
     plugins.register(Recorder(config, run), "attnbench-recorder")
-    if worker.pipes(config):
+    if child:
         plugins.register(worker.Worker(config, run), "attnbench-worker")
     elif not hasattr(config, "workerinput"):
         plugins.register(Progress(config, run), "attnbench-progress")
-        if comparing.is_ours(config, run):
-            plugins.register(Termination(), "attnbench-termination")
+    if termination is not None:
+        plugins.register(termination, "attnbench-termination")
     plugins.register(Leaving(), "attnbench-leaving")
 
 

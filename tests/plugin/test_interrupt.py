@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Says which process is at which case, so that a test can wait until the right one hangs.
 CONFTEST = """
@@ -50,7 +56,7 @@ def _runs(pid: int) -> bool:
 @pytest.fixture
 def hanging(sim: Any, pytester: pytest.Pytester) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], int]]]:
     """Start a run that hangs in its second case: the run, and the id of the process that hangs."""
-    pytester.makeconftest(CONFTEST)
+    pytester.path.joinpath("conftest.py").write_text(CONFTEST)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -69,7 +75,12 @@ def hanging(sim: Any, pytester: pytest.Pytester) -> Iterator[Callable[..., tuple
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"), [(signal.SIGINT, "interrupted (Ctrl-C)"), (signal.SIGTERM, "terminated (SIGTERM)")]
+    ("sent", "said"),
+    [
+        (signal.SIGINT, "interrupted (Ctrl-C)"),
+        (signal.SIGTERM, "terminated (SIGTERM)"),
+        (signal.SIGHUP, "terminated (SIGHUP)"),
+    ],
 )
 @pytest.mark.parametrize("isolate", [(), ("--attn-isolate",)], ids=["in-process", "isolated"])
 def test_a_signal_keeps_and_shows_what_was_measured_and_names_the_rest(
@@ -88,6 +99,85 @@ def test_a_signal_keeps_and_shows_what_was_measured_and_names_the_rest(
     assert "3 cases: 1 measured, 2 not-run" in printed
     assert "INTERNALERROR" not in printed
     _until(lambda: not _runs(hung), "the isolated process is gone")
+
+
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+#: Sends signals to the run itself, at a point of its end that a test names.
+SENDS = """
+import os, signal
+import pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)  # CI may have been started where it is ignored
+def send():
+    for number in {numbers}:
+        os.kill(os.getpid(), number)
+{hook}
+    send()
+"""
+AT = {
+    "when its file is put together": "def pytest_benchmark_update_json():",
+    "when it is told how it ended": "def pytest_keyboard_interrupt():",
+    "when it prints": "@pytest.hookimpl(tryfirst=True)\ndef pytest_terminal_summary():",
+}
+
+
+@pytest.mark.parametrize("at", ["when its file is put together", "when it prints"])
+@pytest.mark.parametrize("sent", ENDING, ids=lambda number: number.name)
+def test_a_signal_while_it_is_saved_waits_and_ends_the_run_with_2(
+    sim: Any, pytester: pytest.Pytester, at: str, sent: signal.Signals
+) -> None:
+    pytester.makeconftest(SENDS.format(numbers=[int(sent)], hook=AT[at]))
+    (pytester.path / "run.json").write_text('{"measured": "last week"}')
+    result = sim.fresh("--benchmark-only", "--benchmark-json=run.json", "--benchmark-save=x")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "15 cases: 15 measured",
+            f"attnbench: {sent.name} came while the run was ending, and waited until it was saved",
+        ]
+    )
+    [saved] = (pytester.path / "baselines").glob("*/0001_x.json")
+    for path in ("run.json", str(saved)):
+        assert {record["status"] for record in sim.records(path).values()} == {"measured"}
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("at", AT)
+def test_further_signals_break_nothing(sim: Any, pytester: pytest.Pytester, at: str) -> None:
+    numbers = [int(number) for number in (*ENDING, *ENDING)] if at != "when it prints" else [int(signal.SIGTERM)]
+    interrupt = """
+def pytest_runtest_call(item):
+    if "default" in item.name:
+        raise KeyboardInterrupt
+"""
+    pytester.makeconftest(SENDS.format(numbers=numbers, hook=AT[at]) + interrupt)
+    result = sim.fresh("--benchmark-only", "--attn-backend=torch_math", "--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [record["status"] for record in sim.records().values()] == ["measured", "not-run", "not-run"]
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_program_that_calls_pytest_gets_the_signal_that_waited(sim: Any, pytester: pytest.Pytester) -> None:
+    hook = "@pytest.hookimpl(tryfirst=True)\ndef pytest_benchmark_update_json():\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    pytester.makeconftest(f"import os, signal\nimport pytest\n{hook}")
+    program = (
+        "import signal, sys, pytest\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('the program was told'))\n"
+        "sys.exit(10 + pytest.main(sys.argv[1:]))"
+    )
+    run = pytester.run(sys.executable, "-c", program, "-p", "attnbench.plugin", "--benchmark-json=run.json")
+    assert run.ret == 12
+    run.stdout.fnmatch_lines(["the program was told"])
+    assert len(sim.records()) == 15
+
+
+def test_a_signal_that_is_ignored_stays_ignored(hanging: Any, pytester: pytest.Pytester) -> None:
+    """As under nohup."""
+    pytester.makeconftest(f"{CONFTEST}import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
+    Path("at.txt").unlink(missing_ok=True)
+    run, _ = hanging()
+    run.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert run.poll() is None
 
 
 def test_a_killed_run_leaves_earlier_files_alone_and_no_new_one(
@@ -111,6 +201,37 @@ def test_an_isolated_process_that_hangs_goes_with_its_killed_parent(hanging: Any
     run.send_signal(ended_by)
     run.communicate(timeout=60)
     _until(lambda: not _runs(hung), "the isolated process is gone")
+
+
+def test_the_step_of_the_workflow_saves_when_its_shell_alone_is_signalled(tmp_path: Path) -> None:
+    """As GitHub's runner does at a cancel and at the timeout of the step: SIGINT to the process that it started."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/bench.yml").read_text(encoding="utf8"))
+    [step] = [step["run"] for step in workflow["jobs"]["gpu"]["steps"] if "scripts/bench" in step.get("run", "")]
+    path = tmp_path / "run.json"
+    options = f"-v -o attn_baselines={tmp_path} -p no:cacheprovider --attn-device=sim"
+    options += " --attn-backend=torch_flash --attn-mode=eager '--attn-sim=*t320:hang'"
+    (tmp_path / "step.sh").write_text(f"{step.replace('run.json', str(path))} {options}\n")
+    shell = subprocess.Popen(
+        ["bash", "-e", tmp_path / "step.sh"],
+        cwd=ROOT,
+        env={**os.environ, "ATTN_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    try:
+        assert shell.stdout is not None
+        while b"t320" not in os.read(shell.stdout.fileno(), 2**16):
+            assert shell.poll() is None
+        shell.send_signal(signal.SIGINT)
+        shell.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    assert shell.returncode == pytest.ExitCode.INTERRUPTED
+    assert "measured" in {record["status"] for record in json.loads(path.read_text())["attnbench"]["records"]}
 
 
 def test_a_test_that_ends_the_run_is_named_as_what_ended_it(sim: Any, pytester: pytest.Pytester) -> None:
