@@ -22,6 +22,19 @@ ready() {
     [[ -x $venv/bin/python && -r $stamp && ($1 == run || -e $venv/.attnbench/dev) && $(<"$stamp") == "$(wanted)" ]]
 }
 
+# Runs a command in the root that ends with this shell: a signal to the shell alone, as GitHub's runner sends it, would leave
+# pip installing, and holding the lock.
+attended() {
+    local child status=0 signalled=''
+    (cd "$root" && exec "$@") &
+    child=$!
+    trap 'signalled=yes; kill "$child"' HUP INT TERM
+    wait "$child" || status=$?
+    trap - HUP INT TERM
+    [[ -z $signalled ]] || { wait "$child" || exit 143; }
+    return "$status"
+}
+
 make_venv() {
     local base='' name
     for name in python3 python python3.14 python3.13 python3.12 python3.11 python3.10; do
@@ -52,7 +65,7 @@ install() {
     [[ -t 2 ]] || pip+=(--quiet) # a progress bar only where someone may be watching
     say "installing into $venv (on the first start and when pins change)"
     # pip first: the one that a venv is born with may be too old to know --group and --build-constraint.
-    (cd "$root" && "${pip[@]}" install --constraint constraints.txt --upgrade pip && "${pip[@]}" install "${args[@]}") >&2 ||
+    { attended "${pip[@]}" install --constraint constraints.txt --upgrade pip && attended "${pip[@]}" install "${args[@]}"; } >&2 ||
         die "installing into $venv failed; the lines above say why. The next start begins again;" \
             "where torch is installed already, ATTN_PYTHON=python3 uses that interpreter instead"
     [[ $group == run ]] || touch "$venv/.attnbench/$group"

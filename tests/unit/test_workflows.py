@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,8 @@ def test_no_workflow_lends_its_rights_to_a_pull_request(workflow):
 
 def test_rights_are_none_but_to_read_the_contents(workflow):
     assert read(workflow)["permissions"] == {}
-    assert [job["permissions"] for job in read(workflow)["jobs"].values()] == [{"contents": "read"}]
+    for name, job in read(workflow)["jobs"].items():
+        assert job["permissions"] == ({} if name == "gate" else {"contents": "read"})
 
 
 def test_a_newer_push_ends_the_older_run_of_its_own_pull_request_only(workflow):
@@ -70,18 +73,18 @@ def test_the_gpu_job_has_the_commit_whose_sessions_it_compares_with():
 
 
 def test_every_command_is_one_script_of_this_repository(workflow):
-    for step in steps(workflow):
+    jobs = {name: job for name, job in read(workflow)["jobs"].items() if name != "gate"}  # which has no checkout
+    for step in (step for job in jobs.values() for step in job["steps"]):
         if "run" in step:
             assert "${{" not in step["run"]
             assert not re.search(r"[;&|<>$`\n]", step["run"])
-            script = ROOT / shlex.split(step["run"])[0]
+            script = ROOT / shlex.split(step["run"].removeprefix("exec "))[0]
             assert script.parent == ROOT / "scripts"
             assert script.stat().st_mode & 0o111, f"{script} cannot be run"
 
 
 def job() -> dict:
-    (only,) = read(ROOT / ".github/workflows/bench.yml")["jobs"].values()
-    return only
+    return read(ROOT / ".github/workflows/bench.yml")["jobs"]["gpu"]
 
 
 def test_the_gpu_job_runs_for_pull_requests_of_this_repository_only():
@@ -95,9 +98,64 @@ def test_the_gpu_job_shows_and_keeps_the_file_that_it_measured_whatever_happened
     assert "uses" in checkout
     command = shlex.split(measure["run"])
     assert command == [
+        "exec",  # GitHub signals the shell alone
         *("scripts/bench", "--attn-launches=1", "--attn-timeout=300"),  # a fault costs its own case
         *("--attn-require-baseline", "--attn-baselines-from=HEAD^1", "--benchmark-json=run.json"),
     ]
     assert int(measure["timeout-minutes"]) < int(job()["timeout-minutes"])
     assert (summary["run"], summary["if"]) == ("scripts/job_summary run.json", "always()")
     assert (upload["with"]["path"], upload["if"]) == ("run.json", "always()")
+
+
+# The gate
+
+
+def gate() -> dict:
+    return read(ROOT / ".github/workflows/bench.yml")["jobs"]["gate"]
+
+
+HERE, FORK = "us/attnbench", "somebody/attnbench"
+
+
+def passes(result: str, head: str) -> tuple[bool, str]:
+    """Whether the gate is green when the GPU job ended so, and what it prints; run as GitHub runs it."""
+    (step,) = gate()["steps"]
+    given = {"RESULT": result, "HEAD_REPOSITORY": head, "GITHUB_REPOSITORY": HERE, "PATH": os.environ["PATH"]}
+    ended = subprocess.run(["bash", "-e", "-c", step["run"]], env=given, capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
+    return ended.returncode == 0, ended.stdout
+
+
+def test_the_gate_always_reports_with_no_rights_and_no_action():
+    assert (gate()["if"], gate()["needs"], gate()["permissions"]) == ("always()", ["gpu"], {})
+    (step,) = gate()["steps"]
+    assert "uses" not in step
+    assert "${{" not in step["run"]
+    assert step["env"] == {
+        "RESULT": "${{ needs.gpu.result }}",
+        "HEAD_REPOSITORY": "${{ github.event.pull_request.head.repo.full_name }}",
+    }
+
+
+@pytest.mark.parametrize("head", [HERE, FORK, ""])
+@pytest.mark.parametrize("result", ["success", "failure", "cancelled", "skipped", ""])
+def test_the_gate_is_green_for_success_only(result, head):
+    green, said = passes(result, head)
+    assert green == (result == "success")
+    assert said.startswith("The GPU job passed." if green else "::error::Not ")
+
+
+@pytest.mark.parametrize(("head", "named"), [(FORK, FORK), ("", "a repository that is gone")])
+def test_the_gate_of_a_fork_says_what_a_maintainer_does(head, named):
+    _, said = passes("skipped", head)
+    assert said == (
+        f"::error::Not measured: this pull request comes from {named}. A maintainer reviews the change, pushes it to a "
+        f"branch of {HERE}, and opens a pull request from there: docs/runners.md, 'Why forks do not run'.\n"
+    )
+    assert "## Why forks do not run" in (ROOT / "docs/runners.md").read_text(encoding="utf8")
+
+
+def test_a_name_that_looks_like_a_command_is_only_a_name():
+    green, said = passes("$(touch x)`touch x`", '"; touch x; "')
+    assert not green
+    assert "touch x" in said
