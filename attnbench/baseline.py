@@ -8,6 +8,7 @@ The second folder is where pytest-benchmark itself saves, so its own `--benchmar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -315,9 +316,11 @@ def numbered(folder: Path) -> list[Path]:
 def next_number(folder: Path) -> int:
     """The number of the next stored run in this folder: of two with one number, which is compared with? Raises OSError.
 
-    pytest-benchmark looks for a number in the folder above, too.
+    pytest-benchmark looks for a number in the folder above, too, where it may be listed.
     """
-    taken = [*numbered(folder), *numbered(folder.parent)]
+    taken = numbered(folder)
+    with contextlib.suppress(OSError):
+        taken += numbered(folder.parent)
     return 1 + max((int(path.name.split("_")[0]) for path in taken), default=0)
 
 
