@@ -94,7 +94,7 @@ def load_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
     """All sessions of `device_name` below `folder`, held against the fingerprint of `launch`.
 
     Raises Unreadable for a file there that is damaged or foreign, and for one that holds other contents under a launch's id
-    than another file, or than itself; Unlisted for a folder that cannot be listed or holds files that look like sessions.
+    than another file; Unlisted for a folder that cannot be listed or holds files that look like sessions.
     A baseline that silently lacks a part would let a regression through.
     """
     fit, unfit = [], []
@@ -130,9 +130,9 @@ class _Contents:
     def _add(self, path: Path, key: tuple[str, ...], value: Launch | Record, what: str) -> None:
         before, held = self._found.setdefault(key, (path, value))
         if held != value:
-            files = f"{path} holds {what} twice" if before == path else f"{before} and {path} both hold {what}"
             raise Unreadable(
-                f"{files}, with other contents: a launch is measured once, so one of them was changed since"
+                f"{before} and {path} both hold {what}, with other contents: a launch is measured once, so one of them was "
+                "changed since"
             )
 
 

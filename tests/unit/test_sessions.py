@@ -257,7 +257,7 @@ def test_other_contents_under_the_id_of_a_launch_are_refused_with_the_files(
         launches, changed = (launch("a", unit="another"), BOTH[1]), record(launch="a", sample=Sample(ROUNDS, "t"))
     if where == "in one file":
         store("0001_a.json", replace(session(BOTH, changed), launches=(*BOTH, *launches)))
-        said = r"0001_a\.json holds the launch a.* twice, with other contents"
+        said = r"0001_a\.json cannot be used: two of its (launches|records) .*, and differ"
     else:
         store("0001_a.json", session())
         store("0002_b.json", replace(session((launch("c"),), changed), launches=(*launches, launch("c"))))
