@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 import attnbench
 from attnbench import registry
 from attnbench.backends import FAMILIES, hf_kernels
+from attnbench.child_command import ChildCommand
 from attnbench.choices import own_cache
 from attnbench.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
 from attnbench.faults import errors_as_rows
@@ -50,6 +50,7 @@ class Run:
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.context_lost_by = ""
         self._launchers: dict[int, Launcher] = {}
+        self._child_command = ChildCommand(config)
         self._entry_points_loaded = False
 
     @cached_property
@@ -112,8 +113,7 @@ class Run:
         launcher = self._launchers.get(number)
         if launcher is None:
             release_memory(self.device_type)
-            command = partial(self._child_command, number=number)
-            launcher = self._launchers[number] = Launcher(command, self.settings.timeout_s)
+            launcher = self._launchers[number] = self._launcher(self._child_settings(number))
         with errors_as_rows("cannot be launched apart", "launch", self.device_type):
             group = self.grouping.of(draft.nodeid)
         record = launcher.record(group, draft)
@@ -130,10 +130,9 @@ class Run:
             return self.launched(draft, number)
         release_memory(self.device_type)
         group = Group((draft.nodeid,), {**self.grouping.of(draft.nodeid).environment, **own_cache(cache)})
-        simulated = ["--attn-sim=cache=own"] if self.device_type == "sim" else []
-        launcher = Launcher(
-            lambda pipes: [*self._child_command(pipes, number), *simulated], limit_s or self.settings.timeout_s
-        )
+        settings = self._child_settings(number)
+        settings += ["--attn-sim=cache=own"] if self.device_type == "sim" else []
+        launcher = self._launcher(settings, limit_s)
         try:
             record = launcher.record(group, draft)
         finally:
@@ -267,27 +266,16 @@ class Run:
             baseline_changes=self.judging.reviewed.changes if self.judging else (),
         )
 
-    def _child_command(self, pipes: str, number: int) -> list[str]:
-        """The same pytest run in a fresh process, told by `--attn-worker` which cases to wait for."""
-        config = self.config
-        command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", f"--rootdir={config.rootpath}"]
-        command += ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["-qq", "--capture=no", "--continue-on-collection-errors"]  # a kernel's last words go to the log
-        if config.inipath is not None:
-            command += ["-c", str(config.inipath)]
-        for plugin in config.option.plugins:
-            command += ["-p", plugin]
-        for override in config.option.override_ini or ():
-            command += ["-o", override]
-        if config.option.pyargs:
-            command.append("--pyargs")
-        command.append(f"--benchmark-storage={config.getoption('benchmark_storage')}")  # it makes the folder at once
-        if config.getoption("benchmark_disable", False):
-            command.append("--benchmark-disable")
+    def _launcher(self, settings: list[str], limit_s: float | None = None) -> Launcher:
+        command = partial(self._child_command, settings=settings)
+        return Launcher(command, self.config.invocation_params.dir, limit_s or self.settings.timeout_s)
+
+    def _child_settings(self, number: int) -> list[str]:
+        """What tells a fresh process our settings, the same on both sides."""
         arguments = self.settings.arguments(self.device_type)
         if self.device_type == "sim" and number:
             arguments.append(f"--attn-sim=launch={number}")  # or every launch would draw the same noise
-        return [*command, f"--attn-worker={pipes}", *arguments, *config.args]
+        return arguments
 
 
 def case_of(item: pytest.Item, run: Run) -> tuple[Variant, Workload]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-from typing import IO, Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -31,55 +32,112 @@ class Worker:
 
     def __init__(self, config: pytest.Config, run: Run) -> None:
         go, answer = (int(fd) for fd in str(pipes(config)).split(":"))
-        self._go: IO[str] = os.fdopen(go)
-        self._answer: IO[str] = os.fdopen(answer, "w")
+        self._go, self._answers = _Pipe(go), _Pipe(answer)
         self._run = run
-        self._asked = ""
         self._errors: dict[str, str] = {}  # file or folder → why it could not be collected
         die_with_parent()  # elsewhere than on Linux it notices at its next case, when it reads the end of the pipe
-        self._nodeids: list[str] = json.loads(self._go.readline())["nodeids"]
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        found = {item.nodeid: item for item in items}
-        items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
+        begin = self._go.read()
+        assert begin is not None, "the launcher says what it wants before it waits"
+        self._nodeids: list[str] = begin["nodeids"]
+        self._token: str = begin["token"]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._errors[report.nodeid] = report.longreprtext.strip().splitlines()[-1].removeprefix("E  ").strip()
+            self._errors[report.nodeid] = _cause(report.longreprtext)
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)  # what others selected and put in order is final by now
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        found = {item.nodeid for item in session.items}
-        missing = {nodeid: self._why_missing(nodeid) for nodeid in self._nodeids if nodeid not in found}
-        self._send({"launch": to_plain(self._run.launch), "missing": missing})
+        found = {item.nodeid: item for item in session.items}
+        self._collected = len(found)
+        session.items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        if not self._asked:
-            line = self._go.readline()
-            if not line:
-                item.session.shouldstop = "the launcher is done"
-                return True
-            self._asked = json.loads(line)["run"]
-        if self._asked != item.nodeid:
-            return True  # the launcher leaves this one out, and asked for a later one
-        self._asked = ""
-        return None
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        record = self._run.records[nodeid]
-        self._send({"record": to_plain(record)})
-        if self._run.context_lost_by:
-            os._exit(CONTEXT_LOST_EXIT)  # unwinding would only run into the lost context again
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run what the launcher asks for. The time that this waits is no test's, so that nobody's time limit counts it."""
+        items = {item.nodeid: item for item in session.items}
+        missing = {nodeid: self._why_missing(nodeid) for nodeid in self._nodeids if nodeid not in items}
+        self._answer(0, {"launch": to_plain(self._run.launch), "missing": missing})
+        expected: pytest.Item | None = None
+        while (question := self._go.read()) is not None:
+            item = items[question["run"]]
+            if expected is not None and item is not expected:  # the launcher left cases out
+                session._setupstate.teardown_exact(item)  # noqa: SLF001 — pytest has no other way to change its mind
+            later = session.items[session.items.index(item) + 1 :]
+            expected = later[0] if later else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=expected)
+            self._answer(question["number"], {"record": to_plain(self._run.records[item.nodeid])})
+            if self._run.context_lost_by:
+                os._exit(CONTEXT_LOST_EXIT)  # unwinding would only run into the lost context again
+        return True
 
     def _why_missing(self, nodeid: str) -> str:
         error = next((text for where, text in self._errors.items() if nodeid.startswith(where)), None)
         if error:
             return f"could not collect it: {error}"
-        return "did not collect it: a conftest.py or parametrization differs from one process to the next"
+        others = f"it collected {self._collected} other tests" if self._collected else "it collected no test at all"
+        return f"did not collect it: a conftest.py or parametrization differs from one process to the next ({others})"
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._answer.write(json.dumps(message) + "\n")
-        self._answer.flush()
+    def _answer(self, number: int, message: dict[str, Any]) -> None:
+        self._answers.write({"token": self._token, "number": number, **message})
+
+
+class _Pipe:
+    """One end of a pipe to the launcher, in a process whose kernels may close it, use its number again, or fork."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._identity = self._look()
+        self._received = b""
+        os.set_inheritable(descriptor, False)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def read(self) -> dict[str, Any] | None:
+        """The next line of the launcher, None when it wants no more."""
+        while b"\n" not in self._received:
+            self._require_same()
+            chunk = os.read(self._descriptor, 2**16)
+            if not chunk:
+                return None
+            self._received += chunk
+        line, self._received = self._received.split(b"\n", 1)
+        message = json.loads(line)
+        assert isinstance(message, dict)
+        return message
+
+    def write(self, message: dict[str, Any]) -> None:
+        left = json.dumps(message).encode() + b"\n"
+        while left:
+            self._require_same()
+            left = left[os.write(self._descriptor, left) :]
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _require_same(self) -> None:
+        """End this process where the number is no longer the pipe's: it may be a file of the user's by now."""
+        if self._look() != self._identity:
+            _end("something in this process closed the pipe to the pytest that started it")
+
+    def _forget(self) -> None:
+        if self._look() == self._identity:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+
+
+def _end(why: str) -> NoReturn:
+    os.write(2, f"\nattnbench: {why}\n".encode())
+    os._exit(1)
+
+
+def _cause(report: str) -> str:
+    """One line of a report of a failed collection: the error, or what pytest says where there was none."""
+    lines = [line.rstrip() for line in report.splitlines() if line.strip()]
+    errors = [line.removeprefix("E  ").strip() for line in lines if line.startswith("E  ")]
+    if errors:
+        return errors[-1]
+    first, *others = lines or ["pytest gives no reason"]
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
