@@ -96,15 +96,15 @@ LEFT_OUT = {
 #: a process waits for its next case.
 SWITCHED_OFF = {"pytest_timeout": "--timeout=0", "pytest_monitor": "--no-monitor"}
 
-#: Words of an option's name that speak of output, where its value is a path …
-OUTPUT = frozenset(
-    "artifact artifacts csv dump export html json junit log logdir logfile logs markdown md out outdir outfile output "
-    "outputs pdf png record report reports result results save snapshot snapshots store svg write xml".split()
-)
-#: … words of a path …
-PATH = frozenset("dir directory file filename folder path to".split())
-#: … and words of one that is something else: --kernel-log-level, --report-style.
-NO_PATH = frozenset("disable format indent level mode name prefix style title".split())
+#: Words of an option's name that speak of output, where its value is a path: a kind of file …
+FILES = frozenset(("csv", "html", "json", "junit", "log", "logdir", "logfile", "logs", "markdown", "md", "outdir"))
+FILES |= {"outfile", "pdf", "png", "report", "reports", "snapshot", "snapshots", "svg", "xml"}
+#: … or what is done with it. A bare word may then be something else: --out=bf16.
+OUTPUT = FILES | {"artifact", "artifacts", "dump", "export", "out", "output", "outputs", "record", "result", "results"}
+OUTPUT |= {"save", "store", "write"}
+#: Last words of a name whose value is a path, and words of one whose value is none: --kernel-log-level, --report-style.
+PATH = FILES | {"dir", "directory", "file", "filename", "folder", "path", "to"}
+NO_PATH = frozenset(("disable", "format", "indent", "level", "mode", "name", "prefix", "style", "title"))
 
 #: An existing file above this is not copied: no report is that large, and a model's weights are.
 LARGEST_COPY_BYTES = 2**26
@@ -116,7 +116,7 @@ class Given:
 
     name: str  # as it was written: "-k", "--import-mode"
     values: tuple[str, ...]
-    plain: bool  # whether the values are any text, and not a number or one of some words
+    plain: bool = True  # whether the values are any text, and not a number or one of some words
 
     def tokens(self) -> list[str]:
         """The same on a command line."""
@@ -138,7 +138,7 @@ class ChildCommand:
         config = self._config
         command = [*_interpreter(config.invocation_params.dir), "-m", "pytest", "-p", "attnbench.plugin"]
         for given in self._inherited:
-            command += _aside(given, folder / "given", config.invocation_params.dir).tokens()
+            command += turned_aside(given, folder / "given", config.invocation_params.dir).tokens()
         command += [f"--rootdir={config.rootpath}"]
         if config.inipath is not None:
             command += ["-c", str(config.inipath)]
@@ -203,9 +203,7 @@ class ChildCommand:
 class _Note(argparse.Action):
     """Notes an option instead of acting on it."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
+    def __call__(self, _: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
         namespace.found.append((option_string, values))
 
 
@@ -219,22 +217,26 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns)
 
 
-def _aside(given: Given, folder: Path, started_in: Path) -> Given:
-    """The option with the paths among its values turned into paths below `folder`, where its name speaks of output."""
+def turned_aside(given: Given, folder: Path, started_in: Path) -> Given:
+    """The option; the paths among its values become paths below `folder` where its name speaks of output.
+
+    `started_in` is where a relative path starts. What is a file there is copied, as it may be meant to be read.
+    """
     if not given.plain or not given.values:
         return given
     words = given.name.strip("-").replace("_", "-").lower().split("-")
     if not OUTPUT.intersection(words) or NO_PATH.intersection(words):
         return given
-    named = words[-1] in OUTPUT | PATH
-    return replace(given, values=tuple(_set_aside(v, folder, started_in) if _is_path(v, named) else v for v in given.values))
+    named = words[-1] in PATH
+    values = (_set_aside(v, folder, started_in) if _is_path(v, named, started_in) else v for v in given.values)
+    return replace(given, values=tuple(values))
 
 
-def _is_path(value: str, named: bool) -> bool:
-    """Whether a value is a path. `named`: by the option's name it should be, so that a bare word is one too."""
+def _is_path(value: str, named: bool, started_in: Path) -> bool:
+    """Whether a value is a path. `named`: by the option's name it should be, so that any bare word is one."""
     if not value or value == "-" or "://" in value or value.replace(".", "", 1).isdecimal():
         return False
-    return named or "/" in value or bool(Path(value).suffix)
+    return named or "/" in value or bool(Path(value).suffix) or (started_in / value).exists()
 
 
 def _set_aside(value: str, folder: Path, started_in: Path) -> str:

@@ -172,6 +172,10 @@ def _storage_folder(config: pytest.Config) -> Path | None:
 
 def runs_tests(config: pytest.Config) -> bool:
     """Whether tests are run at all, and not only looked at."""
-    option: Any = config.option
-    looks_only = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
-    return not any(getattr(option, name, None) for name in (*looks_only, "setuponly", "setupplan"))
+    return not looks_only(config.option)
+
+
+def looks_only(option: Any) -> bool:
+    """Whether these options have pytest show something and run nothing."""
+    switches = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
+    return any(getattr(option, name, None) for name in (*switches, "setuponly", "setupplan"))

@@ -8,6 +8,7 @@ import pytest
 
 from attnbench.records import record_from
 from attnbench.sessions import why_not
+from attnbench.worker import pipes
 
 #: What the run then says of its end.
 STOPPED = "no session can come of it any more; --keep-going measures the rest"
@@ -31,5 +32,6 @@ class EarlyStop:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Look at every record of this run."""
-    config.pluginmanager.register(EarlyStop())
+    """Look at every record of this run; its launches, which are given this plugin too, go on until it ends them."""
+    if not pipes(config):
+        config.pluginmanager.register(EarlyStop())

@@ -34,6 +34,9 @@ from attnbench.records import Unreadable, launch_from, record_from
 #: A child exits with this after it reported that its CUDA context is lost: what follows needs a fresh process.
 CONTEXT_LOST_EXIT = 86
 
+#: pytest ends with this where its options are wrong.
+USAGE_EXIT = 4
+
 #: How often a silent child is looked at: one that died may have left its end of the pipe to a process that it forked.
 POLL_S = 1.0
 LOG_TAIL_BYTES = 2**16
@@ -167,7 +170,8 @@ class Child:
         self._process.wait()
 
     def _close_fd(self, name: str) -> None:
-        descriptor, _ = getattr(self, name), setattr(self, name, -1)
+        descriptor = getattr(self, name)
+        setattr(self, name, -1)
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -195,13 +199,16 @@ class Child:
             return "closed its end of the pipe, went on without it, and was killed"
         size = self._log_size()
         begin = max(self._asked_at, size - LOG_TAIL_BYTES)
-        tail = os.pread(self._log.fileno(), size - begin, begin).decode(errors="replace")  # our offset is the child's
+        tail = os.pread(self._log.fileno(), max(size - begin, 0), begin).decode(
+            errors="replace"
+        )  # our offset is the child's
         printed, _, dump = tail.partition("Fatal Python error")
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         where = re.search(r'File "(.+)", line (\d+) in (.+)', dump)  # faulthandler: the innermost call comes first
         if where:
             how += f" in {where[3]} ({where[1]}, line {where[2]})"
-        usage = re.findall(r"^\S*: error: (.+)$", printed, flags=re.M)  # below it pytest tells of its folders
+        # Below what is wrong with the options pytest tells of its folders.
+        usage = re.findall(r": error: (.+)$", printed, flags=re.M) if code == USAGE_EXIT else []
         lines = [line.removeprefix("E  ").strip(" .") for line in printed.splitlines()]  # pytest's progress is dots
         said = next((line for line in reversed([*lines, *usage]) if set(line) - set("=-_ ")), None)
         return f"{how}; the last that it printed: {said}" if said else how

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
-from attnbench import comparing, header, other_plugins, saving, settings, worker
+from attnbench import comparing, exit_guard, header, other_plugins, saving, settings, worker
 from attnbench.benchmark_bridge import BenchmarkBridge
 from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
 from attnbench.leaving import Leaving
@@ -34,6 +36,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     worker.add_option(parser)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+    return (yield from exit_guard.loading(early_config))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    return (yield from exit_guard.running(config))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark reads its options
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -57,6 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if termination is not None:
         plugins.register(termination, "attnbench-termination")
     plugins.register(Leaving(), "attnbench-leaving")
+    guard = config.stash.get(exit_guard.GUARD, None)
+    if guard is not None:
+        plugins.register(guard, "attnbench-exit-guard")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
