@@ -12,6 +12,7 @@ from attnbench import comparing, exit_guard, header, other_plugins, saving, sett
 from attnbench.benchmark_bridge import BenchmarkBridge
 from attnbench.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
 from attnbench.leaving import Leaving
+from attnbench.parentage import die_with_parent
 from attnbench.progress import Progress
 from attnbench.recorder import Recorder
 from attnbench.run import RUN, Run, is_case, is_selected
@@ -38,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+    if getattr(early_config.known_args_namespace, "attn_worker", None):
+        die_with_parent()  # a conftest.py that hangs must not outlive it; elsewhere than on Linux its next read ends it
     return (yield from exit_guard.loading(early_config))
 
 

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import pytest
 
 from attnbench.launcher import CONTEXT_LOST_EXIT
-from attnbench.parentage import die_with_parent
 from attnbench.records import to_plain
 from attnbench.run import Run
 
@@ -35,7 +34,6 @@ class Worker:
         self._go, self._answers = _Pipe(go), _Pipe(answer)
         self._run = run
         self._errors: dict[str, str] = {}  # file or folder → why it could not be collected
-        die_with_parent()  # elsewhere than on Linux it notices at its next case, when it reads the end of the pipe
         begin = self._go.read()
         assert begin is not None, "the launcher says what it wants before it waits"
         self._nodeids: list[str] = begin["nodeids"]

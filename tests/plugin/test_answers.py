@@ -212,7 +212,8 @@ def test_programs_that_a_kernel_starts_or_forks_do_not_have_the_pipe(
     pytester.makeconftest(f"""{CHILD}
 def pytest_runtest_call(item):
     if PIPES:
-        subprocess.run(["sh", "-c", f"echo stray >&{{FD}}"], close_fds=False)
+        program = f"import os; os.write({{FD}}, b'stray')"
+        subprocess.run([sys.executable, "-S", "-c", program], close_fds=False, stderr=subprocess.DEVNULL)
         forked = os.fork()
         if not forked:
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,31 @@ def pytest_runtest_call(item):
     assert reason["text"] == "its process was ended by SIGKILL"
     for pid in (pytester.path / "forked.txt").read_text().split():
         assert not _runs(pid), "what the child forked went with it"
+
+
+def test_a_process_that_hangs_before_it_starts_dies_with_the_one_that_started_it(
+    sim: Any, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        IN_THE_CHILD
+        + """
+if IN_CHILD:
+    with open("child.new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename("child.new", "child.txt")
+    time.sleep(600)
+"""
+    )
+    run = pytester.popen([sys.executable, "-m", "pytest", "-p", "attnbench.plugin", *TWO, "--attn-isolate"])
+    child = pytester.path / "child.txt"
+    until = time.monotonic() + 60
+    while not child.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    while _runs(child.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(child.read_text())
 
 
 def test_a_process_that_cannot_start_is_started_once_for_its_group(sim: Any, pytester: pytest.Pytester) -> None:
