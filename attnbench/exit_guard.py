@@ -92,8 +92,15 @@ def running(config: pytest.Config) -> Generator[None, Any, Any]:
 
 def _asked_for(config: pytest.Config, option: Any) -> bool:
     """Whether an option or ini key of ours is set, or our suite is named: known before anything is collected."""
-    given = any(getattr(option, one.key, None) is not None or config.getini(one.key) for one in OPTIONS)
+    given = any(getattr(option, one.key, None) is not None or _in_ini(config, one.key) for one in OPTIONS)
     return given or any("attnbench.suite" in str(name).replace(os.sep, ".") for name in option.file_or_dir)
+
+
+def _in_ini(config: pytest.Config, key: str) -> bool:
+    try:
+        return bool(config.getini(key))
+    except (TypeError, ValueError, pytest.UsageError):
+        return True  # a value that cannot be read, which is said where it is needed
 
 
 @contextmanager
