@@ -136,6 +136,8 @@ class BenchmarkBridge:
         """End pytest-benchmark's part, whatever it raises, so that the section is printed."""
         try:
             result = yield
+        except pytest.exit.Exception:
+            raise
         except Exception as exc:
             if not self._run.records:
                 raise

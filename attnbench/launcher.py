@@ -204,7 +204,8 @@ class Child:
         )  # our offset is the child's
         printed, _, dump = tail.partition("Fatal Python error")
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        where = re.search(r'File "(.+)", line (\d+) in (.+)', dump)  # faulthandler: the innermost call comes first
+        crashed = dump.partition("Current thread")[2]  # of all threads; the innermost call comes first
+        where = re.search(r'File "(.+)", line (\d+) in (.+)', crashed)
         if where:
             how += f" in {where[3]} ({where[1]}, line {where[2]})"
         # Below what is wrong with the options pytest tells of its folders.

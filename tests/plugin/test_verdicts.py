@@ -306,10 +306,12 @@ def test_without_room_for_a_fresh_process_a_regression_stays_one(
 ) -> None:
     baseline(*TWO)
     monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())  # given back afterwards
-    pytester.makeconftest("import tempfile\ndef pytest_runtest_call():\n    tempfile.tempdir = '/none'")
+    below_a_file = pytester.makefile(".txt", notes="mine") / "none"
+    pytester.makeconftest(f"import tempfile\ndef pytest_runtest_call():\n    tempfile.tempdir = {str(below_a_file)!r}")
     assert sim(*RUN, SLOWER).ret == pytest.ExitCode.TESTS_FAILED
     assert kinds(sim)[CUDNN] == "regressed"
-    assert verdicts(sim)[CUDNN]["reasons"][-1]["text"].startswith("no fresh process could be started: ")
+    said = "a fresh process could not measure it again (error): its process could not start: no temporary folder can be made"
+    assert verdicts(sim)[CUDNN]["reasons"][-1]["text"].startswith(said)
 
 
 def test_a_suspect_that_a_fresh_process_finds_wrong_is_incorrect(
