@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from attnbench.model import Workload
+from attnbench.faults import errors_as_rows
+from attnbench.model import CaseEnded, Workload
 from attnbench.registry import Apart, Backend
 from attnbench.requirements import Facts, unmet
 
@@ -68,6 +69,7 @@ class Grouping:
 def _lacks_variables(apart: Apart) -> bool:
     """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
     try:
-        return bool(apart.unset())
-    except Exception:
+        with errors_as_rows("cannot be launched apart", "launch", "cpu"):  # no call into its library was made yet
+            return bool(apart.unset())
+    except CaseEnded:
         return True

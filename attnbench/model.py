@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from attnbench import printable
+
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
 SCHEMA_VERSION = 1
 
@@ -60,10 +62,18 @@ class CaseEnded(Exception):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why: a code to group by, and one sentence with what was found and what is needed."""
+    """Why: a code to group by, and one sentence with what was found and what is needed.
+
+    Others' words come in here, a kernel's error or a stored file's, so the sentence is made one line that can be shown, of
+    at most `attnbench.printable.LONGEST_MESSAGE` characters.
+    """
 
     code: str
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code", printable.message(self.code, printable.LONGEST_NAME))
+        object.__setattr__(self, "text", printable.message(self.text))
 
 
 @dataclass(frozen=True)
@@ -219,6 +229,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class StateChange:
+    """What a case changed of the process that it ran in, `torch threads 2 → 1`, and whether it could be put back."""
+
+    what: str
+    put_back: bool = True
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything about one case in one launch.
 
@@ -252,6 +270,7 @@ class Record:
     sample: Sample | None = None
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
     apart: str = ""  # why its backend was launched apart from the others, unasked
+    changed: tuple[StateChange, ...] = ()  # what it changed of its process, for the cases that follow
 
     def __post_init__(self) -> None:
         if (self.status is Status.MEASURED) != (self.sample is not None):
@@ -270,6 +289,12 @@ class Record:
     @property
     def variant(self) -> str:
         return f"{self.backend}@{self.mode}"
+
+    @property
+    def spoils_process(self) -> bool:
+        """Whether nothing that follows may be measured in the process of this case."""
+        lost = any(reason.code == "context-lost" for reason in self.reasons)
+        return lost or any(not change.put_back for change in self.changed)
 
     def ended(self, status: Status, *reasons: Reason) -> Record:
         """This record, ended without a latency for `reasons`."""

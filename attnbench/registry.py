@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from attnbench import printable
+from attnbench.faults import describe_error, is_from_outside
 from attnbench.model import MODES, Workload
 from attnbench.requirements import Requirement
 from attnbench.tolerances import TOLERANCES
@@ -89,7 +91,10 @@ class Backend:
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
         if not self.name or any(c in self.name for c in "@ \t\n/:"):
-            raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
+            name = printable.message(repr(self.name), printable.LONGEST_NAME)
+            raise ValueError(f"backend name {name}: must be non-empty, without '@', ':', '/' and blanks")
+        printable.require_name("backend name", self.name)
+        printable.require_name(f"backend {self.name!r}: family", self.family)
         if self.layout not in LAYOUTS:
             raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
         if self.tolerance not in TOLERANCES:
@@ -189,17 +194,21 @@ def load_entry_points() -> None:
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             entry_point.load()
-        except Exception as exc:  # whatever a foreign import raises is that package's row, not our crash
+        except BaseException as exc:  # whatever a foreign import raises is that package's row, not our crash
+            if is_from_outside(exc):
+                raise
             add_backend(_broken(entry_point.name, entry_point.value, exc))
 
 
-def _broken(name: str, value: str, cause: Exception) -> Backend:
+def _broken(name: str, value: str, cause: BaseException) -> Backend:
     def load(workload: Workload) -> AttentionFunction:
         del workload
-        raise ImportError(f"entry point {name} = {value} failed: {type(cause).__name__}: {cause}") from cause
+        raise ImportError(f"entry point {name} = {value} failed: {describe_error(cause)}") from cause
 
-    free = re.sub(r"[@:/\s]+", "-", name)  # the name of an entry point may hold what a backend's may not
-    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=value, load=load)
+    # The name of an entry point may hold what a backend's may not.
+    free = re.sub(r"[@:/\s]+", "-", printable.message(name, printable.LONGEST_NAME // 2)) or "-"
+    family = printable.message(value, printable.LONGEST_NAME) or "-"
+    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=family, load=load)
 
 
 def _origin(backend: Backend) -> str:

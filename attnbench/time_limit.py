@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from attnbench.faults import EndedFromOutside
 from attnbench.model import CaseEnded, Reason, Status
 
 #: The shortest time that an interval timer is set to: 0 would switch it off.
 _SHORTEST_S = 1e-3
 
 
-class PastLimit(BaseException):
+class PastLimit(EndedFromOutside):
     """The time is up. No Exception, because no kernel's `except Exception` may swallow it."""
 
 

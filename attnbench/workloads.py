@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from attnbench import printable
 from attnbench.model import Workload
 from attnbench.names import select
 
@@ -86,6 +87,7 @@ def parse_spelt(text: str) -> Workload | None:
 
 def _validate(workload: Workload) -> None:
     __tracebackhide__ = True
+    printable.require_name("workload name", workload.name)
     if workload.dtype not in TORCH_DTYPES:
         raise ValueError(f"workload {workload.name!r}: dtype {workload.dtype!r} is none of {', '.join(TORCH_DTYPES)}")
     if min(workload.shape) < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attnbench import printable
 from attnbench.model import Reason, Workload
 
 
@@ -38,7 +39,7 @@ def listing(device: str, entries: Sequence[Entry]) -> list[str]:
     width = max((len(w.name) for w in workloads), default=0)
     lines += [f"  {w.name:{width}}  {w.spelt}  {w.why}" for w in workloads]
     ready = sum(not e.reasons for e in entries)
-    return [*lines, "", f"{len(entries)} cases: {ready} ready, {len(entries) - ready} not"]
+    return [*map(printable.line, lines), "", f"{len(entries)} cases: {ready} ready, {len(entries) - ready} not"]
 
 
 def _where(members: Sequence[Entry], everywhere: int) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
+from attnbench import printable
 from attnbench.model import Judgement, Record, RunFile, Status, Verdict
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.table import wrapped
@@ -63,6 +64,7 @@ class _Block:
 
 def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
     """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut."""
+    run = printable.shown(run)
     records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
     changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED]
@@ -272,7 +274,7 @@ def _longest_ticks(text: str) -> int:
 def _printable(text: str, longest: int) -> str:
     """`text` with an escape for every character that does not show, such as those that turn the direction of a line."""
     cut = text if len(text) <= longest else f"{text[:longest]} … (whole in the stored run)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return printable.line(cut)
 
 
 def _wrapped(text: str) -> list[str]:

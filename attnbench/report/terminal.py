@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from attnbench import printable
 from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
@@ -17,12 +18,18 @@ from attnbench.units import change, seconds
 SPEED = "speed: higher is faster"
 #: So many variants fit on two lines, and are named also where all cases were slowed down alike.
 _FEW = 4
+#: What becomes of the cases after one that changed what cannot be undone.
+_NOT_PUT_BACK = "cannot be put back, so the cases after it ran in other processes"
 
 
 def section(run: RunFile) -> list[str]:
-    """Every line, without colour; the first is the heading. Empty for a run without a case."""
+    """Every line, without colour; the first is the heading. Empty for a run without a case.
+
+    Whatever the run holds, its own kernels' words or those of a file from elsewhere, the lines are safe to print.
+    """
     if not run.records:
         return []
+    run = printable.shown(run)
     blocks = [_head(run)]
     records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
@@ -33,7 +40,7 @@ def section(run: RunFile) -> list[str]:
     blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
-    return [_heading(run, min(WIDTH, max(map(len, lines)))), *lines]
+    return [_heading(run, min(WIDTH, max(map(len, lines)))), *map(printable.line, lines)]
 
 
 def _heading(run: RunFile, width: int) -> str:
@@ -48,7 +55,7 @@ def _head(run: RunFile) -> list[str]:
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
     lines = [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_apart(run.records)]
-    return [*lines, *_tests(run.records), *_method(run)]
+    return [*lines, *_changed(run.records), *_tests(run.records), *_method(run)]
 
 
 def _sources(records: Sequence[Record]) -> list[str]:
@@ -100,6 +107,19 @@ def _tests(records: Sequence[Record]) -> list[str]:
             these = "1 case is" if count == 1 else f"{count} cases are each"
             lines += wrapped(f"{these} in {len(names)} tests, which are no launches: {numbered}")
     return lines
+
+
+def _changed(records: Sequence[Record]) -> list[str]:
+    """Which backends changed what of the process that others are measured in too."""
+    backends: dict[str, dict[str, None]] = {}
+    for record in records:
+        for put_back, after in ((True, "put back"), (False, _NOT_PUT_BACK)):
+            what = [change.what for change in record.changed if change.put_back is put_back]
+            if what:
+                backends.setdefault(f"{'; '.join(what)} ({after})", {})[record.backend] = None
+    return [
+        line for what, names in backends.items() for line in wrapped(f"{', '.join(names)} changed the process: {what}")
+    ]
 
 
 def _is_simulated(run: RunFile) -> bool:

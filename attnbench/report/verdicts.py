@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from attnbench import printable
 from attnbench.model import Judgement, Record, RunFile, Verdict
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
@@ -26,6 +27,7 @@ _OTHER_CLOCK = 0.002
 
 def line(verdict: Verdict, record: Record) -> str:
     """`REGRESSED torch_flash@eager · flux-1024px-t512  0.790 → 0.806 ms  +2.0 % [+1.8, +2.2]  limit 1 %  known unit …`."""
+    verdict = printable.shown(verdict)
     head = f"{str(verdict.kind).upper()} {record.variant} · {record.workload.name}"
     parts = [head]
     if verdict.change is not None and verdict.baseline_s is not None and verdict.found_s is not None:
@@ -38,7 +40,7 @@ def line(verdict: Verdict, record: Record) -> str:
     else:
         parts.append("; ".join(reason.text for reason in verdict.reasons))
     parts += [*_accuracy(verdict), *_more(verdict), *_clock(verdict), *verdict.notes]
-    return "  ".join([*parts, f"(reproduce: {verdict.reproduce})"])
+    return printable.lines("  ".join([*parts, f"(reproduce: {verdict.reproduce})"]))
 
 
 def verdicts(run: RunFile) -> list[str]:

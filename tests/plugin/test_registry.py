@@ -108,6 +108,11 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
     ("registration", "sentence"),
     [
         ('@register("a b", "x")', "backend name 'a b': must be non-empty, without*"),
+        (r'@register("a\x1b[2J", "x")', r"backend name 'a\x1b[[]2J': must be non-empty and printable"),
+        (r'@register("a\u202e", "x")', r"backend name 'a\u202e': must be non-empty and printable"),
+        (r'@register("a", "x\ny")', r"backend 'a': family 'x\ny': must be non-empty and printable"),
+        ('@register("a", "")', "backend 'a': family '': must be non-empty and printable"),
+        ('@register("a" * 201, "x")', "backend name 'aaa*'…: must be at most 200 characters, found 201"),
         ('@register("a", "x", tolerance="8-bit")', "backend 'a': tolerance '8-bit' is none of 16-bit*"),
         ('@register("a", "x", layout="sbhd")', "backend 'a': layout 'sbhd' is none of bshd, bhsd"),
         ('@register("a", "x", modes=("fast",))', "backend 'a': modes ('fast',) must be some of eager, default, *"),
@@ -149,6 +154,13 @@ def test_a_workload_under_a_taken_name_is_shown_with_its_line_and_one_sentence(s
     assert not [line for line in result.errlines if "workloads.py:" in line]
 
 
+def test_a_workload_whose_name_does_not_show_is_shown_with_its_line_and_one_sentence(sim, pytester):
+    pytester.makeconftest(WORKLOAD.replace("llama-8k", r"llama\u200b"))
+    result = sim.fresh()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([r"E   ValueError: workload name 'llama\u200b': must be non-empty and printable"])
+
+
 def install(pytester: pytest.Pytester, name: str, entry_point: str) -> None:
     """What pip leaves of a distribution, as far as entry points go."""
     info = pytester.mkdir(f"{name}-1.0.dist-info")
@@ -175,6 +187,15 @@ def test_an_installed_package_that_fails_to_import_is_an_error_row_with_the_caus
     result.stdout.fnmatch_lines(["2 cases: 1 measured, 1 error"])
     listed = bench.fresh("--attn-list", *TINY)
     listed.stdout.fnmatch_lines([f"  its-kernels *eager: cannot be loaded: ImportError: {cause}"])
+
+
+def test_an_installed_package_that_skips_as_it_is_imported_is_an_error_row(bench, pytester):
+    pytester.makepyfile(offered="import pytest\npytest.skip('not today', allow_module_level=True)")
+    install(pytester, "offered", "offered = offered")
+    pytester.syspathinsert()
+    result = bench.fresh("--attn-backend=offered", *TINY)
+    result.assert_outcomes(failed=1)
+    assert "entry point offered = offered failed: pytest.skip: not today" in " ".join(result.stdout.str().split())
 
 
 def test_a_broken_package_under_a_taken_name_does_not_take_the_name(bench, pytester):

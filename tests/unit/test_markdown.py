@@ -366,7 +366,7 @@ def test_nothing_fits_into_nothing_and_everything_is_counted(judged):
 def test_long_texts_are_shortened(judged):
     text = markdown(judged(verdict("regressed", reasons=(Reason("a", "z" * 10_000_000),))))
     assert len(text) < 10_000
-    assert "… (whole in the stored run)" in text
+    assert "… (cut: 10000000 characters in all)" in text
 
 
 @pytest.mark.parametrize("problem", ["run.json cannot be read: No such file or directory", *HOSTILE])
