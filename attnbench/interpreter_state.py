@@ -1,0 +1,262 @@
+"""The parts of a process's state that are Python's and the system's (layer 2)."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import locale
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from attnbench.process_state import ABSENT, Part, added_in_front, arrow
+
+#: Variables that torch, its compilers and its profiler set on first use, and read again later.
+SET_ONCE = frozenset(
+    {
+        *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH", "TRITON_LIBDEVICE_PATH"),
+        *("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "TORCH_WARM_POOL", "KMP_DUPLICATE_LIB_OK", "CUDA_HOME"),
+        *("DISABLE_CUPTI_LAZY_REINIT", "TEARDOWN_CUPTI", "CUDA_MODULE_LOADING", "TORCH_CUDA_ARCH_LIST"),
+    }
+)
+#: Variables by which OpenMP is told to bind threads to cores, which it does in its first parallel region.
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGPIPE", "SIGQUIT")
+
+
+def parts() -> tuple[Part, ...]:
+    """Environment, folder, locale, streams, signals and what else a kernel's loader may reach for."""
+    return (
+        Part(
+            "environment",
+            lambda: {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            _set_variable,
+            said=lambda name, before, after: f"environment variable {name} {_happened(before, after)}",  # never a value
+            once=SET_ONCE,
+            grows=True,
+        ),
+        Part("working directory", lambda: {"working directory": str(Path.cwd())}, lambda _, value: os.chdir(value)),
+        Part(
+            "locale",
+            lambda: {"locale": locale.setlocale(locale.LC_ALL)},
+            _set_locale,
+            said=_without_values,
+            stays=_never,
+        ),
+        Part("umask", lambda: {"umask": _umask()}, lambda _, value: _set_umask(value), said=_octal),
+        Part(
+            "warning filters",
+            lambda: {"warning filters": tuple(warnings.filters)},
+            _set_filters,
+            said=_without_values,
+            carried=added_in_front,
+        ),
+        Part(
+            "sys.path", lambda: {"sys.path": tuple(sys.path)}, _set_path, said=_without_values, carried=added_in_front
+        ),
+        Part("sys", lambda: {f"sys.{name}": getattr(sys, name) for name in _SYS}, _set_of_sys, said=_without_values),
+        Part("interpreter", _interpreter, _set_interpreter, stays=_never),
+        Part(
+            "recursion limit",  # which Inductor raises whenever it compiles
+            lambda: {"recursion limit": sys.getrecursionlimit()},
+            lambda _, value: sys.setrecursionlimit(value),
+            quiet=True,
+        ),
+        Part("signals", _handlers, _set_handler, said=lambda name, *_: f"handler of {name}", partial=True),
+        Part("logging", _logging, _set_logging, said=_without_values),
+        Part("scheduling", _cores, _set_cores, said=_counted, stays=_never),
+        Part(
+            "functions",
+            lambda: functions((time, "time"), (builtins, "builtins")),
+            set_function,
+            said=replaced,
+            stays=_never,
+        ),
+        Part("numpy", _numpy, _set_numpy, said=_without_values),
+        Part("random numbers", _random, _set_random, quiet=True),
+    )
+
+
+def functions(*owners: tuple[ModuleType | type, str]) -> dict[str, Any]:
+    """Every public callable of the owners, by its full name."""
+    return {
+        f"{path}.{name}": value
+        for owner, path in owners
+        for name, value in list(vars(owner).items())
+        if callable(value) and not name.startswith("_")
+    }
+
+
+def set_function(name: str, value: Any) -> None:
+    """Put a callable back where `functions` found it."""
+    path, _, attribute = name.rpartition(".")
+    module, owner = path, sys.modules.get(path)
+    while owner is None:
+        module = module.rpartition(".")[0]
+        owner = sys.modules[module]
+    found: Any = owner
+    for step in path[len(module) + 1 :].split(".") if path != module else ():
+        found = getattr(found, step)
+    delattr(found, attribute) if value is ABSENT else setattr(found, attribute, value)
+
+
+def replaced(name: str, before: Any, after: Any) -> str:
+    """How a changed function is said."""
+    return f"{name} {'added' if before is ABSENT else 'removed' if after is ABSENT else 'replaced'}"
+
+
+def _never(_name: str, _value: Any) -> bool:
+    return False
+
+
+def _without_values(name: str, _before: Any, _after: Any) -> str:
+    return name
+
+
+def _happened(before: Any, after: Any) -> str:
+    return "set" if before is ABSENT else "removed" if after is ABSENT else "changed"
+
+
+def _octal(name: str, before: int, after: int) -> str:
+    return arrow(name, f"{before:03o}", f"{after:03o}")
+
+
+def _set_variable(name: str, value: Any) -> None:
+    if value is ABSENT:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+    if name == "TZ" and hasattr(time, "tzset"):
+        time.tzset()
+
+
+def _set_locale(_: str, value: str) -> None:
+    locale.setlocale(locale.LC_ALL, value)
+
+
+def _umask() -> int:
+    """The only way to read it is to set it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+def _set_umask(value: int) -> None:
+    os.umask(value)
+
+
+def _set_filters(_: str, value: Any) -> None:
+    warnings.filters[:] = value  # type: ignore[index]  # the interface promises a sequence, and it is a list
+    with warnings.catch_warnings():
+        pass  # what is known of warnings that were shown already is forgotten where filters change
+
+
+def _set_path(_: str, value: Any) -> None:
+    sys.path[:] = value
+
+
+_SYS = ("stdin", "stdout", "stderr", "excepthook", "displayhook")
+
+
+def _set_of_sys(name: str, value: Any) -> None:
+    setattr(sys, name.removeprefix("sys."), value)
+
+
+#: Name → how to read and how to write.
+_INTERPRETER: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "thread switch interval": (sys.getswitchinterval, sys.setswitchinterval),
+    "garbage collection": (gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    "garbage collection thresholds": (gc.get_threshold, lambda value: gc.set_threshold(*value)),
+}
+
+
+def _interpreter() -> Mapping[str, Any]:
+    return {name: read() for name, (read, _) in _INTERPRETER.items()}
+
+
+def _set_interpreter(name: str, value: Any) -> None:
+    _INTERPRETER[name][1](value)
+
+
+def _handlers() -> Mapping[str, Any]:
+    """By signal; that of our own time limit comes and goes with the steps of a case."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
+    ours = getattr(found.get("SIGALRM"), "__module__", "").startswith("attnbench.")
+    return {name: handler for name, handler in found.items() if not (ours and name == "SIGALRM")}
+
+
+def _set_handler(name: str, value: Any) -> None:
+    signal.signal(getattr(signal, name), value)
+
+
+def _logging() -> Mapping[str, Any]:
+    root = logging.getLogger()
+    return {
+        "level of the root logger": root.level,
+        "handlers of the root logger": tuple(root.handlers),
+        "logging.disable": root.manager.disable,
+    }
+
+
+def _set_logging(name: str, value: Any) -> None:
+    root = logging.getLogger()
+    if name == "level of the root logger":
+        root.setLevel(value)
+    elif name == "logging.disable":
+        root.manager.disable = value
+    else:
+        root.handlers[:] = value
+
+
+def _cores() -> Mapping[str, Any]:
+    """Nothing where OpenMP is told to bind this thread itself."""
+    if any(name in os.environ for name in BINDING):
+        return {}
+    return {"usable cores": frozenset(os.sched_getaffinity(0))}
+
+
+def _set_cores(_: str, value: frozenset[int]) -> None:
+    os.sched_setaffinity(0, value)
+
+
+def _counted(name: str, before: frozenset[int], after: frozenset[int]) -> str:
+    return arrow(name, len(before), len(after)) if len(before) != len(after) else f"{name}, other ones"
+
+
+def _numpy() -> Mapping[str, Any]:
+    if (numpy := sys.modules.get("numpy")) is None:
+        return {}
+    return {"numpy error handling": numpy.geterr(), "numpy print options": numpy.get_printoptions()}
+
+
+def _set_numpy(name: str, value: Any) -> None:
+    numpy = sys.modules["numpy"]
+    numpy.seterr(**value) if name == "numpy error handling" else numpy.set_printoptions(**value)
+
+
+def _random() -> Mapping[str, Any]:
+    found: dict[str, Any] = {"random": random.getstate()}
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        kind, keys, *others = numpy.get_state()
+        found["numpy.random"] = (kind, keys.tobytes(), *others)
+    return found
+
+
+def _set_random(name: str, value: Any) -> None:
+    if name == "random":
+        random.setstate(value)
+    else:
+        kind, keys, *others = value
+        numpy = sys.modules["numpy"]
+        numpy.random.set_state((kind, numpy.frombuffer(keys, dtype=numpy.uint32), *others))
