@@ -26,13 +26,15 @@ class Reference:
 
     output: fp64 `[batch, rows, heads, head_dim]`; plain: error of plain attention in the inputs' dtype;
     fused: error of an ideal fused kernel;
-    rounding: max |(r + 0.3) − 0.3 − r| in that dtype (FlashAttention's tests); rows: the query rows, None for all.
+    rounding: max |(r + 0.3) − 0.3 − r| in that dtype (FlashAttention's tests); magnitude: max |r|;
+    rows: the query rows, None for all.
     """
 
     output: torch.Tensor
     plain: ErrorMetrics
     fused: ErrorMetrics
     rounding: float
+    magnitude: float
     rows: torch.Tensor | None
     rows_said: str
 
@@ -55,7 +57,8 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     quantised = output.to(q.dtype)
     rounding = ((quantised + 0.3) - 0.3 - quantised).abs().max().item()
     fused = attend_fused(q, k, v, rows)
-    return Reference(output, metrics(plain, output), metrics(fused, output), float(rounding), rows, said)
+    magnitude = output.abs().max().item()
+    return Reference(output, metrics(plain, output), metrics(fused, output), float(rounding), magnitude, rows, said)
 
 
 def attend(
@@ -107,7 +110,7 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
     distance = difference.abs()
     clean = torch.where(finite, found, torch.zeros_like(found))
     at = int((torch.argmax((~finite).flatten().to(torch.uint8)) if nonfinite else torch.argmax(distance)).item())
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), found.shape))
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), found.shape))
     return ErrorMetrics(
         max_abs=distance.max().item(),
         mean_abs=distance.mean().item(),
@@ -131,8 +134,8 @@ def _rows(seq: int, seed: int) -> tuple[torch.Tensor | None, str]:
 
     if seq <= ALL_ROWS_UP_TO:
         return None, "all"
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(seq, generator=generator)[:SAMPLED_ROWS].sort().values
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    rows = torch.randperm(seq, generator=generator, device="cpu")[:SAMPLED_ROWS].sort().values
     return rows, f"{SAMPLED_ROWS} of {seq} query rows, seed {seed}"
 
 

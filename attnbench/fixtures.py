@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
+from attnbench import printable
 from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
 from attnbench.launched_case import ENDED_BY_TEST, LaunchedCase
@@ -18,7 +19,7 @@ from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.time_limit import time_limit
 from attnbench.timer import Timer
-from attnbench.torch_case import Rounds, TorchCase
+from attnbench.torch_case import OVERWRITES, Rounds, TorchCase
 from attnbench.units import change
 from attnbench.variant import Variant
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from attnbench.inputs import Inputs
 
 CASE = pytest.StashKey["AttnCase"]()
+#: Codes of the reasons of a case whose test skipped itself.
+SKIPPED = ("test", "skipped")
+FAILED = (Status.INCORRECT, Status.ERROR)
 TIMER = pytest.StashKey[Timer]()
 #: By the last step that a test took, what is said of one that came to its end there.
 _ENDED_BY_TEST = {
@@ -50,7 +54,7 @@ class CaseSteps(Protocol):
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
     def rounds(self, count: int, timer: Timer) -> Rounds: ...
-    def leave(self) -> tuple[Reason, ...]: ...
+    def leave(self, verify: bool = True) -> None: ...
     def close(self) -> None: ...
 
 
@@ -119,8 +123,7 @@ class AttnCase:
         with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.device_type):
             try:
                 sample = self._timed()
-                if reasons := self._steps.leave():
-                    raise CaseEnded(Status.INCORRECT, *reasons)
+                self._steps.leave()  # what follows may start processes, which would inherit this case's environment
             except BaseException:
                 self._withdraw()
                 raise
@@ -139,16 +142,23 @@ class AttnCase:
                     )
             self._fail_by_verdict()
 
-    def leave(self) -> None:
-        """Put back what the case changed for others. Called once its test has ended, however that was.
+    def leave(self, interrupted: bool = False) -> None:
+        """Put back what the case changed for others, before it is stored. Called once its test has ended, however it did.
 
-        Fails the test, and the case as incorrect, where it wrote into its inputs and had not failed by itself.
+        Fails the test where the case wrote into its inputs, or cannot be undone, and had not failed by itself. Of an
+        interrupted one only the process is put back: nobody knows whether the device still answers.
         """
-        reasons = self._steps.leave()
-        if reasons and self._outcome is None:
+        try:
+            self._steps.leave(verify=not interrupted)
+        except CaseEnded as more:
+            if interrupted:
+                return
             self._sample = None
             self._withdraw()
-            self._end(CaseEnded(Status.INCORRECT, *reasons))
+            if self._outcome is not None and self._outcome.status in FAILED:  # and so has its test
+                self._outcome = _joined(self._outcome, more)
+            else:
+                self._end(more if self._outcome is None else _joined(self._outcome, more))
 
     def returned(self) -> None:
         """The test came to its end here: where that was before measure(), the record says so."""
@@ -217,16 +227,27 @@ class AttnCase:
             raise pytest.fail.Exception(said, pytrace=False) from None
 
     def _end(self, ended: CaseEnded) -> NoReturn:
-        if written := self._steps.leave():
-            ended = CaseEnded(ended.status, *written, *ended.reasons)
+        try:
+            self._steps.leave()
+        except CaseEnded as more:
+            ended = _joined(ended, more)
         self._outcome = ended
-        text = "; ".join(reason.text for reason in ended.reasons)
+        text = printable.line("; ".join(reason.text for reason in ended.reasons))
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
         if ended.status is Status.UNSUPPORTED:
             self._fail_by_verdict()
             pytest.skip(f"{self._steps.record.variant}: {text}")
+        if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
+            pytest.skip(text)  # as the test did in the process that was launched for it
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
         raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
+
+
+def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:
+    """How a case ended that turned out to have written into its inputs too, which comes first, or that cannot be undone."""
+    written = [reason for reason in more.reasons if reason.code == OVERWRITES]
+    others = [reason for reason in more.reasons if reason.code != OVERWRITES]
+    return CaseEnded(ended.status if ended.status in FAILED else more.status, *written, *ended.reasons, *others)
 
 
 @pytest.fixture

@@ -7,9 +7,23 @@ from typing import TYPE_CHECKING, Any
 from attnbench.model import Reason
 
 if TYPE_CHECKING:
+    import torch
+
     from attnbench.inputs import Inputs
 
 AXES = "[batch, seq, heads, head_dim]"
+
+
+def poison(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill a tensor with NaN, in place, whatever mode it was made in.
+
+    torch refuses to write into what was made under `torch.inference_mode()`, as serving libraries do, outside of it; in
+    that mode it may write into every tensor.
+    """
+    import torch
+
+    with torch.inference_mode():
+        return tensor.fill_(float("nan"))
 
 
 def wrong_form(output: Any, inputs: Inputs) -> tuple[Reason, ...]:

@@ -135,10 +135,15 @@ def probe(workload: Workload, device: str) -> torch.Tensor:
 
 
 def _randn(workload: Workload, generator: torch.Generator) -> Triple:
+    q, k, v = (_normal(workload, generator).to(torch_dtype(workload)) for _ in range(3))
+    return q, k, v
+
+
+def _normal(workload: Workload, generator: torch.Generator) -> torch.Tensor:
+    """Drawn in float32 on the CPU, whatever default dtype and device somebody has set."""
     import torch
 
-    q, k, v = (torch.randn(workload.shape, generator=generator).to(torch_dtype(workload)) for _ in range(3))
-    return q, k, v
+    return torch.randn(workload.shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
@@ -146,8 +151,9 @@ def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Trip
     import torch
 
     def one() -> torch.Tensor:
-        normal = torch.randn(workload.shape, generator=generator)
-        return (normal * torch.randint(1, 5, workload.shape, generator=generator)).to(torch_dtype(workload))
+        normal = _normal(workload, generator)
+        factor = torch.randint(1, 5, workload.shape, generator=generator, dtype=torch.int64, device="cpu")
+        return (normal * factor).to(torch_dtype(workload))
 
     return one(), one(), one()
 
@@ -157,7 +163,7 @@ def _outlier_k(workload: Workload, generator: torch.Generator) -> Triple:
     import torch
 
     q, k, v = _randn(workload, generator)
-    channels = torch.randperm(workload.head_dim, generator=generator)[:OUTLIER_CHANNELS]
+    channels = torch.randperm(workload.head_dim, generator=generator, device="cpu")[:OUTLIER_CHANNELS]
     k[..., channels] += OUTLIER_SHIFT
     return q, k, v
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnbench.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Record, Status
+from attnbench.model import CaseEnded, Record, Status
 from attnbench.run import Run
 from attnbench.timer import Timer
 from attnbench.torch_case import Rounds, nothing
@@ -53,9 +53,8 @@ class LaunchedCase:
         timer.replay(sample.timer, rounds_s)
         return Rounds(len(rounds_s), nothing, nothing, lambda _: sample)
 
-    def leave(self) -> tuple[Reason, ...]:
-        """There is nothing to put back here."""
-        return ()
+    def leave(self, verify: bool = True) -> None:
+        """Done by the process that ran the case."""
 
     def close(self) -> None:
         """Nothing to let go of."""

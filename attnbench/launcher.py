@@ -31,8 +31,8 @@ from attnbench.groups import Group
 from attnbench.model import Launch, Reason, Record, Status
 from attnbench.records import Unreadable, launch_from, record_from
 
-#: A child exits with this after it reported that its CUDA context is lost: what follows needs a fresh process.
-CONTEXT_LOST_EXIT = 86
+#: A child exits with this after it reported a case that spoilt it: what follows needs a fresh process.
+SPOILT_EXIT = 86
 
 #: pytest ends with this where its options are wrong.
 USAGE_EXIT = 4
@@ -290,7 +290,7 @@ class Launcher:
         except BaseException:  # Ctrl-C: nothing of ours may outlive us
             self.close_child(kill=True)
             raise
-        if any(reason.code == "context-lost" for reason in record.reasons):
+        if record.spoils_process:
             self.close_child()
         return record
 

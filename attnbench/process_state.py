@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -110,19 +110,6 @@ class ProcessState:
             if not self._parts[title].quiet and not _same(value, self._set_on_import.get((title, name), before)):
                 said.append(StateChange(self._parts[title].said(name, before, value), (title, name) not in left))
         return tuple(said)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """As it was noted while this lasts: what other cases will share is not to be made in the state of this one."""
-        if self._noted is None:
-            yield
-            return
-        changed = self._differing(self._noted, self._read(self._loud))
-        self._write({key: self._noted.get(key, ABSENT) for key in changed})
-        try:
-            yield
-        finally:
-            self._write(changed)
 
     @property
     def _loud(self) -> list[str]:

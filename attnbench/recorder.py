@@ -12,14 +12,13 @@ import pytest
 from attnbench import requirements
 from attnbench.comparing import is_parallel, runs_tests
 from attnbench.device import OpenDevice
-from attnbench.faults import errors_as_rows
 from attnbench.fixtures import CASE
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.records import launch_from, record_from, to_plain
 from attnbench.registry import loaded
 from attnbench.report import listing, terminal
 from attnbench.run import Run, case_of, is_case
-from attnbench.torch_case import refusals
+from attnbench.torch_case import loading, process_state, refusals
 from attnbench.variant import Variant
 
 
@@ -62,25 +61,21 @@ class Recorder:
             reporter.write_line(line)
         return True
 
-    @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, which capture what is logged
+    @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """However a test ends, its case leaves the process as it was, before its report is made."""
         if is_case(item):
-            # pytest captures loggers that do not propagate too; torch's trace of a compilation is hundreds of lines for
-            # its own tools, and is only produced where somebody listens.
-            trace = logging.getLogger("torch.__trace")
-            for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
-                trace.removeHandler(handler)
+            _stop_listening_to_traces()
         case = item.stash.get(CASE, None)
+        interrupted = False
         try:
-            yield
+            return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception):
-            raise  # the run ends here
-        except BaseException:
-            if case is not None:
-                case.leave()
+            interrupted = True
             raise
-        if case is not None:
-            case.leave()
+        finally:
+            if case is not None:
+                case.leave(interrupted)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -178,19 +173,33 @@ class Recorder:
         return bool(getattr(option, "benchmark_skip", False) and not getattr(option, "benchmark_only", False))
 
 
+def _stop_listening_to_traces() -> None:
+    """pytest captures loggers that do not propagate too.
+
+    torch's trace of a compilation is hundreds of lines for its own tools, and is only produced where somebody listens.
+    """
+    trace = logging.getLogger("torch.__trace")
+    for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
+        trace.removeHandler(handler)
+
+
 def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
     """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
     backend = variant.backend
     if device.type == "sim":
         return (), "ready"
+    process = process_state(backend.family)
+    process.note()
     try:
         if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
             unmet = requirements.unmet(backend.requires, device.facts, workload)
             return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)
         if not reasons and not backend.fetches:
-            with errors_as_rows("cannot be loaded", "load", device.type), loaded(backend, workload):
+            with loading(backend, device.type), loaded(backend, workload):
                 pass
     except CaseEnded as ended:
         return ended.reasons, ""
+    finally:
+        process.put_back()
     return reasons, "ready"

@@ -5,6 +5,7 @@ Each requirement says what is `needed` in a few words, for a table, and by `unme
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import os
@@ -131,9 +132,12 @@ class Package:
 
 @dataclass(frozen=True)
 class Function:
-    """A function that a package names in its `__init__.py`, which is read and not run: `Function("my_kernels", "forward")`.
+    """A function that a package has: `Function("my_kernels", "forward")`, for those whose releases differ in what they have.
 
-    For packages whose releases differ in what they have. Where the package is missing it is silent: `Package` says so.
+    The package's `__init__.py` is read and not run. It says that the function is not there only where that text leaves no
+    way for it to come: with a star import, a `__getattr__` or names that are made as it runs, `load` decides, and where
+    that fails for want of this function, the case is unsupported all the same (`lacking`).
+    Where the package is missing it is silent: `Package` says so.
     """
 
     module: str
@@ -147,11 +151,24 @@ class Function:
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         text = package_text(self.module)
-        if text is None or re.search(rf"\b{self.name}\b", text):
+        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or _makes_names(text):
             return None
+        return self.absent
+
+    @property
+    def absent(self) -> str:
+        """That it is not there, and in which release it is not."""
         version = installed_version(self.module) or "of unknown version"
         how = f" ({self.source})" if self.source else ""
         return f"needs {self.needed}, found {self.module} {version} without it{how}"
+
+    def is_lacking(self, cause: BaseException) -> bool:
+        """Whether this is what Python says where exactly this function was asked of this package, which has none."""
+        if isinstance(cause, ImportError):
+            return cause.name == self.module and f"cannot import name {self.name!r}" in str(cause)
+        if isinstance(cause, AttributeError):
+            return cause.name == self.name and getattr(cause.obj, "__name__", None) == self.module
+        return False
 
 
 @dataclass(frozen=True)
@@ -262,6 +279,12 @@ def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload)
     return tuple(Reason(code, text) for code, text in found if text is not None)
 
 
+def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:
+    """The functions that a backend says it needs and for want of which it could not be loaded; usually none."""
+    functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
+    return tuple(Reason("function", function.absent) for function in functions)
+
+
 def installed_version(distribution: str) -> str | None:
     """Version of an installed distribution, None when it is not installed. Does not import it."""
     try:
@@ -300,6 +323,27 @@ def package_folders(module: str) -> list[str]:
     """Where the modules of a package are, which is not imported for it; none where it is not installed."""
     spec = _spec(module)
     return list(spec.submodule_search_locations or ()) if spec else []
+
+
+#: What may put names into a module that do not stand in its text.
+_MAKERS = ("globals", "locals", "vars", "setattr", "exec", "eval")
+_NAMESPACES = ("__getattr__", "__dict__", "modules")
+
+
+def _makes_names(text: str) -> bool:
+    """Whether the text of a module can bind names that it does not contain; true for one that cannot be parsed."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return any(
+        (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
+        or (isinstance(node, ast.Name) and node.id in (*_MAKERS, *_NAMESPACES))
+        or (isinstance(node, ast.Attribute) and node.attr in _NAMESPACES)
+        or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
+        or (isinstance(node, ast.alias) and (node.asname or node.name) in (*_MAKERS, *_NAMESPACES))
+        for node in nodes
+    )
 
 
 def _spec(module: str) -> ModuleSpec | None:

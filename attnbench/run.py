@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import attnbench
-from attnbench import registry
+from attnbench import printable, registry
 from attnbench.backends import FAMILIES, hf_kernels
 from attnbench.child_command import ChildCommand
 from attnbench.choices import own_cache
@@ -48,7 +48,7 @@ class Run:
         self.interrupted = ""
         self.judging: Judging | None = None  # the verdicts of this run
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
-        self.context_lost_by = ""
+        self.spoilt_by = ""  # the case after which nothing may be measured in this process any more
         self._launchers: dict[int, Launcher] = {}
         self._child_command = ChildCommand(config)
         self._entry_points_loaded = False
@@ -191,11 +191,11 @@ class Run:
         return Grouping(self.device.facts, each_backend=self.settings.isolate)
 
     def isolates(self, nodeid: str) -> bool:
-        """Whether this case runs in another process: on request, because of its backend, or as this one's CUDA is gone."""
+        """Whether this case runs in another process: on request, because of its backend, or as this one is spoilt."""
         if self.is_child:
             return False  # this is the other process
         asked = self.settings.isolate or bool(self.settings.launches)
-        return asked or bool(self.context_lost_by) or self.grouping.apart(nodeid) is not None
+        return asked or bool(self.spoilt_by) or self.grouping.apart(nodeid) is not None
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
         """The record of a case that nothing is known of yet."""
@@ -223,9 +223,9 @@ class Run:
         """Keep what became of a case, in this launch and in further ones."""
         self.records[record.nodeid] = record
         self.further[record.nodeid] = further
-        here = record.launch == self.launch.id  # a context that was lost in another process is not this one's
-        if here and any(reason.code == "context-lost" for reason in record.reasons):
-            self.context_lost_by = record.case
+        here = record.launch == self.launch.id  # what happened in another process did not happen in this one
+        if here and record.spoils_process:
+            self.spoilt_by = record.case
 
     def say_once(self, text: str) -> None:
         """A line below the section, however many cases it is true of."""
@@ -250,20 +250,22 @@ class Run:
         self.uncompared = self.judging.finish(list(self.records.values())) if self.judging else []
 
     def file(self) -> RunFile:
-        """What this run stores beside pytest-benchmark's own figures."""
+        """What this run stores beside pytest-benchmark's own figures, and prints: its strings can be shown as they are."""
         records = tuple(r for nodeid, record in self.records.items() for r in (record, *self.further.get(nodeid, ())))
         used = {record.launch for record in records}
         launches = tuple(launch for launch in self.launches.values() if launch.id in used)
-        return RunFile(
-            SCHEMA_VERSION,
-            attnbench.__version__,
-            self.settings.reference,
-            launches,
-            records,
-            self.interrupted,
-            tuple(self.judging.verdicts.values()) if records and self.judging else (),
-            baselines_from=self.judging.reviewed.commit if self.judging else "",
-            baseline_changes=self.judging.reviewed.changes if self.judging else (),
+        return printable.shown(
+            RunFile(
+                SCHEMA_VERSION,
+                attnbench.__version__,
+                self.settings.reference,
+                launches,
+                records,
+                self.interrupted,
+                tuple(self.judging.verdicts.values()) if records and self.judging else (),
+                baselines_from=self.judging.reviewed.commit if self.judging else "",
+                baseline_changes=self.judging.reviewed.changes if self.judging else (),
+            )
         )
 
     def _launcher(self, settings: list[str], limit_s: float | None = None) -> Launcher:

@@ -161,9 +161,8 @@ class SimCase:
         timer.replay("simulated", rounds_s)
         return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
 
-    def leave(self) -> tuple[Reason, ...]:
-        """There is nothing to put back here."""
-        return ()
+    def leave(self, verify: bool = True) -> None:
+        """Nothing was changed."""
 
     def close(self) -> None:
         """Nothing to let go of."""

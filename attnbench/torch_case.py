@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench import accuracy, choices, compilers, pacing, requirements, route
+from attnbench import accuracy, choices, compilers, interpreter_state, pacing, requirements, route, torch_state
 from attnbench.checked_call import CheckedCall
 from attnbench.clock import spin_clock
 from attnbench.device import OpenDevice
+from attnbench.dynamo import EagerFallbacks, forget_compiled
 from attnbench.faults import errors_as_rows
-from attnbench.form import wrong_form
+from attnbench.form import poison, wrong_form
 from attnbench.injection import Injection, share_for, slowed
 from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, Status
+from attnbench.process_state import ProcessState
 from attnbench.timer import HostInstant, Timer
 from attnbench.tolerances import TOLERANCES, allowed, violations
 from attnbench.variant import Variant
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 
     from attnbench.accuracy import Reference
     from attnbench.inputs import Inputs
+    from attnbench.registry import Backend
 
 
 SPARE_BLOCKS, POISON_TRIES = 4, 3
+#: Code of the reason of a case that wrote into its inputs.
+OVERWRITES = "overwrites-input"
 
 
 @dataclass(frozen=True)
@@ -71,23 +76,29 @@ class TorchCase:
         self._checked: torch.Tensor | None = None  # the output on the timed inputs that was found to be right
         self._timed: CheckedCall | None = None
         self._touched = False  # whether a call had the inputs since they were last verified
+        self._state: ProcessState | None = None  # of this process before the case, while it lasts
+        self._fallbacks = EagerFallbacks()
 
     def prepare(self, device: OpenDevice) -> None:
         """Requirements, load, compile, first call. Raises CaseEnded (unsupported or error)."""
         self._device = device.type
+        forget_compiled()
+        self._state = process_state(self.record.family)
+        self._state.note()
+        self._fallbacks.listen()
         backend, workload = self._variant.backend, self.record.workload
         self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
         reasons = refusals(self._variant, device, workload)
         if reasons:
             raise CaseEnded(Status.UNSUPPORTED, *reasons)
-        with errors_as_rows("has no inputs", "inputs", self._device):
+        with errors_as_rows("has no inputs", "inputs", self._device, of_a_test=True):
             self._inputs = self._make_inputs()
         self.record = replace(self.record, input_sha256=self._inputs.sha256)
-        with errors_as_rows("has no reference", "reference", self._device):
+        with errors_as_rows("has no reference", "reference", self._device, of_a_test=True):
             self._known = self._references()  # of inputs that this kernel has not had yet
         self._touched = True
         modules_before, compilers_before_s = choices.loaded_modules(), compilers.spent_s()
-        with errors_as_rows("cannot be loaded", "load", self._device):
+        with loading(backend, self._device):
             self._call = self._variant.load(workload, self._until)
             source = backend.source() if backend.source else ""
         self.record = replace(self.record, source=source)
@@ -114,6 +125,7 @@ class TorchCase:
         )
         del output
         _assert_compiled(compilation)
+        self._fallbacks.assert_none()
         self.record = replace(self.record, workspace_bytes=self._workspace(before_bytes))
 
     def assert_accurate(self) -> None:
@@ -128,17 +140,20 @@ class TorchCase:
                 output, poisoned = self._poisoned_call(self._inputs.sets[distribution])
             self._assert_form(output)
             error = _compare(output, reference)
-            limits = allowed(tolerance, distribution, reference.plain, reference.fused, reference.rounding)
+            limits = allowed(
+                *(tolerance, distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude)
+            )
             check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_said, poisoned)
             self.record = replace(self.record, checks=(*self.record.checks, check))
             reasons += violations(error, limits, distribution)
             if distribution == self.record.workload.distribution:
                 self._limits = limits
                 self._checked = output.clone()  # the output of a captured graph is written anew by the next call
-        reasons = [*self.leave(), *reasons]
+        reasons = [*self._put_back_inputs(), *reasons]
         self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
+        self._fallbacks.assert_none()
 
     def assert_route(self) -> None:
         """What one call ran is this backend's, and is ordered with the current stream.
@@ -184,19 +199,50 @@ class TorchCase:
         else:
             timer.use("perf_counter", HostInstant)
             setup, sampled = checked.advance, lambda rounds_s: _host_sample(checked, rounds_s)
-        return Rounds(count, setup, timed, lambda rounds_s: replace(sampled(rounds_s), unequal=checked.unequal))
+        return Rounds(count, setup, timed, lambda rounds_s: self._whole(sampled(rounds_s), checked))
 
-    def leave(self) -> tuple[Reason, ...]:
-        """Put the inputs back as they were made: the other cases of this workload share them.
+    def leave(self, verify: bool = True) -> None:
+        """Put back what the case changed for others: inputs, what loading set up, and the process (`record.changed`).
 
-        Why this case is incorrect where it had written into them, else empty. Where the device cannot be asked any more
-        nothing is known, and the process has no further cases.
+        The compiled call is let go of, too: its memory is not to count against the next. To be called once nothing more
+        is called, however the case ended, and before its record is stored; a second time does nothing.
+        verify: whether the device is asked what the inputs hold now.
+        Raises CaseEnded: incorrect where the case wrote into its inputs, error where loading cannot be undone.
+        """
+        written = self._put_back_inputs() if verify else ()
+        compiled = self._call is not None and self._variant.mode != "eager"
+        self._call = self._timed = self._checked = None
+        if self._state is not None:
+            state, self._state = self._state, None
+            self._fallbacks.close()
+            try:
+                with errors_as_rows("failed to undo what its loading has set up", "unload", self._device):
+                    self._until.close()
+            except CaseEnded as ended:
+                raise CaseEnded(ended.status, *written, *ended.reasons) from ended
+            finally:  # what cannot be undone is its author's error, and not a reason to keep anything for the next case
+                forget_compiled()
+                if compiled and self._device == "cuda" and self._variant.mode == "max-autotune":
+                    gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
+                self.record = replace(self.record, changed=state.put_back())
+        if written:
+            raise CaseEnded(Status.INCORRECT, *written)
+
+    def close(self) -> None:
+        """Leave, where nobody did."""
+        self.leave()
+
+    def _put_back_inputs(self) -> tuple[Reason, ...]:
+        """Verify the inputs, and make them again where they hold something else than was made.
+
+        Why this case is incorrect then. Where the device cannot be asked any more nothing is known, and the process has no
+        further cases.
         """
         if not self._touched:
             return ()
         self._touched = False
+        torn = self._timed is not None and self._timed.torn
         try:
-            torn = self._timed is not None and self._timed.torn
             if self._timed is not None and not torn:
                 self._timed.put_back()
             overwritten = self._inputs.overwritten()
@@ -206,21 +252,12 @@ class TorchCase:
             return ()
         if torn or not overwritten:
             return ()
-        return (Reason("overwrites-input", f"wrote into its input: {', '.join(overwritten)}"),)
+        return (Reason(OVERWRITES, f"wrote into its input: {', '.join(overwritten)}"),)
 
-    def close(self) -> None:
-        """Undo what loading has set up, and let go of the compiled call, whose memory is not to count against the next."""
-        compiled = self._call is not None and self._variant.mode != "eager"
-        self._call = self._timed = self._checked = None
-        try:
-            self._until.close()
-        finally:  # what cannot be undone is its author's error, and not a reason to keep a graph for the next case
-            if compiled:
-                import torch
-
-                torch.compiler.reset()
-                if self._device == "cuda" and self._variant.mode == "max-autotune":
-                    gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
+    def _whole(self, sample: Sample, checked: CheckedCall) -> Sample:
+        """The sample. Raises CaseEnded (error) where a part of the call ran eagerly that was meant to be compiled."""
+        self._fallbacks.assert_none()
+        return replace(sample, unequal=checked.unequal)
 
     def _run(self, triple: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Any:
         import torch
@@ -240,7 +277,7 @@ class TorchCase:
         poisoned = False
         for _ in range(POISON_TRIES):
             blocks = [output, *(output.new_empty(output.shape) for _ in range(SPARE_BLOCKS))]
-            where = {block.fill_(float("nan")).data_ptr() for block in blocks}
+            where = {poison(block).data_ptr() for block in blocks}
             del output, blocks
             output = self._run(triple)
             poisoned = output.data_ptr() in where
@@ -280,6 +317,26 @@ class TorchCase:
             import torch
 
             torch.cuda.synchronize()
+
+
+@contextmanager
+def loading(backend: Backend, device: str) -> Iterator[None]:
+    """Turn what goes wrong while a backend is loaded into CaseEnded.
+
+    Unsupported for want of a function that it says it needs, error for everything else.
+    """
+    with errors_as_rows("cannot be loaded", "load", device):
+        try:
+            yield
+        except (ImportError, AttributeError) as exc:
+            if reasons := requirements.lacking(backend.requires, exc):
+                raise CaseEnded(Status.UNSUPPORTED, *reasons) from exc
+            raise
+
+
+def process_state(family: str) -> ProcessState:
+    """All that is known to note of this process around a case of this family."""
+    return ProcessState(family, (*interpreter_state.parts(), *torch_state.parts()))
 
 
 def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reason, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from attnbench.launcher import CONTEXT_LOST_EXIT
+from attnbench.launcher import SPOILT_EXIT
 from attnbench.records import to_plain
 from attnbench.run import Run
 
@@ -64,8 +64,8 @@ class Worker:
             expected = later[0] if later else None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=expected)
             self._answer(question["number"], {"record": to_plain(self._run.records[item.nodeid])})
-            if self._run.context_lost_by:
-                os._exit(CONTEXT_LOST_EXIT)  # unwinding would only run into the lost context again
+            if self._run.spoilt_by:
+                os._exit(SPOILT_EXIT)  # unwinding would only run into the lost context again
         return True
 
     def _why_missing(self, nodeid: str) -> str:

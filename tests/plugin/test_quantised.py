@@ -42,7 +42,9 @@ def said(kernel: Kernel, shape: str = SHAPE) -> dict[str, list[str]]:
     for distribution, triple in inputs(shape).sets.items():
         right = reference(shape, distribution)
         error = metrics(attention(kernel, *triple), right.output)
-        limits = allowed(TOLERANCES[kernel.tolerance], distribution, right.plain, right.fused, right.rounding)
+        limits = allowed(
+            TOLERANCES[kernel.tolerance], distribution, right.plain, right.fused, right.rounding, right.magnitude
+        )
         found[distribution] = [reason.text.split()[0] for reason in violations(error, limits, distribution)]
     return {distribution: broken for distribution, broken in found.items() if broken}
 

@@ -32,7 +32,7 @@ def broken(name, sets, **changed):
     for distribution, triple in sets.items():
         right = make_reference(triple)
         error = metrics(unfused(*triple, **changed), right.output)
-        limits = allowed(TOLERANCES[name], distribution, right.plain, right.fused, right.rounding)
+        limits = allowed(TOLERANCES[name], distribution, right.plain, right.fused, right.rounding, right.magnitude)
         if violations(error, limits, distribution):
             found.add(distribution)
     return found

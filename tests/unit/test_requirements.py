@@ -1,5 +1,7 @@
 """Requirements: each reason says what was found and what is needed, and all come at once."""
 
+from types import ModuleType
+
 import pytest
 
 from attnbench.model import Workload
@@ -16,6 +18,7 @@ from attnbench.requirements import (
     TorchVersion,
     TritonDevice,
     installed_version,
+    lacking,
     unmet,
 )
 
@@ -149,6 +152,45 @@ def test_a_function_is_looked_for_without_an_import(installed, version, found):
     assert Function("kernels_of_2", "forward", "build it").unmet(H200, WORKLOAD) == f"{needed} (build it)"
     assert Function("kernels_of_2", "forward_new").unmet(H200, WORKLOAD) is None
     assert Function("no_such_module", "forward").unmet(H200, WORKLOAD) is None  # Package says so
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from .core import *",
+        "def __getattr__(name):\n    return None",
+        "import lazy_loader\n__getattr__, __dir__, __all__ = lazy_loader.attach(__name__)",
+        "from ._lazy import __getattr__",
+        "globals().update(made())",
+        "setattr(here, 'for' + 'ward', 1)",
+        "import sys\nsys.modules[__name__] = Lazy()",
+        "exec(open('more.py').read())",
+        "if True:\n    from ._C import *",
+        "def forward(",
+        "# forward: built in a C extension",
+    ],
+)
+def test_a_function_that_the_text_cannot_rule_out_is_left_to_load(tmp_path, monkeypatch, text):
+    (tmp_path / "kernels_of_3").mkdir()
+    (tmp_path / "kernels_of_3" / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Function("kernels_of_3", "forward").unmet(H200, WORKLOAD) is None
+
+
+def test_only_the_want_of_the_very_function_is_taken_for_one():
+    needs = (Package("kernels_of_4"), Function("kernels_of_4", "forward", "build it"))
+
+    def said(cause):
+        return [reason.text for reason in lacking(needs, cause)]
+
+    missing = ["needs the function forward, found kernels_of_4 of unknown version without it (build it)"]
+    assert said(ImportError("cannot import name 'forward' from 'kernels_of_4' (x.py)", name="kernels_of_4")) == missing
+    assert said(AttributeError("no attribute", name="forward", obj=ModuleType("kernels_of_4"))) == missing
+    assert said(ImportError("cannot import name 'forward' from 'other' (x.py)", name="other")) == []
+    assert said(ImportError("cannot import name 'other' from 'kernels_of_4' (x.py)", name="kernels_of_4")) == []
+    assert said(ModuleNotFoundError("No module named 'forward'", name="forward")) == []
+    assert said(AttributeError("no attribute", name="forward", obj=object())) == []
+    assert said(ValueError("forward")) == []
 
 
 TRITON = "needs device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU, found "

@@ -1,6 +1,7 @@
 """Tolerances: what is allowed, and what is said when it is exceeded."""
 
 import math
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
 
 def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding_and_twice_an_ideal_fused_kernel(error):
     plain, fused = error(max_abs=0.01, rel_l2=0.02), error(max_abs=0.5, rel_l2=0.002)
-    limits = allowed(SIXTEEN_BIT, "randn", plain, fused, rounding=0.004)
+    limits = allowed(SIXTEEN_BIT, "randn", plain, fused, rounding=0.004, magnitude=1.0)
     assert limits == pytest.approx({"max_abs": 2 * 0.01 + 2 * 0.004, "rel_l2": 2 * 0.002})
 
 
@@ -22,7 +23,7 @@ def test_every_tolerance_has_a_reason_and_a_source_and_is_found_by_its_name():
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_error_at_its_limit_is_accepted_and_one_above_it_is_not(error, metric):
     limits = allowed(
-        Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), "randn", error(**{metric: 0.5}), error(), 0.0
+        Tolerance("t", "w", "s", (Bound(metric, plain=2.0),)), "randn", error(**{metric: 0.5}), error(), 0.0, 1.0
     )
     assert violations(error(**{metric: 1.0}), limits, "randn") == ()
     (reason,) = violations(error(**{metric: math.nextafter(1.0, 2.0)}), limits, "randn")
@@ -44,10 +45,10 @@ def test_absolute_numbers_are_those_of_the_distribution_beside_what_is_relative(
     numbers = {"randn": {"rel_l1": 0.1}, "outlier-k": {"rel_l1": 0.2, "cosine": 0.9}}
     tolerance = Tolerance("t", "w", "s", (Bound("max_abs", fused=3.0),), numbers)
     plain, fused = error(max_abs=9.0), error(max_abs=0.5)
-    assert allowed(tolerance, "randn", plain, fused, 0.0) == {"max_abs": 1.5, "rel_l1": 0.1}
-    assert allowed(tolerance, "outlier-k", plain, fused, 0.0) == {"max_abs": 1.5, "rel_l1": 0.2, "cosine": 0.9}
+    assert allowed(tolerance, "randn", plain, fused, 0.0, 1.0) == {"max_abs": 1.5, "rel_l1": 0.1}
+    assert allowed(tolerance, "outlier-k", plain, fused, 0.0, 1.0) == {"max_abs": 1.5, "rel_l1": 0.2, "cosine": 0.9}
     with pytest.raises(KeyError):  # nothing is allowed where nothing is stated
-        allowed(tolerance, "of a later version", plain, fused, 0.0)
+        allowed(tolerance, "of a later version", plain, fused, 0.0, 1.0)
 
 
 def test_of_the_cosine_the_smallest_is_stated(error):
@@ -101,3 +102,30 @@ def test_a_violation_says_where_the_worst_element_is_and_what_was_there(error):
         "max_abs found 0.25, allowed 0.1 on randn inputs; worst element at [0, 3, 1, 7] of "
         "[batch, seq, heads, head_dim]: 0.5 instead of 0.25"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "limit"), [(1.2e-07, 1.1999e-07), (0.5, 0.4999999999999999), (0.08, 0.08 * (1 - 1e-16))]
+)
+def test_what_was_found_is_never_said_to_be_what_is_allowed(error, found, limit):
+    for reason in violations(error(max_abs=found), {"max_abs": limit}, "randn"):
+        said = re.search(r"max_abs found (\S+), allowed (\S+) on", reason.text)
+        assert said[1] != said[2]
+    for reason in violations(error(cosine=1 - found), {"cosine": math.nextafter(1 - found, 1)}, "randn"):
+        said = re.search(r"cosine found (\S+), needed (\S+) or more", reason.text)
+        assert said[1] != said[2]
+
+
+def test_the_worst_element_is_told_apart_from_what_it_should_be(error):
+    (reason,) = violations(error(max_abs=1.0, worst_found=-2.73631, worst_expected=-2.73630), {"max_abs": 0.5}, "randn")
+    assert reason.text.endswith("-2.73631 instead of -2.7363")
+
+
+@pytest.mark.parametrize("name", ["16-bit", "16-bit-unfused"])
+def test_what_float32_rounds_is_always_allowed(error, name):
+    exact = error(**dict.fromkeys(METRICS, 0.0))
+    limits = allowed(TOLERANCES[name], "randn", exact, exact, 0.0, magnitude=4.0)
+    assert limits == {"max_abs": 128 * 4 * 2.0**-23, "rel_l2": 16 * 2.0**-23}
+    coarse = error(**dict.fromkeys(METRICS, 1e-3))
+    limits = allowed(TOLERANCES[name], "randn", coarse, coarse, 1e-3, magnitude=4.0)
+    assert limits == {"max_abs": 4e-3, "rel_l2": {"16-bit": 2e-3, "16-bit-unfused": 1.25e-3}[name]}
