@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from attnbench.model import Reason, Record, Status, Workload
+from attnbench import torch_case
+from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.registry import Backend
 from attnbench.report.__main__ import main as report
 from attnbench.torch_case import TorchCase
@@ -158,14 +159,16 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
         yield torch.add
         raise ValueError("cannot be undone")
 
-    resets = []
-    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append("reset"))
+    forgotten = []
+    monkeypatch.setattr(torch_case, "forget_compiled", lambda: forgotten.append("all"))
     variant, workload = Variant(Backend("undone", "mine", load), "default"), Workload("w", 1, 16, 1, 16)
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)
-    case._device, case._call = "cpu", variant.compiled(variant.load(workload, case._until))
-    resets.clear()
-    with pytest.raises(ValueError, match="cannot be undone"):
-        case.close()
-    assert resets == ["reset"]
+    case._device, case._state = "cpu", torch_case.process_state("mine")
+    case._state.note()
+    case._call = variant.compiled(variant.load(workload, case._until))
+    with pytest.raises(CaseEnded, match="failed to undo what its loading has set up: ValueError: cannot be undone"):
+        case.leave()
+    assert forgotten == ["all"]
+    case.close()  # a second time there is nothing left to do

@@ -18,8 +18,10 @@ ROOT = Path(attnbench.__file__).parents[1]
 WORKLOAD = "1x64x2x16:bf16"
 
 KERNELS = """
+import asyncio
 import ctypes
 import sys
+import unittest
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,23 @@ kernel(right)
 
 
 @loads
+def serving(workload):
+    return torch.inference_mode()(right)  # as serving libraries decorate what they offer
+
+
+@loads
+def serving_from_a_buffer(workload):
+    with torch.inference_mode():
+        buffer = torch.empty(workload.shape, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def call(q, k, v):
+        return buffer.copy_(right(q, k, v))
+
+    return call
+
+
+@loads
 def not_installed_inside(workload):
     import a_library_that_is_not_there
 
@@ -65,6 +84,50 @@ def leaves_while_loading(workload):
 @loads
 def skips_itself(workload):
     pytest.importorskip("a_library_that_is_not_there")
+
+@loads
+def is_skipped_by_unittest(workload):
+    raise unittest.SkipTest("not on this machine")
+
+@kernel
+def skips_when_called(q, k, v):
+    pytest.skip("I skip myself")
+
+@kernel
+def expects_to_fail(q, k, v):
+    pytest.xfail("known to be wrong")
+
+@kernel
+def fails_as_a_test(q, k, v):
+    pytest.fail("wrong head_dim")
+
+@kernel
+def ends_the_run(q, k, v):
+    pytest.exit("enough")
+
+class PanicException(BaseException):  # as Rust's panics arrive in Python
+    pass
+
+@kernel
+def panics(q, k, v):
+    raise PanicException("index out of bounds")
+
+@kernel
+def is_cancelled(q, k, v):
+    raise asyncio.CancelledError
+
+CALLS = []
+
+@kernel
+def skips_later(q, k, v):
+    CALLS.append(1)
+    if len(CALLS) == 7:  # the first of the calls that are timed
+        pytest.skip("I had enough")
+    return right(q, k, v)
+
+@register("skips_as_it_is_asked", "faults", refuses=lambda *asked: pytest.skip("ask me later"))
+def skips_as_it_is_asked(workload):
+    return right
 
 @loads
 def returns_no_function(workload):
@@ -159,7 +222,25 @@ SAID = {
     "broken_library": ("error", "broken.so: "),
     "syntax_error": ("error", "cannot be loaded: SyntaxError: expected ':' (module_with_a_syntax_error.py, line 1)"),
     "leaves_while_loading": ("error", "cannot be loaded: SystemExit: no licence for this kernel"),
-    "skips_itself": ("not-run", "skipped: could not import 'a_library_that_is_not_there'"),
+    "skips_itself": (
+        "error",
+        "cannot be loaded: pytest.skip: could not import 'a_library_that_is_not_there'",
+    ),
+    "is_skipped_by_unittest": (
+        "error",
+        "cannot be loaded: unittest.SkipTest: not on this machine (a kernel cannot skip",
+    ),
+    "skips_when_called": (
+        "error",
+        "failed on its first call: pytest.skip: I skip myself (a kernel cannot skip its case",
+    ),
+    "expects_to_fail": ("error", "failed on its first call: pytest.xfail: known to be wrong (a kernel cannot skip its"),
+    "fails_as_a_test": ("error", "failed on its first call: pytest.fail: wrong head_dim"),
+    "ends_the_run": ("error", "failed on its first call: pytest.exit: enough"),
+    "panics": ("error", "failed on its first call: PanicException: index out of bounds"),
+    "is_cancelled": ("error", "failed on its first call: CancelledError in is_cancelled ("),
+    "skips_later": ("error", "pytest.skip: I had enough"),
+    "skips_as_it_is_asked": ("error", "cannot say whether it runs here: pytest.skip: ask me later"),
     "returns_no_function": ("error", "'NoneType' object is not callable"),
     "leaves_when_called": ("error", "failed on its first call: SystemExit: 3"),
     "raises": ("error", "failed on its first call: RuntimeError: no kernel image is available"),
@@ -181,6 +262,9 @@ SAID = {
 }
 
 
+RIGHT = ("right", "serving", "serving_from_a_buffer")
+
+
 @dataclass(frozen=True)
 class Outcome:
     exit_code: int
@@ -199,7 +283,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     (project / "broken.so").write_text("of another platform, or cut off: " * 9)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_"))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    chosen = [f"--attn-backend={name}" for name in ("right", *SAID)]
+    chosen = [f"--attn-backend={name}" for name in (*RIGHT, *SAID)]
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "attnbench.plugin", "--benchmark-only", "--attn-device=cpu"),
@@ -225,14 +309,16 @@ def test_a_broken_kernel_is_a_row_that_says_what_is_wrong(backend: str, outcome:
     assert record["sample"] is None
 
 
-def test_a_good_kernel_among_broken_ones_is_measured(outcome: Outcome) -> None:
-    assert outcome.records["right"]["status"] == "measured"
-    assert len(outcome.records["right"]["sample"]["rounds_s"]) == 2
+@pytest.mark.parametrize("backend", RIGHT)
+def test_a_good_kernel_among_broken_ones_is_measured(backend: str, outcome: Outcome) -> None:
+    assert outcome.records[backend]["status"] == "measured"
+    assert len(outcome.records[backend]["sample"]["rounds_s"]) == 2
+    assert all(check["poisoned"] for check in outcome.records[backend]["checks"])
 
 
 def test_broken_kernels_are_failed_tests_and_nothing_worse(outcome: Outcome) -> None:
     assert outcome.exit_code == 1
-    assert f"{len(SAID) - 1} failed, 1 passed, 1 skipped" in outcome.printed
+    assert f"{len(SAID)} failed, {len(RIGHT)} passed" in outcome.printed
     for ours in ("INTERNALERROR", "Traceback", "torch_case.py", "another exception", "was not used"):
         assert ours not in outcome.printed
 

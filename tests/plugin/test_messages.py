@@ -1,0 +1,130 @@
+"""What a kernel says, in terminal, stored file and listing; and skips that are a test's own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from attnbench.report.__main__ import main as report
+
+TINY = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=1", "--attn-mode=eager")
+SHAPE = "1x16x1x16:fp32"
+
+SPEAKS = """
+from attnbench import register
+
+@register("speaks", "example"{more})
+def load(workload):
+    raise RuntimeError({words})
+"""
+
+
+def run(bench: Any, pytester: pytest.Pytester, words: str, *arguments: str, more: str = "") -> Any:
+    pytester.makeconftest(SPEAKS.format(words=words, more=more))
+    return bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=speaks", *arguments)
+
+
+@pytest.mark.parametrize("launched", [(), ("--attn-isolate",)], ids=["here", "isolated"])
+def test_megabytes_of_words_are_cut_everywhere(bench, pytester, launched):
+    result = run(bench, pytester, '"A" * 5_000_000', *launched)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(result.stdout.str()) < 10_000
+    assert (pytester.path / "run.json").stat().st_size < 20_000
+    assert "characters in all)" in bench.records()[f"speaks@eager-{SHAPE}"]["reasons"][0]["text"]
+
+
+def test_control_characters_and_commands_reach_neither_terminal_nor_file(bench, pytester, capsys):
+    words = r'"\x1b[2J\x07\u202e " + "word " * 20 + " ::error::from_a_kernel ##[error]x " + "::warning::x " * 30'
+    printed = run(bench, pytester, words, "-rA").stdout.str()
+    capsys.readouterr()
+    report(["run.json"])
+    report(["run.json", "--markdown"])
+    again = capsys.readouterr().out
+    for text in (printed, again, json.dumps(bench.stored(), ensure_ascii=False)):
+        assert not set("\x1b\x07\u202e") & set(text.replace("\\u001b", "\x1b"))
+    for line in (*printed.splitlines(), *again.splitlines()):
+        assert not line.lstrip().startswith("::"), line
+    assert "##[" not in again.partition("##")[0]
+    assert r"\x1b[2J\x07\u202e" in bench.records()[f"speaks@eager-{SHAPE}"]["reasons"][0]["text"]
+
+
+def test_a_librarys_own_reasons_are_cut_and_cleaned_too(bench, pytester):
+    refuses = r', refuses=lambda workload, device: ("no\x1b[31m\nred " + "z" * 5_000_000,)'
+    result = run(bench, pytester, '"x"', more=refuses)
+    result.assert_outcomes(skipped=1)
+    [reason] = bench.records()[f"speaks@eager-{SHAPE}"]["reasons"]
+    assert reason["text"].startswith(r"no\x1b[31m red zzz")
+    listed = run(bench, pytester, '"x"', "--attn-list", more=refuses).stdout.str()
+    assert len(listed) < 10_000
+    assert "\x1b" not in listed
+
+
+def test_a_file_of_somebody_else_is_refused_in_a_line_that_can_be_shown(tmp_path, capsys):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"attnbench": {"schema": "\x1b[2J\n::error::x" * 9999}}))
+    assert report([str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said[:-1].isprintable()
+    assert len(said) < 3000
+
+
+OWN_SKIP = """
+import pytest
+def test_mine(attn_case):
+    attn_case.prepare()
+    pytest.{word}("not for this project")
+"""
+
+
+@pytest.mark.parametrize("launched", [(), ("--attn-launches=1",)], ids=["here", "launched"])
+def test_a_skip_of_the_tests_own_stays_a_skip(bench, pytester, launched):
+    pytester.makepyfile(test_suite=OWN_SKIP.format(word="skip"))
+    result = bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=numpy", *launched)
+    result.assert_outcomes(skipped=1)
+    [reason] = bench.records()[f"numpy@eager-{SHAPE}"]["reasons"]
+    assert reason["text"] == "skipped: not for this project"
+    assert bench.records()[f"numpy@eager-{SHAPE}"]["status"] == "not-run"
+
+
+def test_a_skip_of_a_fixture_of_the_tests_own_stays_a_skip(bench, pytester):
+    pytester.makeconftest(
+        "import pytest\n@pytest.fixture(scope='session')\ndef attn_inputs():\n    pytest.skip('no data here')\n"
+    )
+    bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=numpy").assert_outcomes(skipped=1)
+
+
+@pytest.mark.parametrize("launched", [(), ("--attn-isolate",)], ids=["here", "isolated"])
+def test_a_kernel_that_skips_fails_its_test(bench, pytester, launched):
+    pytester.makeconftest(SPEAKS.replace("raise RuntimeError({words})", "pytest.skip('I skip myself')").format(more="")
+        .replace("from attnbench", "import pytest\nfrom attnbench"))  # fmt: skip
+    result = bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=speaks", *launched)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert bench.records()[f"speaks@eager-{SHAPE}"]["status"] == "error"
+
+
+def test_a_function_that_only_loading_shows_to_be_missing_is_unsupported(bench, pytester):
+    pytester.mkpydir("starkernels").joinpath("__init__.py").write_text("from .core import *\n")
+    (pytester.path / "starkernels" / "core.py").write_text("def other(q, k, v): pass\n")
+    pytester.syspathinsert()
+    pytester.makeconftest(
+        """
+from attnbench import Function, register
+
+@register("star", "example", requires=(Function("starkernels", "forward_fp8"),))
+def load(workload):
+    from starkernels import forward_fp8
+    return forward_fp8
+"""
+    )
+    arguments = (f"--attn-workload={SHAPE}", "--attn-backend=star")
+    bench(*TINY, *arguments).assert_outcomes(skipped=1)
+    record = bench.records()[f"star@eager-{SHAPE}"]
+    assert record["status"] == "unsupported"
+    assert (
+        record["reasons"][0]["text"]
+        == "needs the function forward_fp8, found starkernels of unknown version without it"
+    )
+    bench("--attn-list", *TINY, *arguments).stdout.fnmatch_lines(["*star*needs the function forward_fp8, found*"])

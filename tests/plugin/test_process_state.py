@@ -1,0 +1,415 @@
+"""What a case changes of the process that others are measured in: put back, said, and never another case's state."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+TINY = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=2", "--attn-mode=eager")
+SHAPE = "1x32x2x16:fp32"
+WORKLOAD = f"--attn-workload={SHAPE}"
+
+#: `culprit("NAME", load_or_call)` registers a right kernel whose loading runs the function; every `look_…` writes down the
+#: state in which it is called.
+KERNELS = """
+import builtins, gc, locale, logging, os, random, signal, sys, time, warnings
+import torch
+import torch.nn.functional as F
+from attnbench import register
+
+SDPA = F.scaled_dot_product_attention
+
+def right(q, k, v):
+    return SDPA(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).clone()
+
+def state():
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "filling": torch.utils.deterministic.fill_uninitialized_memory,
+        "tf32": (torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()),
+        "cudnn": (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.enabled),
+        "sdpa": (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()),
+        "modes": (torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), torch.is_anomaly_enabled()),
+        "function modes": len(torch.overrides._get_current_function_mode_stack()),
+        "patched": F.scaled_dot_product_attention is SDPA,
+        "clock": time.perf_counter.__name__,
+        "variables": (os.environ.get("LEFT_BEHIND"), "HOME" in os.environ),
+        "folder": os.getcwd(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "filters": [one for one in warnings.filters if one[2] is BytesWarning],
+        "stdout": sys.stdout is builtins.STDOUT if hasattr(builtins, "STDOUT") else None,
+        "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
+        "logging": (logging.getLogger().level, logging.root.manager.disable),
+        "gc": (gc.isenabled(), gc.get_threshold()),
+        "random": (random.getstate() == builtins.RANDOM) if hasattr(builtins, "RANDOM") else None,
+    }
+
+def culprit(function):
+    @register(function.__name__, f"of {function.__name__}")
+    def load(workload):
+        function()
+        return right
+
+def look(name):
+    @register(name, "looks")
+    def load(workload):
+        with open("seen.txt", "a") as file:
+            print(state(), file=file)
+        return right
+"""
+
+LEAKS = """
+HELD = []
+
+@culprit
+def leaks_torch():
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.enable_math_sdp(False)
+    torch.autograd.set_detect_anomaly(True)
+    HELD.append(torch.autocast("cpu", dtype=torch.bfloat16, enabled=False)); HELD[-1].__enter__()
+    HELD.append(torch.inference_mode()); HELD[-1].__enter__()
+
+@culprit
+def leaks_defaults():
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+
+@culprit
+def leaks_a_patch():
+    F.scaled_dot_product_attention = lambda *arguments, **named: SDPA(*arguments, **named)
+    time.perf_counter = time.monotonic
+
+@culprit
+def leaks_python():
+    os.environ["LEFT_BEHIND"] = "secret"
+    os.environ.pop("HOME", None)
+    os.chdir("/")
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    warnings.simplefilter("error", BytesWarning)
+    sys.stdout = open(os.devnull, "w")
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(one, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    gc.disable()
+    random.seed(1)
+
+"""
+
+
+def run(bench: Any, *arguments: str) -> Any:
+    """In a process of its own, for what would else be left to the tests that follow, at least where it goes wrong."""
+    return bench.fresh(*TINY, *arguments)
+
+
+def run_here(bench: Any, *arguments: str) -> Any:
+    return bench(*TINY, *arguments)
+
+
+def chosen(*names: str) -> list[str]:
+    return [f"--attn-backend={name}" for name in names]
+
+
+def changes(record: dict[str, Any]) -> list[str]:
+    return [one["what"] for one in record["changed"]]
+
+
+@pytest.mark.parametrize(
+    ("way", "launched"),
+    [("works", ()), ("fails", ()), ("works", ("--attn-launches=1",))],
+    ids=["works", "fails", "launched"],
+)
+def test_no_case_is_measured_in_the_state_that_another_one_left(bench, pytester, monkeypatch, way, launched):
+    monkeypatch.setenv("HOME", str(pytester.path))
+    culprits = ("leaks_torch", "leaks_defaults", "leaks_a_patch", "leaks_python")
+    leaks = LEAKS
+    for name in culprits:  # each is followed by one that looks: cases run in the order in which they are registered
+        head, tail = leaks.split(f"@culprit\ndef {name}", 1)
+        body, separator, rest = tail.partition("\n\n")
+        fails = '\n    raise RuntimeError("too late")' if way == "fails" else ""
+        leaks = f'{head}@culprit\ndef {name}{body}{fails}{separator}look("look_after_{name}")\n{rest}'
+    pytester.makeconftest(KERNELS + 'look("look_before")\n' + leaks)
+    names = ["look_before", *(name for culprit in culprits for name in (culprit, f"look_after_{culprit}"))]
+    result = run(bench, WORKLOAD, *chosen(*names), *launched)
+    result.assert_outcomes(**({"passed": 9} if way == "works" else {"passed": 5, "failed": 4}))
+    before, *after = (pytester.path / "seen.txt").read_text().splitlines()
+    assert after == [before] * 4
+    records = bench.records()
+    said = {name: changes(records[f"{name}@eager-{SHAPE}"]) for name in names}
+    assert [said[name] for name in names if name.startswith("look")] == [[]] * 5
+    assert {"deterministic algorithms off → on, warning only", "math SDPA on → off", "cuDNN benchmark off → on"} <= set(
+        said["leaks_torch"]
+    )
+    assert said["leaks_defaults"] == ["default dtype torch.float32 → torch.float64", "default device none → meta"]
+    assert said["leaks_a_patch"] == [
+        *("time.perf_counter replaced", "torch.nn.functional.scaled_dot_product_attention replaced")
+    ]
+    assert {"environment variable LEFT_BEHIND set", "environment variable HOME removed", "sys.stdout"} <= set(
+        said["leaks_python"]
+    )
+    printed = " ".join(result.stdout.str().split())
+    assert "leaks_defaults changed the process: default dtype torch.float32 → torch.float64;" in printed
+    assert "secret" not in printed, "the value of a variable is nobody's business"
+
+
+def test_the_header_has_the_threads_of_the_run_and_not_those_that_a_kernel_left(bench, pytester):
+    one = "@culprit\ndef one_more_thread():\n    torch.set_num_threads(torch.get_num_threads() + 1)\nlook('looks')\n"
+    pytester.makeconftest(KERNELS + one)
+    run_here(bench, WORKLOAD, *chosen("one_more_thread", "looks"))
+    key = bench.stored()["attnbench"]["launches"][0]["fingerprint"]["key"]
+    assert f"'threads': {key['torch_threads']}," in (pytester.path / "seen.txt").read_text()
+
+
+#: A kernel that changes something when it is called, and one that finds out from the next case's reference.
+WHEN_CALLED = """
+@register("meta_when_called", "example")
+def load(workload):
+    def call(q, k, v):
+        out = right(q, k, v)
+        torch.set_default_device("meta")
+        return out
+    return call
+look("good")
+"""
+
+
+def test_what_a_kernel_sets_when_it_is_called_spoils_neither_its_reference_nor_the_next_case(bench, pytester):
+    pytester.makeconftest(KERNELS + WHEN_CALLED)
+    run_here(bench, WORKLOAD, *chosen("meta_when_called", "good")).assert_outcomes(passed=2)
+    records = bench.records()
+    assert changes(records[f"meta_when_called@eager-{SHAPE}"]) == ["default device none → meta"]
+    assert changes(records[f"good@eager-{SHAPE}"]) == []
+
+
+WRONG_SOFTMAX = """
+SOFTMAX = torch.softmax
+
+@culprit
+def patches_softmax():
+    torch.softmax = lambda *arguments, **named: SOFTMAX(*arguments, **named) * 2
+    torch.exp = lambda *arguments, **named: torch.zeros_like(arguments[0])
+
+look("looks")
+"""
+
+
+def test_the_reference_is_not_made_in_the_state_of_the_first_case(bench, pytester):
+    pytester.makeconftest(KERNELS + WRONG_SOFTMAX)
+    run(bench, WORKLOAD, *chosen("patches_softmax", "looks")).assert_outcomes(passed=2)
+    said = {name: changes(record) for name, record in bench.records().items()}
+    assert said == {
+        f"patches_softmax@eager-{SHAPE}": ["torch.exp replaced", "torch.softmax replaced"],
+        f"looks@eager-{SHAPE}": [],
+    }
+
+
+def test_a_default_dtype_and_device_of_the_users_own_changes_no_inputs(bench, pytester):
+    pytester.makeconftest(KERNELS + 'look("looks")\n')
+    run_here(bench, WORKLOAD, *chosen("looks")).assert_outcomes(passed=1)
+    usual = bench.records()[f"looks@eager-{SHAPE}"]
+    pytester.makeconftest(
+        KERNELS + 'torch.set_default_dtype(torch.float16)\ntorch.set_default_device("meta")\nlook("looks")\n'
+    )
+    run(bench, WORKLOAD, *chosen("looks")).assert_outcomes(passed=1)
+    own = bench.records()[f"looks@eager-{SHAPE}"]
+    assert own["input_sha256"] == usual["input_sha256"]
+    assert [check["allowed"] for check in own["checks"]] == [
+        pytest.approx(check["allowed"], rel=0.1) for check in usual["checks"]
+    ]
+    assert own["changed"] == []
+
+
+ONCE = """
+import os, torch, warnings
+os.environ["LIBRARY_FOUND"] = "/usr/lib"
+warnings.filterwarnings("ignore", category=BytesWarning)
+torch.set_num_threads(torch.get_num_threads() + 1)
+"""
+
+USES_IT = """
+@register("a_library", "its family")
+def load_a(workload):
+    import library_that_sets_things
+    print(os.environ["LIBRARY_FOUND"], torch.get_num_threads(), file=open("used.txt", "a"))
+    return right
+
+look("b_other")
+"""
+
+
+def test_what_a_library_sets_as_it_is_imported_is_kept_for_it_and_nobody_is_blamed(bench, pytester):
+    pytester.makeconftest(KERNELS + USES_IT)
+    pytester.makepyfile(library_that_sets_things=ONCE)
+    pytester.syspathinsert()
+    two = (WORKLOAD, "--attn-workload=1x48x2x16:fp32")
+    run(bench, *two, *chosen("a_library", "b_other")).assert_outcomes(passed=4)
+    threads = bench.stored()["attnbench"]["launches"][0]["fingerprint"]["key"]["torch_threads"]
+    used = (pytester.path / "used.txt").read_text().splitlines()
+    assert used == [f"/usr/lib {threads + 1}"] * 2, "it is imported once, and its second case is like its first"
+    assert (pytester.path / "seen.txt").read_text().count(f"'threads': {threads},") == 2, "the other has its own"
+    assert {tuple(changes(record)) for record in bench.records().values()} == {()}
+
+
+def test_after_what_cannot_be_put_back_the_other_cases_run_in_processes_of_their_own(bench, pytester):
+    fewer = "@culprit\ndef other_pool():\n    torch.set_num_interop_threads(torch.get_num_interop_threads() + 3)\n"
+    pytester.makeconftest(KERNELS + fewer + 'look("looks")\n')
+    result = run(bench, WORKLOAD, *chosen("other_pool", "looks"))
+    result.assert_outcomes(passed=2)
+    culprit, other = bench.records().values()
+    assert [one["put_back"] for one in culprit["changed"]] == [False]
+    assert culprit["launch"] != other["launch"]
+    said = "other_pool changed the process: torch interop threads * (cannot be put back, so the cases after it ran in *"
+    result.stdout.fnmatch_lines([said])
+
+
+def test_a_listing_leaves_the_process_as_it_was(bench, pytester):
+    variable = "@culprit\ndef sets_a_variable():\n    os.environ['LEFT_BEHIND'] = '1'\n    torch.set_num_threads(1)\n"
+    pytester.makeconftest(KERNELS + variable)
+    bench("--attn-list", "--attn-device=cpu", WORKLOAD, *chosen("sets_a_variable")).stdout.fnmatch_lines(
+        ["*sets_a_variable*ready"]
+    )
+    assert "LEFT_BEHIND" not in os.environ
+
+
+def test_ctrl_c_and_the_time_limit_leave_the_process_as_it_was(bench, pytester):
+    pytester.makeconftest(
+        KERNELS
+        + """
+@register("hangs", "example")
+def load(workload):
+    os.environ["LEFT_BEHIND"] = "1"
+    torch.set_grad_enabled(False)
+    while True:
+        time.sleep(0.01)
+
+look("looks")
+
+@register("interrupts", "example")
+def load(workload):
+    os.environ["LEFT_BEHIND"] = "1"
+    raise KeyboardInterrupt
+
+def pytest_unconfigure():
+    print("AT THE END", os.environ.get("LEFT_BEHIND"), torch.is_grad_enabled())
+"""
+    )
+    result = run(bench, WORKLOAD, "--attn-timeout=4", *chosen("hangs", "looks", "interrupts"))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    records = bench.records()
+    assert changes(records[f"hangs@eager-{SHAPE}"]) == ["environment variable LEFT_BEHIND set", "grad mode on → off"]
+    assert records[f"looks@eager-{SHAPE}"]["status"] == "measured"
+    result.stdout.fnmatch_lines(["AT THE END None True"])
+
+
+def test_what_a_test_sets_for_itself_is_its_own(bench, pytester):
+    pytester.makeconftest(KERNELS + 'look("looks")\n')
+    pytester.makepyfile(
+        test_suite="""
+        import os
+        def test_mine(attn_case, monkeypatch):
+            monkeypatch.setenv("LEFT_BEHIND", "of the test")
+            attn_case.prepare()
+            attn_case.assert_accurate()
+            attn_case.assert_route()
+            attn_case.measure()
+            assert os.environ["LEFT_BEHIND"] == "of the test"
+        """
+    )
+    run_here(bench, WORKLOAD, *chosen("looks")).assert_outcomes(passed=1)
+    assert changes(bench.records()[f"looks@eager-{SHAPE}"]) == []
+
+
+def test_what_a_loader_takes_back_itself_is_no_change(bench, pytester):
+    pytester.makeconftest(
+        KERNELS
+        + """
+import contextlib
+@register("tidy", "example")
+@contextlib.contextmanager
+def load(workload):
+    os.environ["LEFT_BEHIND"] = "1"
+    yield right
+    del os.environ["LEFT_BEHIND"]
+"""
+    )
+    run_here(bench, WORKLOAD, *chosen("tidy")).assert_outcomes(passed=1)
+    assert changes(bench.records()[f"tidy@eager-{SHAPE}"]) == []
+
+
+def test_a_loader_that_cannot_undo_what_it_set_up_fails_its_case(bench, pytester):
+    pytester.makeconftest(
+        KERNELS
+        + """
+import contextlib, pytest
+@register("untidy", "example")
+@contextlib.contextmanager
+def load(workload):
+    yield right
+    pytest.skip("nothing to see here")
+look("looks")
+"""
+    )
+    result = run_here(bench, WORKLOAD, *chosen("untidy", "looks"))
+    result.assert_outcomes(passed=1, failed=1)
+    record = bench.records()[f"untidy@eager-{SHAPE}"]
+    assert (record["status"], record["sample"]) == ("error", None)
+    assert record["reasons"][0]["text"].startswith("failed to undo what its loading has set up: pytest.skip: nothing")
+    assert [one["name"] for one in bench.stored()["benchmarks"]] == [f"test_attention[looks@eager-{SHAPE}]"]
+
+
+COMPILES = """
+def stand_in(graph, example_inputs):
+    COMPILED.append(1)
+    return graph.forward
+
+COMPILED = []
+compiled = torch.compile(right, backend=stand_in, dynamic=False)  # once per module, as is usual
+
+@register("compiles_itself", "example")
+def load(workload):
+    return compiled
+
+@register("compiles_on_every_call", "example")
+def load_other(workload):
+    calls = []
+    @torch.compile(backend=stand_in, dynamic=False)
+    def inner(q, k, v, number):
+        return right(q, k, v) + 0 * number
+    def call(q, k, v):
+        calls.append(1)
+        return inner(q, k, v, torch.Size([len(calls)])[0])
+    return call
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"COMPILED {len(COMPILED)}")
+"""
+
+
+def test_a_backend_that_compiles_itself_compiles_every_workload(bench, pytester):
+    pytester.makeconftest(KERNELS + COMPILES)
+    shapes = [f"--attn-workload=1x{seq}x2x16:fp32" for seq in range(16, 26)]
+    result = run(bench, *shapes, *chosen("compiles_itself"))
+    result.assert_outcomes(passed=10)
+    result.stdout.fnmatch_lines(["COMPILED 10"])
+
+
+def test_a_call_that_dynamo_gave_up_compiling_has_no_latency(bench, pytester):
+    pytester.makeconftest(KERNELS + COMPILES)
+    result = run(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call"))
+    result.assert_outcomes(failed=1)
+    record = bench.records()[f"compiles_on_every_call@eager-{SHAPE}"]
+    assert (record["status"], record["sample"]) == ("error", None)
+    [reason] = record["reasons"]
+    assert reason["code"] == "recompile-limit"
+    assert "torch.compile reached its config.recompile_limit (8) and ran the call eagerly" in reason["text"]
+    assert "function: 'inner'" in reason["text"]
+    assert bench.stored()["benchmarks"] == []
