@@ -67,7 +67,7 @@ def test_what_each_test_came_to_is_its_own_row_with_its_own_reason(sim: Any, pyt
     result.assert_outcomes(passed=5, failed=1)
     found = {name: (record["status"], [r["text"] for r in record["reasons"]]) for name, record in by_test(sim).items()}
     assert found == {
-        "test_fails": ("error", ["the test ended with AssertionError: an expectation of my own\nassert False"]),
+        "test_fails": ("error", ["the test ended with AssertionError: an expectation of my own assert False"]),
         "test_only_prepares": ("not-run", ["the test ended after prepare(), before measure()"]),
         "test_only_checks": ("checked", ["the test ended after assert_accurate(), before measure()"]),
         "test_only_routes": ("checked", ["the test ended after assert_route(), before measure()"]),
