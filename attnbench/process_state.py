@@ -94,6 +94,11 @@ class ProcessState:
         self._write(self._set_on_import)
         self._imports.watch()
 
+    def accept(self, title: str) -> None:
+        """Note a part anew: what it is now is not this case's doing."""
+        if self._noted is not None:
+            self._noted.update(self._read([title]))
+
     def put_back(self) -> tuple[StateChange, ...]:
         """Make everything as it was noted, and say what the case changed; nothing the second time."""
         if self._noted is None:

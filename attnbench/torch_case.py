@@ -114,6 +114,8 @@ class TorchCase:
             output = self._run(self._inputs.timed)
             self._synchronize()
             first_call_s = time.perf_counter() - start
+        if self._variant.mode != "eager":
+            self._state.accept(interpreter_state.WARNING_FILTERS)
         self._assert_form(output)
         compilation = self._variant.compilation(modules_before)
         self.record = replace(

@@ -37,9 +37,15 @@ class Setting:
 
 def parts() -> tuple[Part, ...]:
     """Threads, defaults, precision, switches, modes, patched functions, compilers, streams and generators."""
+    import torch
+
     settings = {setting.name: setting for setting in _settings()}
+    # On CUDA torch itself sets it whenever SDPA chooses a kernel, as was seen on an H200.
+    priority = {name: Setting(name, _sdpa_priority, _set_sdpa_priority) for name in ("priority of SDPA's kernels",)}
+    read, write, quiet = partial(_values, priority), partial(_set_value, priority), torch.cuda.is_available()
     return (
         Part("torch", partial(_values, settings), partial(_set_value, settings), _said, stays=_never, partial=True),
+        Part("SDPA's priority", read, write, _said, stays=_never, partial=True, quiet=quiet),
         Part("torch functions", _functions, set_function, said=replaced, stays=_is_torchs),
         Part("compilers", _configs, _set_config, said=_configured, partial=True),
         Part("operators", _overridden, _cannot_be_undone, said=_added, carried=_with_added),
@@ -82,7 +88,6 @@ def _settings() -> list[Setting]:
             "fp16_bf16_reduction_math_sdp_allowed",
             "allow_fp16_bf16_reduction_math_sdp",
         ),
-        Setting("priority of SDPA's kernels", _sdpa_priority, _set_sdpa_priority),
         Setting("implementation of flash SDPA", _flash_implementation, _set_flash_implementation),
     ]
     return [
