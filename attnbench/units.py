@@ -13,6 +13,11 @@ def significant(value: float, digits: int) -> str:
     return f"{value:.{max(digits - 1 - exponent, 0)}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def milliseconds(value_s: float) -> str:
     """Four significant digits, `0.4077`, `52.31`."""
     return significant(value_s * 1e3, 4)

@@ -18,6 +18,8 @@ from attnbench.units import change
 SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
 #: By how much an error may exceed the stored one, inside the tolerance too.
 ERROR_GROWTH = 0.05
+#: The reason where the fingerprint of the sessions that hold the case is another one.
+SET_UP = "fingerprint"
 #: The reason where no stored launch made the autotune choices of ours, and what more may be said of that.
 CHOICES, CHOICES_AGAIN = "choices", "choices-again"
 
@@ -142,8 +144,8 @@ def _not_counted(counted: Sequence[Record], records: Sequence[Record], small: fr
         return ()
     ours = {line for record in counted for line in autotuned.lines(record, small)}
     theirs = {line for record in others for line in autotuned.lines(record, small)} - ours
-    several = f"{len(others)} launches" if len(others) > 1 else "1 launch"
-    return (f"without {several} of this run with other autotune choices: {', '.join(sorted(theirs))}",)
+    several = f"{len(others)} launches of this run are" if len(others) > 1 else "1 launch of this run is"
+    return (f"{several} not counted, for other autotune choices: {', '.join(sorted(theirs))}",)
 
 
 def _clock_change(ours: Sequence[Reading], theirs: Sequence[Reading]) -> float:
@@ -180,14 +182,29 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
 
 
 def _without(plain: Verdict, baseline: Baseline) -> Verdict:
-    """No session holds the case: *incomparable* where one of another fingerprint does, else *no-baseline*."""
+    """No session holds the case: *incomparable* where one of another fingerprint does, else *no-baseline*.
+
+    The reason names every session with the same difference, whichever of them holds the case: so all cases share it.
+    """
     for session, differing in reversed(baseline.unfit):
         if any(record.case == plain.case and record.sample for record in session.run.records):
-            reason = Reason("fingerprint", f"{session.name} was measured on another set-up: {', '.join(differing)}")
-            return _changed(plain, Judgement.INCOMPARABLE, reason)
+            alike = [other.name for other, theirs in baseline.unfit if theirs == differing]
+            text = (
+                f"{_listed(alike)} cannot be compared with this run: {', '.join(differing)}. "
+                "Record a session with scripts/record_baseline"
+            )
+            return _changed(plain, Judgement.INCOMPARABLE, Reason(SET_UP, text))
     stored = baseline.sessions or baseline.unfit
     text = "no stored session holds this case" if stored else "no session of this device is stored"
     return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", text))
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Sessions of one folder, which is said once: `nvidia-h200/0001_a.json, 0002_b.json and 3 more`."""
+    files = [names[0], *(name.rpartition("/")[2] for name in names[1:])]
+    if len(files) > most:
+        files = [*files[: most - 1], f"{len(files) - most + 1} more"]
+    return " and ".join([*([", ".join(files[:-1])] if files[1:] else []), files[-1]])
 
 
 def _changed(plain: Verdict, kind: Judgement, reason: Reason) -> Verdict:

@@ -21,7 +21,8 @@ from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import IN_THE_ROW, left_undecided, marks, names, of_other_choices, worst_first
-from attnbench.units import milliseconds, signed_percent
+from attnbench.units import counted, milliseconds, signed_percent
+from attnbench.verdict import SET_UP
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
 LIMIT_BYTES = 1_000_000
@@ -67,7 +68,8 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
     run = printable.shown(run)
     records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
-    changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED]
+    elsewhere = [v for v in ordered if _is_of_the_set_up(v)]
+    changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED and not _is_of_the_set_up(v)]
     unchanged = [v for v in ordered if v.kind is Judgement.UNCHANGED]
     blocks = [
         _head(run),
@@ -75,11 +77,14 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         *_compared_with(run),
         *_baselines(run),
         *_open(run.verdicts),
+        *_of_the_set_up(elsewhere),
         *_changed(changed, name),
         *_failed(_without_verdict(run, records), numbers),
         *_reasons([*changed, *(v for v in unchanged if _told_below(v))], name),
         *_not_measured(records, numbers),
-        *_unchanged(unchanged, name),
+        *_folded(elsewhere, name, "verdicts on another set-up"),
+        *_folded(unchanged, name, "unchanged verdicts"),
+        *_notes(unchanged),
     ]
     kept, cut = _fitted([block for block in blocks if block.items], limit_bytes)
     return _text([f"## {_heading(run, records)}", "", *cut, *kept])
@@ -133,11 +138,11 @@ def _baselines(run: RunFile) -> list[_Block]:
     if not run.baselines_from:
         return []
     if not run.baseline_changes:
-        return [_sentence(f"Baselines as of {_code(run.baselines_from)}, which this change leaves as they are.")]
+        return [_sentence(f"Baselines from {_code(run.baselines_from)}; this change leaves them as they are.")]
     edits = "**This change edits the baselines.**" if run.edits_baselines else "This change adds to the baselines."
     text = (
-        f"{edits} Verdicts use the sessions of {_code(run.baselines_from)}; where it has none that is comparable, those of "
-        "this change, which is noted."
+        f"{edits} Verdicts use the sessions of {_code(run.baselines_from)}. A case without a comparable one there is "
+        "compared with those of this change, and a note says so."
     )
     return [_code_block("changed baseline files", (text, ""), run.baseline_changes)]
 
@@ -147,6 +152,18 @@ def _open(verdicts: Sequence[Verdict]) -> list[_Block]:
     left, other = left_undecided(verdicts), of_other_choices(verdicts)
     said = [f"**Undecided**: {left}."] if left else []
     return [_sentence(" ".join([*said, *([f"{other}."] if other else [])]))] if left or other else []
+
+
+def _is_of_the_set_up(verdict: Verdict) -> bool:
+    """Whether the case is *incomparable* for what all cases share, so that measuring it again changes nothing."""
+    return any(reason.code == SET_UP for reason in verdict.reasons)
+
+
+def _of_the_set_up(verdicts: Sequence[Verdict]) -> list[_Block]:
+    """What all sessions of other set-ups differ by, once for all their cases."""
+    counts = Counter("; ".join([*(reason.text for reason in v.reasons), *v.notes]) for v in verdicts)
+    lines = [part for text, count in counts.items() for part in _wrapped(f"{counted(count, 'case')}: {text}")]
+    return [_code_block("lines about other set-ups", ("**Not compared**:", ""), lines)]
 
 
 def _changed(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
@@ -196,10 +213,11 @@ def _not_measured(records: Sequence[Record], numbers: Mapping[str, int]) -> list
     return [_code_block("lines about cases that were not measured", ("### Not measured", ""), lines)]
 
 
-def _unchanged(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
-    before = ("<details>", f"<summary>{len(verdicts)} unchanged</summary>", "", *_table_head(_COLUMNS))
-    rows = tuple(_row(v, name) for v in verdicts)
-    return [_Block("unchanged verdicts", before, rows, ("", "</details>")), *_notes(verdicts)]
+def _folded(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], what: str) -> list[_Block]:
+    """A table of verdicts of one kind that opens on request."""
+    summary = f"<summary>{len(verdicts)} {verdicts[0].kind if verdicts else ''}</summary>"
+    before = ("<details>", summary, "", *_table_head(_COLUMNS))
+    return [_Block(what, before, tuple(_row(v, name) for v in verdicts), ("", "</details>"))]
 
 
 def _notes(verdicts: Sequence[Verdict]) -> list[_Block]:

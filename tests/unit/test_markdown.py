@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from attnbench.model import Fingerprint, Judgement, Launch, Reason, Verdict, Workload
 from attnbench.report.markdown import LIMIT_BYTES, markdown, without_run
+from attnbench.verdict import SET_UP
 
 SESSION = "nvidia-h200/0001_0123456789ab.json"
 HOSTILE = (
@@ -182,6 +183,16 @@ def test_cases_that_share_kind_and_reasons_share_a_block_with_all_their_commands
     assert text.count("no stored session holds this case") == 1
     assert "**no-baseline**: 9 cases (" in text
     assert [f"$ pytest --benchmark-only --attn-backend=b{at}" in text for at in range(9)] == [True] * 9
+
+
+def test_cases_of_another_set_up_are_one_line_and_folded_away(judged):
+    text = "gpu/0001.json and 0002.json cannot be compared with this run: protocol b here, a there"
+    unlike = {"change": None, "reasons": (Reason(SET_UP, text),)}
+    page = markdown(judged(*(verdict("incomparable", f"b{at}@eager-w", **unlike) for at in range(9))))
+    assert page.count("cannot be compared") == 1
+    assert f"**Not compared**:\n\n```text\n9 cases: {text}\n```" in page
+    assert len(rows(page.partition("<summary>9 incomparable</summary>")[2])) == 10
+    assert "--attn-backend" not in page, "measuring again would come to the same"
 
 
 def test_a_command_keeps_its_line_breaks(judged):

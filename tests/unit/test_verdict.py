@@ -88,14 +88,35 @@ def test_a_case_that_no_session_holds_has_no_baseline(verdict, session):
         assert found.reasons[0].text == text
 
 
+TO_RECORD = "Record a session with scripts/record_baseline"
+
+
 def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, session):
     unfit = (session("0001"), ("power_limit_w 700 here, 650 there",))
     later = (session("0002"), ("ecc 1 here, 0 there",))
     found = verdict(Baseline((), (unfit, later)))
     assert (found.kind, found.change) == (Judgement.INCOMPARABLE, None)
-    assert found.reasons[0].text == "gpu/0002.json was measured on another set-up: ecc 1 here, 0 there"
+    said = f"gpu/0002.json cannot be compared with this run: ecc 1 here, 0 there. {TO_RECORD}"
+    assert found.reasons[0].text == said
     assert verdict(Baseline((session(),), (unfit,))).kind is Judgement.UNCHANGED, "one that fits is enough"
     assert verdict(Baseline((), ((session(case="another"), ("ecc 1 here, 0 there",)),))).kind is Judgement.NO_BASELINE
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [
+        (2, "gpu/0001.json and 0002.json"),
+        (4, "gpu/0001.json, 0002.json, 0003.json and 0004.json"),
+        (6, "gpu/0001.json, 0002.json, 0003.json and 3 more"),
+    ],
+)
+def test_sessions_that_differ_alike_are_one_reason_for_all_cases(verdict, session, count, named):
+    protocol = ("protocol cuda-events/3 here, cuda-events/2 there",)
+    cases = [f"case {number}" for number in range(count)]  # each in another session
+    unfit = [(session(f"{number:04}", case=case), protocol) for number, case in enumerate(cases, 1)]
+    locked = (session("0009", case="another"), ("ceiling_mhz 1980 here, 1500 there", *protocol))
+    texts = {verdict(Baseline((), (*unfit, locked)), case=case).reasons[0].text for case in cases}
+    assert texts == {f"{named} cannot be compared with this run: {protocol[0]}. {TO_RECORD}"}
 
 
 def test_other_inputs_are_incomparable(verdict, session):
@@ -245,7 +266,7 @@ def test_of_our_launches_only_those_with_the_choices_of_stored_ones_count(sessio
     found = judge(records, launches, stored, RULE, "").verdict
     assert (found.kind, found.launches) == (Judgement.REGRESSED, 2)
     assert found.change == pytest.approx(0.02)
-    assert found.notes[-1] == f"without 1 launch of this run with other autotune choices: {RED}256"
+    assert found.notes[-1] == f"1 launch of this run is not counted, for other autotune choices: {RED}256"
 
 
 def test_a_case_of_several_choices_is_its_worst(session, ours):
