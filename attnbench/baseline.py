@@ -231,15 +231,17 @@ def _check_run(run: RunFile) -> None:
     """Raises Unreadable for a run that contradicts itself, or whose figures no run can have."""
     launches = {launch.id for launch in run.launches}
     if len(launches) < len(run.launches):
-        raise Unreadable("two of its launches have one id, and differ")
+        raise Unreadable("two of its launches have the same id, with different contents")
     seen = set()
     for record in run.records:
         which = (record.case, record.nodeid, record.launch)
         if which in seen:
-            raise Unreadable(f"two of its records are of {record.case} in launch {record.launch!r}, and differ")
+            raise Unreadable(
+                f"two of its records are of {record.case} in launch {record.launch!r}, with different contents"
+            )
         seen.add(which)
         if record.launch not in launches:
-            raise Unreadable(f"{record.case} is of launch {record.launch!r}, which is not among its launches")
+            raise Unreadable(f"a record of {record.case} names launch {record.launch!r}, which the file does not hold")
         if odd := next(_odd_figures(record), None):
             raise Unreadable(f"{record.case} has {odd}")
 
@@ -335,7 +337,7 @@ def session_files(folder: Path, device_name: str) -> list[Path]:
         for name in _entries(folder):
             if name != expected and slug(name) == expected and (folder / name).is_dir():
                 raise Unlisted(
-                    f"{folder / name} is not where sessions of {device_name} are looked for: rename it {expected}"
+                    f"{folder / name} is not read: sessions of {device_name} belong in {expected}. Rename the folder"
                 )
         device = folder / expected
         names = _entries(device)
@@ -349,8 +351,8 @@ def session_files(folder: Path, device_name: str) -> list[Path]:
     for name in names:
         if name not in known and _looks_like_a_session(name, known):
             raise Unlisted(
-                f"{device / name} would not be compared with, as sessions are named NNNN_NAME.json: "
-                f"rename it ({_proposed(name, sessions)}), or move it out of this folder"
+                f"{device / name} is not read: sessions are named NNNN_NAME.json. "
+                f"Rename it ({_proposed(name, sessions)}), or move it out of this folder"
             )
     return sessions
 

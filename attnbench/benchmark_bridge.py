@@ -18,6 +18,7 @@ from attnbench.counterparts import Counterparts, Wanted, counterparts, named
 from attnbench.model import Status
 from attnbench.names import UnknownName, require
 from attnbench.run import Run, case_of, is_case
+from attnbench.units import counted
 
 #: What pytest-benchmark groups its table by, beside `param:NAME`.
 GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
@@ -88,7 +89,7 @@ class BenchmarkBridge:
         if storing.compare_fail and not any(here.entries for here in found):
             stored = list(dict.fromkeys(case for here in found for case in here.stored))
             raise pytest.UsageError(
-                f"--benchmark-compare-fail: none of the {len(wanted)} selected cases is in what is compared with "
+                f"--benchmark-compare-fail: none of the {len(wanted)} selected cases is in the stored run "
                 f"({_paths(storing)}), which holds {named(stored) or 'no attention case'}: compare with a run of these "
                 "cases, or save one first with --benchmark-save=NAME"
             )
@@ -100,7 +101,7 @@ class BenchmarkBridge:
         matched = {wanted[nodeid].case for nodeid in here.entries}
         if here.other_problem:
             said.append(
-                f"not compared with {path}, whose workload of that name has another shape, dtype or input: "
+                f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
                 f"{named(here.other_problem)}"
             )
         if not matched:
@@ -109,14 +110,14 @@ class BenchmarkBridge:
                 f"WARNING: none of the {len(selected)} selected cases is in {path} ({there}): nothing is compared"
             )
             return
-        text = f"compared by case with {path}: {len(matched)} of {len(selected)} selected cases"
+        text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
         if alone := [case for case in selected if case not in matched and case not in here.other_problem]:
-            text += f"; without a counterpart there: {named(sorted(alone))}"
+            text += f"; not stored there: {named(sorted(alone))}"
         if left := [case for case in here.stored if case not in selected]:
-            text += f"; {len(left)} stored case{'s' if len(left) > 1 else ''} not selected here: {named(left)}"
+            text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
         said.append(text)
         if here.repeated:
-            said.append(f"stored by several tests, compared with the first: {named(here.repeated)}")
+            said.append(f"stored by several tests, of which the first counts: {named(here.repeated)}")
         if here.injected:
             said.append(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
 
@@ -157,7 +158,7 @@ class BenchmarkBridge:
         ]
         if not compared and not storing.disabled:
             self._run.comparison_said.append(
-                "failed by --benchmark-compare-fail: no case was measured that is in what is compared with"
+                "failed by --benchmark-compare-fail: none of the measured cases is in the stored run"
             )
         elif not storing.performance_regressions:
             return

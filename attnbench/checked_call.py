@@ -135,9 +135,9 @@ class CheckedCall:
         self.torn = False
 
     def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:
-        when = f"round {self._round}" if self._round else "the calls before the first round"
+        when = f"round {self._round}" if self._round else "a warm-up call"
         first, *others = reasons
-        said = Reason("timed-output", f"right when it was checked, and wrong in {when} of the timing: {first.text}")
+        said = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
         return CaseEnded(Status.INCORRECT, said, *others)
 
 

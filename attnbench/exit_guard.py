@@ -85,7 +85,7 @@ def running(config: pytest.Config) -> Generator[None, Any, Any]:
     with _no_zero(due):
         code = yield
         if _is_zero(code) and (status := due()):
-            _say(f"pytest was ended before it reported. The exit code is {status}, not 0")
+            _say(f"pytest ended before it reported its results. The exit code is {status}, not 0")
             return status
         return code
 
@@ -117,8 +117,8 @@ def _no_zero(due: Callable[[], int]) -> Iterator[None]:
             where = f"{caller.filename}, line {caller.lineno}"
             running_now = os.environ.get(CURRENT_TEST, "").removeprefix(outer_test)
             during = f" while {running_now} ran" if running_now else ""
-            advice = "; with --attn-launches=1 a kernel that does it costs its own case only" if running_now else ""
-            text = f"os._exit({status}) was called{during} ({where}). The exit code is {code}, not 0{advice}"
+            advice = "; under --attn-launches=1 only this case is lost" if running_now else ""
+            text = f"os._exit({status}) ended the run{during} ({where}). The exit code is {code}, not 0{advice}"
             os.write(stderr, f"\nattnbench: {text}\n".encode())
             status = code
         leave(status)
@@ -130,7 +130,7 @@ def _no_zero(due: Callable[[], int]) -> Iterator[None]:
         code = due() if _is_zero(exc.code) else 0
         if not code:
             raise
-        _say(f"sys.exit({exc.code or 0}) was called{_where(exc)}. The exit code is {code}, not 0")
+        _say(f"sys.exit({exc.code or 0}) ended the run{_where(exc)}. The exit code is {code}, not 0")
         raise SystemExit(code) from None
     finally:
         os._exit = leave

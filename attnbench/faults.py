@@ -70,7 +70,7 @@ def describe_error(exc: BaseException) -> str:
     elif re.fullmatch(r"\w+:", first) and not others:
         first = f"{first[:-1]}{_raised_at(exc)}"
     if type(exc).__name__ in _SKIPS and _outcome(exc):
-        first += " (a kernel cannot skip its case; `requires` and `refuses` say where it does not run)"
+        first += " (a kernel cannot skip its case: say in `requires` or `refuses` where it does not run)"
     return f"{name}: {first}"
 
 

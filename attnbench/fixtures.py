@@ -138,7 +138,7 @@ class AttnCase:
                     self._withdraw()
                     text = "; ".join(reason.text for reason in wrong.reasons)
                     raise CaseEnded(
-                        Status.INCORRECT, Reason("relaunch", f"right here, wrong in a fresh process: {text}")
+                        Status.INCORRECT, Reason("relaunch", f"correct in this process, wrong in a fresh one: {text}")
                     )
             self._fail_by_verdict()
 

@@ -111,7 +111,7 @@ def _without_effect(config: pytest.Config, run: Run) -> list[str]:
     given = [name for name in _TIMING if run.settings.values.get(name) not in (None, False)]
     idle = [sources[name] for name in given if not sources[name].startswith("ini key ")]
     idle += ["--benchmark-compare-fail"] if getattr(config.option, "benchmark_compare_fail", None) else []
-    return [f"nothing is timed, so without effect: {', '.join(idle)}"] if idle else []
+    return [f"without effect, as nothing is timed: {', '.join(idle)}"] if idle else []
 
 
 def _shown(value: bool | str | Sequence[str]) -> str:

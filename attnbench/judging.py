@@ -129,7 +129,9 @@ class Judging:
                 if not trouble:
                     judged = self._judged(measured)
                 if not trouble and judged.other_choices:
-                    text = "tried once more with an empty compiler's cache, and not made either"
+                    text = (
+                        "measured once more with an empty compiler's cache, whose choices no stored launch made either"
+                    )
                     trouble = (Reason(CHOICES_AGAIN, text),)
             spares = 0
             while judged.suspect and spares < self._rule.relaunches and not trouble:
@@ -178,17 +180,17 @@ class Judging:
         The folder of its compiler's cache, which lasts until `until` ends; the record; and why there is none.
         """
         if not self._rule.relaunches:
-            return None, [], (Reason(CHOICES_AGAIN, "not tried once more, by --attn-relaunch=0"),)
+            return None, [], (Reason(CHOICES_AGAIN, "not measured once more (--attn-relaunch=0)"),)
         stored = [r for baseline in self._baselines for _, r in baseline.records.get(measured[0].case, ())]
         expected_s = max((record.first_call_s or 0.0 for record in (*measured, *stored)), default=0.0)
         if max(1.0, expected_s) > self._choices_left_s:
-            text = f"not tried once more: of {CHOICES_BUDGET_S:g} s for that in a run too few are left"
+            text = f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         start = time.monotonic()
         try:
             folder = TemporaryDirectory(prefix="attnbench-cache-", ignore_cleanup_errors=True)
         except OSError as exc:
-            text = f"not tried once more: no folder for a compiler's cache: {exc.strerror}"
+            text = f"not measured once more: cannot make a folder for the compiler's cache: {exc.strerror}"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         cache = Path(until.enter_context(folder))
         limit_s = min(self._choices_left_s, self._settings.timeout_s)
@@ -196,7 +198,7 @@ class Judging:
         self._choices_left_s -= time.monotonic() - start
         whose = "" if limit_s < self._settings.timeout_s else " (--attn-timeout)"
         texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in trouble]
-        return cache, again, tuple(Reason(CHOICES_AGAIN, f"tried once more: {text}") for text in texts)
+        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
 
     def _measured_again(
         self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None
@@ -238,7 +240,8 @@ class Judging:
         if verdict.kind is Judgement.NO_BASELINE:
             return verdict
         note = (
-            f"compared with what is new in this change: {self.reviewed.commit} has no comparable session of this case"
+            f"compared with a session that is new in this change: {self.reviewed.commit} has none of this case that is "
+            "comparable"
         )
         return replace(verdict, notes=(note, *verdict.notes))
 

@@ -132,8 +132,7 @@ class Child:
         mine = isinstance(answer, dict) and answer.get("token") == self._token and answer.get("number") == self._number
         if not mine:
             raise self.refuse(
-                "was ended: something in it wrote to the pipe that its results come through, "
-                f"and this is no result: {_shown(line)}"
+                f"was ended: something in it wrote to its result pipe what is no result of this case: {_shown(line)}"
             )
         assert isinstance(answer, dict)
         return answer
@@ -144,7 +143,7 @@ class Child:
             self._searched = len(self._received)
             if self._searched > LONGEST_ANSWER_BYTES:
                 raise self.refuse(
-                    "was ended: something in it wrote to the pipe that its results come through, "
+                    "was ended: something in it wrote to its result pipe "
                     f"more than {LONGEST_ANSWER_BYTES // 2**20} MiB without an end of line: {_shown(self._received)}"
                 )
             return None
@@ -315,9 +314,9 @@ class Launcher:
             try:
                 launch, missing = launch_from(answer.get("launch")), answer.get("missing")
             except Unreadable as exc:
-                raise child.refuse(f"answered with something else than a launch: {exc}") from exc
+                raise child.refuse(f"was ended: it sent no valid launch: {exc}") from exc
             if not isinstance(missing, dict):
-                raise child.refuse("did not say what it collected")
+                raise child.refuse("was ended: it did not say what it collected")
         except (ChildEnded, OSError, ValueError) as exc:  # no room for its files, no memory for it, too many processes
             cause = f"could not start: it {exc}" if isinstance(exc, ChildEnded) else f"could not start: {exc}"
             self._unstartable[group.nodeids] = cause
@@ -331,13 +330,13 @@ class Launcher:
         try:
             record = record_from(answer.get("record"))
         except Unreadable as exc:
-            raise child.refuse(f"was ended: it answered with something else than a record: {exc}") from exc
+            raise child.refuse(f"was ended: it sent no valid record: {exc}") from exc
         launch = self.launches[-1].id
         if (record.nodeid, record.case, record.workload, record.launch) != (
             *(draft.nodeid, draft.case, draft.workload, launch),
         ):
             raise child.refuse(
-                f"was ended: it answered for {record.case} ({record.nodeid}, launch {record.launch}) when it was asked for "
-                f"{draft.case} ({draft.nodeid}, launch {launch})"
+                f"was ended: it was asked for {draft.case} ({draft.nodeid}, launch {launch}) and sent a record of "
+                f"{record.case} ({record.nodeid}, launch {record.launch})"
             )
         return record

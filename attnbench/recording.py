@@ -87,7 +87,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
     for line in _wide(run):
         _say(line)
     if signals.came:
-        _say(f"{signals.came[0].name} came while the session was written, and waited until it was")
+        _say(f"{signals.came[0].name} came while the session was being written; the session was finished first")
     return INTERRUPTED if signals.came else 0
 
 

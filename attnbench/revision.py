@@ -92,7 +92,9 @@ def open_revision(root: Path, folder: Path, ref: str) -> Revision:
     Raises Unreadable with one sentence: no git, no repository, no such commit here, a folder that lies outside.
     """
     if shutil.which("git") is None:
-        raise Unreadable("git is not installed, which reads the sessions of a commit: install it, or drop the option")
+        raise Unreadable(
+            "git is not installed, and only it can read the sessions of a commit: install it, or drop the option"
+        )
     top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
     prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix").rstrip(b"\n"))
     below = _below(root, folder, top, prefix)
@@ -122,7 +124,7 @@ def _below(root: Path, folder: Path, top: Path, prefix: str) -> str:
         if not Path(text).is_absolute() and ".." not in Path(text).parts:
             return "" if text == "." else Path(text).as_posix()
     raise Unreadable(
-        f"the baselines {folder} lie outside of the repository {top}: only what a commit holds can be read from it"
+        f"the folder of baselines {folder} is outside the repository {top}, so no commit holds it: drop the option"
     )
 
 

@@ -230,13 +230,14 @@ def _of_screen(claimed: Judgement, said: Change, limit: float, scatter: Scatter)
         return (Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}"),)
     if math.isinf(said.error):
         return (_undecided(said),)
-    by = f"it was compared with other units, and units of one model differ by {scatter.of[said.measure].unit:.1%} (sd)"
-    here = "record a session on this one with scripts/record_baseline"
+    differ = f"units of one model differ by {scatter.of[said.measure].unit:.1%} (sd)"
+    by = f"the baseline is from other units, and {differ}"
+    here = "record a session on this unit (scripts/record_baseline)"
     if claimed is Judgement.IMPROVED:
-        text = f"{-said.value:.2%} faster, which is a suspicion: {by}. To know, {here}"
+        text = f"suspected gain: {by}. To decide, {here}"
         below = Reason("below-limit", f"at most {said.high:+.2%}, below the limit of {limit:.2%}")
         return (below, Reason("unknown-unit", text))
-    here += ", or compare the tree before the change with this one here (--benchmark-save, --benchmark-compare)"
+    here += ", or measure the tree before the change here too (--benchmark-save, --benchmark-compare)"
     if claimed is Judgement.REGRESSED:
-        return (Reason("unknown-unit", f"slower, which is a suspicion: {by}. To know, {here}"),)
-    return (_undecided(said), Reason("unknown-unit", f"{by}. To know, {here}"))
+        return (Reason("unknown-unit", f"suspected slow-down: {by}. To decide, {here}"),)
+    return (_undecided(said), Reason("unknown-unit", f"{by}. To decide, {here}"))

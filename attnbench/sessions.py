@@ -131,8 +131,8 @@ class _Contents:
         before, held = self._found.setdefault(key, (path, value))
         if held != value:
             raise Unreadable(
-                f"{before} and {path} both hold {what}, with other contents: a launch is measured once, so one of them was "
-                "changed since"
+                f"{before} and {path} both hold {what}, with different contents: one of them was edited. Restore it, or "
+                "move it out of this folder"
             )
 
 

@@ -73,20 +73,23 @@ OPTIONS = (
     Option(
         "baselines-from",
         "one",
-        "Compare with the sessions of this commit; what was added or edited since counts where it has none.",
+        "Compare with the sessions of this git commit; later ones count only where it has no comparable one.",
         "REF",
     ),
     Option(
         "require-verdict",
         "flag",
-        "Fail every inconclusive case. Without a baseline a case is none: see --attn-require-baseline.",
+        "Fail every case whose verdict is inconclusive; for cases without a baseline, --attn-require-baseline.",
     ),
     Option("relaunch", "one", "Fresh processes that may measure a suspect again before it is judged. Default: 3.", "N"),
     Option(
         "inject", "many", "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.", "ENTRY"
     ),
     Option(
-        "sim", "many", "What --attn-device sim shows: seed=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME; repeatable.", "ENTRY"
+        "sim",
+        "many",
+        "What --attn-device sim shows: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME.",
+        "ENTRY",
     ),
     Option("baselines", "one", "Folder of stored runs, relative to the root directory.", "FOLDER", ini_only=True),
     Option("salt", "one", "Salt of the hashes that stand for hosts and GPU units in stored files.", ini_only=True),
@@ -237,8 +240,7 @@ def parse_settings(config: pytest.Config) -> Settings:
             )
     if settings.baselines_from and settings.baselines is None and sources["baselines-from"].startswith("--"):
         raise pytest.UsageError(
-            f"{sources['baselines-from']} names the commit whose sessions are compared with: name their folder in the ini "
-            "key attn_baselines"
+            f"{sources['baselines-from']} needs the folder of the stored sessions: name it in the ini key attn_baselines"
         )
     return settings
 

@@ -78,7 +78,7 @@ class Termination:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             names = ", ".join(dict.fromkeys(number.name for number in self._held))
-            reporter.write_line(f"attnbench: {names} came while the run was ending, and waited until it was saved")
+            reporter.write_line(f"attnbench: {names} came while the run was ending; the run was saved first")
         for number in theirs:
             signal.raise_signal(number)
 

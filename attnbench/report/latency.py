@@ -125,7 +125,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     said = {
         "synchronising, so the host's work is inside the interval": waiting,
-        "outputs not bit-equal to the checked one, within its tolerance": unequal,
+        "outputs within the tolerance, but not bit-equal to the checked one": unequal,
         "waited long for the clock to reach its ceiling, as on a GPU that is warm or shared": long,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,

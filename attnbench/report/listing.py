@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from attnbench import printable
 from attnbench.model import Reason, Workload
+from attnbench.units import counted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ def listing(device: str, entries: Sequence[Entry]) -> list[str]:
     width = max((len(w.name) for w in workloads), default=0)
     lines += [f"  {w.name:{width}}  {w.spelt}  {w.why}" for w in workloads]
     ready = sum(not e.reasons for e in entries)
-    return [*map(printable.line, lines), "", f"{len(entries)} cases: {ready} ready, {len(entries) - ready} not"]
+    return [
+        *map(printable.line, lines),
+        "",
+        f"{counted(len(entries), 'case')}: {ready} ready, {len(entries) - ready} not",
+    ]
 
 
 def _where(members: Sequence[Entry], everywhere: int) -> list[str]:

@@ -13,13 +13,13 @@ from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.table import WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import undecided, verdicts
-from attnbench.units import change, seconds
+from attnbench.units import change, counted, seconds
 
 SPEED = "speed: higher is faster"
 #: So many variants fit on two lines, and are named also where all cases were slowed down alike.
 _FEW = 4
 #: What becomes of the cases after one that changed what cannot be undone.
-_NOT_PUT_BACK = "cannot be put back, so the cases after it ran in other processes"
+_NOT_RESTORED = "cannot be restored, so the cases after it ran in fresh processes"
 
 
 def section(run: RunFile) -> list[str]:
@@ -76,7 +76,7 @@ def _injected(records: Sequence[Record]) -> list[str]:
     if len(cases) > _FEW and by is not None and not others:
         measured = {record.case for record in records if record.sample is not None}
         return [f"INJECTED slow-down: {change(by)} in all {len(measured)} measured cases"]
-    said = (f"{slowed} ({len(names)} case{'s' if len(names) > 1 else ''})" for slowed, names in cases.items())
+    said = (f"{slowed} ({counted(len(names), 'case')})" for slowed, names in cases.items())
     return wrapped(f"INJECTED slow-down: {', '.join(said)}")
 
 
@@ -104,8 +104,8 @@ def _tests(records: Sequence[Record]) -> list[str]:
     for names, count in groups.items():
         if len(names) > 1:
             numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
-            these = "1 case is" if count == 1 else f"{count} cases are each"
-            lines += wrapped(f"{these} in {len(names)} tests, which are no launches: {numbered}")
+            these = "1 case" if count == 1 else f"{count} cases each"
+            lines += wrapped(f"{these} ran in {len(names)} tests (repeats are not launches): {numbered}")
     return lines
 
 
@@ -113,7 +113,7 @@ def _changed(records: Sequence[Record]) -> list[str]:
     """Which backends changed what of the process that others are measured in too."""
     backends: dict[str, dict[str, None]] = {}
     for record in records:
-        for put_back, after in ((True, "put back"), (False, _NOT_PUT_BACK)):
+        for put_back, after in ((True, "restored"), (False, _NOT_RESTORED)):
             what = [change.what for change in record.changed if change.put_back is put_back]
             if what:
                 backends.setdefault(f"{'; '.join(what)} ({after})", {})[record.backend] = None
@@ -154,11 +154,11 @@ def _baselines(run: RunFile) -> list[str]:
     """Which commit's sessions the verdicts rest on, and what was changed in them since."""
     if not run.baselines_from:
         return []
-    head = f"baselines as of {run.baselines_from}"
+    head = f"baselines from {run.baselines_from}"
     if not run.baseline_changes:
-        return [f"{head}, which are those of the work tree"]
+        return [f"{head}; the work tree has the same"]
     edits = "THIS CHANGE EDITS THE BASELINES" if run.edits_baselines else "this change adds to the baselines"
-    text = f"{head}; {edits}, whose files count only where that commit has nothing comparable:"
+    text = f"{head}; {edits} (its sessions count only where that commit has no comparable one):"
     return [*wrapped(text), *(part for change in run.baseline_changes for part in wrapped(change, "  "))]
 
 
@@ -166,7 +166,8 @@ def _counts(run: RunFile, records: Sequence[Record], numbers: Mapping[str, int])
     found = Counter(record.status for record in records)
     said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
     cases = len({record.case for record in records})
-    lines = [f"{cases} cases{f' in {len(records)} tests' if len(records) > cases else ''}: {said}"]
+    tests = f" in {len(records)} tests" if len(records) > cases else ""
+    lines = [f"{counted(cases, 'case')}{tests}: {said}"]
     lines += [*_first_calls(run), *_compilers(run), *_graph_breaks(records, numbers)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")

@@ -9,7 +9,7 @@ from attnbench import printable
 from attnbench.model import Judgement, Record, RunFile, Verdict
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
-from attnbench.units import milliseconds, signed_percent, significant
+from attnbench.units import counted, milliseconds, signed_percent, significant
 from attnbench.verdict import CHOICES
 
 #: Worst first, as `Judgement` lists them.
@@ -66,7 +66,7 @@ def undecided(run: RunFile) -> list[str]:
     """How many cases the run could not decide, and which slow-down they may hide; before, those of other choices."""
     lines = []
     if other := of_other_choices(run.verdicts):
-        lines += wrapped(f"{other} (which alone fails nothing)")
+        lines += wrapped(f"{other} (this alone fails no test)")
     if left := left_undecided(run.verdicts):
         lines += wrapped(f"undecided: {left} (see --attn-require-verdict)")
     return lines
@@ -80,8 +80,7 @@ def left_undecided(verdicts: Sequence[Verdict]) -> str:
     known = [high for high in ends if high is not None]
     missed = "any slow-down" if len(known) < len(ends) else f"a slow-down of up to {max(known) * 100:.2f} %"
     compared = sum(verdict.change is not None for verdict in verdicts)
-    of = "1 compared case" if compared == 1 else f"{compared} compared cases"
-    return f"{len(ends)} of {of}; {missed} could have been missed"
+    return f"{len(ends)} of {counted(compared, 'compared case')}; {missed} could have been missed"
 
 
 def of_other_choices(verdicts: Sequence[Verdict]) -> str:
@@ -170,12 +169,12 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     found = sorted(v.found_by for v in verdicts if v.found_by is not None)
     screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
     limits = sorted({_limit(v.limit) for v in verdicts})
-    text = f"unchanged: {len(verdicts)} cases, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
+    text = f"unchanged: {counted(len(verdicts), 'case')}, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
     text += f"; limit {' or '.join(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
     if screened:
-        text += f"; on an unknown unit at most {_percent(max(screened), 2)} % slower"
+        text += f"; unknown unit, upper end at most {_percent(max(screened), 2)} %"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
         extremes = f"{_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} %"
@@ -192,7 +191,10 @@ def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> l
     for verdict in verdicts:
         said = "; ".join(_more(verdict) if verdict.change is not None else [reason.text for reason in verdict.reasons])
         if said:
-            groups.setdefault((verdict.kind, said), []).append(name(verdict))
+            # The others with figures are rows of the table.
+            is_row = verdict.change is None or verdict.kind is not Judgement.UNCHANGED
+            figure = "" if is_row else f" {_percent(verdict.change, 2)} %"
+            groups.setdefault((verdict.kind, said), []).append(f"{name(verdict)}{figure}")
     return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]
 
 

@@ -65,7 +65,7 @@ def pytest_runtest_call(item):
     first, second = first_and_second(sim)
     [reason] = first["reasons"]
     assert (first["status"], reason["code"]) == ("error", "launch")
-    assert reason["text"].startswith("its process was ended: something in it wrote to the pipe that its results come ")
+    assert reason["text"].startswith("its process was ended: something in it wrote to its result pipe ")
     assert reason["text"].isprintable()
     assert second["status"] == "measured"
     assert "Traceback" not in str(first)
@@ -93,10 +93,13 @@ def pytest_runtest_setup(item):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("plain['nodeid'] = 'test_other.py::test_other'", "it answered for * (test_other.py::test_other, launch *"),
-        ("plain['launch'] = '0123456789ab'", "* launch 0123456789ab) when it was asked for *"),
-        ("plain['workload']['seq'] = 12", "it answered for *"),
-        ("plain['status'] = 'fast'", "it answered with something else than a record: *"),
+        (
+            "plain['nodeid'] = 'test_other.py::test_other'",
+            "it was asked for * and sent a record of * (test_other.py::test_other, launch *",
+        ),
+        ("plain['launch'] = '0123456789ab'", "it was asked for * launch 0123456789ab)*"),
+        ("plain['workload']['seq'] = 12", "it was asked for *"),
+        ("plain['status'] = 'fast'", "it sent no valid record: *"),
     ],
 )
 def test_a_record_of_something_else_is_no_answer(

@@ -53,11 +53,16 @@ def test_a_case_of_other_choices_is_tried_once_more_and_then_not_compared(
     assert (found["kind"], found["change"], found["launches"]) == ("incomparable", None, 2)
     settled = "triton_tem_fused_simulated_0: BLOCK=A here, BLOCK=B in the baseline"
     assert found["reasons"][0]["text"] == f"no stored launch made these autotune choices: {settled}"
-    assert found["reasons"][1]["text"] == "tried once more with an empty compiler's cache, and not made either"
+    assert (
+        found["reasons"][1]["text"]
+        == "measured once more with an empty compiler's cache, whose choices no stored launch made either"
+    )
     assert verdict(sim, CUDNN)["kind"] == "unchanged"
     said = "1 case was not compared: no stored launch made its autotune choices"
-    result.stdout.fnmatch_lines([f"  incomparable: torch_flash@default · *{settled}; tried once more *", "2 cases: *"])
-    assert f"{said} (which alone fails nothing)" in result.outlines
+    result.stdout.fnmatch_lines(
+        [f"  incomparable: torch_flash@default · *{settled}; measured once more *", "2 cases: *"]
+    )
+    assert f"{said} (this alone fails no test)" in result.outlines
     assert f"\n{said}.\n" in markdown(run_from(sim.stored()))
     (child,) = children()
     assert child["empty"]
@@ -77,7 +82,7 @@ def test_a_case_that_then_makes_the_stored_choices_is_judged_on_that_launch(
     found = verdict(sim)
     assert (found["kind"], found["launches"]) == ("unchanged", 1)
     assert found["notes"] == [
-        "without 1 launch of this run with other autotune choices: triton_tem_fused_simulated_0: BLOCK=A"
+        "1 launch of this run is not counted, for other autotune choices: triton_tem_fused_simulated_0: BLOCK=A"
     ]
     choices = [one["compilation"]["choices"] for one in sim.stored()["attnbench"]["records"] if one["case"] == FLASH]
     assert [line[0][-1] for line in choices] == ["A", "B"], "both are stored"
@@ -114,7 +119,7 @@ def pytest_configure(config):
     found = verdict(sim)
     assert (found["kind"], found["launches"]) == ("regressed", 1)
     assert found["reasons"][-1]["text"] == "measured once: each of 3 fresh processes made other autotune choices"
-    assert found["notes"][-1].startswith("without 3 launches of this run with other autotune choices: ")
+    assert found["notes"][-1].startswith("3 launches of this run are not counted, for other autotune choices: ")
 
 
 def test_a_try_that_fails_leaves_the_case_incomparable_and_says_why(
@@ -128,17 +133,19 @@ def test_a_try_that_fails_leaves_the_case_incomparable_and_says_why(
     result = sim(*RUN, "--attn-sim=torch_flash*:choices=A/B", "--attn-require-baseline")
     assert result.ret == 0
     assert verdict(sim)["kind"] == "incomparable"
-    assert verdict(sim)["reasons"][1]["text"].startswith("tried once more: a fresh process could not measure it again")
+    assert verdict(sim)["reasons"][1]["text"].startswith(
+        "with an empty compiler's cache: a fresh process could not measure it again"
+    )
 
 
 @pytest.mark.parametrize(
     ("relaunch", "first_call_s", "said"),
     [
-        ("0", 1.0, "not tried once more, by --attn-relaunch=0"),
+        ("0", 1.0, "not measured once more (--attn-relaunch=0)"),
         (
             "3",
             CHOICES_BUDGET_S + 1,
-            f"not tried once more: of {CHOICES_BUDGET_S:g} s for that in a run too few are left",
+            f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it",
         ),
     ],
     ids=["no relaunch", "too long"],

@@ -75,7 +75,7 @@ def verdict(sim) -> dict:
 def section(result: pytest.RunResult) -> list[str]:
     """Of the section, what stands of the baselines."""
     first, *rest = result.outlines[
-        next(at for at, line in enumerate(result.outlines) if line.startswith("baselines as")) :
+        next(at for at, line in enumerate(result.outlines) if line.startswith("baselines from")) :
     ]
     return [first, *takewhile(lambda line: line.startswith("  "), rest)]
 
@@ -88,8 +88,8 @@ def test_an_edited_session_does_not_acquit_and_is_named(sim, reviewed, repositor
     assert (verdict(sim)["kind"], verdict(sim)["compared_with"]) == ("regressed", [NAME])
     commit = f"HEAD ({repository.git('rev-parse', 'HEAD')[:12]})"
     assert section(result) == [
-        f"baselines as of {commit}; THIS CHANGE EDITS THE BASELINES, whose files count only where that commit has",
-        "  nothing comparable:",
+        f"baselines from {commit}; THIS CHANGE EDITS THE BASELINES (its sessions count only where that commit has no",
+        "  comparable one):",
         f"  edited {NAME}",
     ]
     stored = sim.stored()["attnbench"]
@@ -146,7 +146,7 @@ def test_a_session_that_is_only_added_is_said_and_does_not_count_where_the_commi
     result = sim(*ARGUMENTS, FROM)
     assert result.ret == pytest.ExitCode.OK
     assert (verdict(sim)["kind"], verdict(sim)["compared_with"]) == ("unchanged", [NAME])
-    assert "this change adds to the baselines, whose files count only where" in " ".join(section(result))
+    assert "this change adds to the baselines (its sessions count only where" in " ".join(section(result))
     assert sim.stored()["attnbench"]["baseline_changes"] == ["added simulated-device/0002_recorded.json"]
     assert sim(*ARGUMENTS, SLOW, FROM).ret == pytest.ExitCode.TESTS_FAILED
 
@@ -158,7 +158,7 @@ def test_where_the_commit_has_no_session_the_work_tree_s_counts_and_is_marked(si
     baseline()
     result = sim(*ARGUMENTS, FROM, "--attn-require-baseline")
     assert result.ret == pytest.ExitCode.OK
-    note = f"compared with what is new in this change: {commit} has no comparable session of this case"
+    note = f"compared with a session that is new in this change: {commit} has none of this case that is comparable"
     assert verdict(sim)["notes"] == [note]
     assert (verdict(sim)["kind"], verdict(sim)["compared_with"]) == ("unchanged", [NAME])
     assert f"  {note}: numpy@eager · flux-256px-t128" in result.outlines
@@ -199,7 +199,7 @@ def test_sessions_of_another_set_up_give_way_to_those_that_a_change_records(sim,
 def test_an_unchanged_folder_is_said_in_one_line(sim, reviewed, repository):
     result = sim(*ARGUMENTS, FROM)
     commit = repository.git("rev-parse", "HEAD")[:12]
-    assert section(result) == [f"baselines as of HEAD ({commit}), which are those of the work tree"]
+    assert section(result) == [f"baselines from HEAD ({commit}); the work tree has the same"]
 
 
 def test_own_saves_below_the_folder_are_no_change(sim, reviewed, repository):
@@ -286,19 +286,21 @@ def test_outside_of_a_repository_and_without_git_are_one_sentence(sim, reviewed,
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(pytester.path.parent))
     assert refused(sim, FROM).startswith(f"git rev-parse in {pytester.path}: not a git repository")
     monkeypatch.setenv("PATH", "")
-    assert refused(sim, FROM).startswith("git is not installed, which reads the sessions of a commit: install it")
+    assert refused(sim, FROM).startswith(
+        "git is not installed, and only it can read the sessions of a commit: install it"
+    )
 
 
 def test_baselines_outside_of_the_repository_are_refused(sim, repository, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     assert refused(sim, FROM, "-o", f"attn_baselines={elsewhere}") == (
-        f"the baselines {elsewhere} lie outside of the repository {repository.path}: only what a commit holds can be read "
-        "from it"
+        f"the folder of baselines {elsewhere} is outside the repository {repository.path}, so no commit holds it: "
+        "drop the option"
     )
 
 
 def test_without_a_folder_of_baselines_the_option_is_refused_and_a_variable_waits(sim, monkeypatch):
-    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("name their folder in the ini key attn_baselines")
+    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("name it in the ini key attn_baselines")
     monkeypatch.setenv("ATTN_BASELINES_FROM", "HEAD")
     assert sim(*ARGUMENTS, "-o", "attn_baselines=").ret == pytest.ExitCode.OK
 

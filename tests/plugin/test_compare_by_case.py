@@ -53,7 +53,7 @@ def test_a_slow_down_is_found_however_the_test_is_called_now(sim, pytester, stor
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "Performance has regressed" in result.stderr.str()
     assert said(result, "compared by case") == [
-        f"compared by case with {stored.parent.name}/0001_before.json: 1 of 1 selected cases"
+        f"compared by case with {stored.parent.name}/0001_before.json: 1 of 1 selected case"
     ]
 
 
@@ -68,7 +68,7 @@ def test_what_has_no_counterpart_is_said_in_both_directions(sim):
     sim(*eager, "--attn-backend=torch_math", "--benchmark-save=before").assert_outcomes(passed=2)
     (line,) = said(sim(*eager, ONE, "--benchmark-compare=0001"), "compared by case")
     assert line.partition(": ")[2] == (
-        f"1 of 2 selected cases; without a counterpart there: {CASE}; "
+        f"1 of 2 selected cases; not stored there: {CASE}; "
         "1 stored case not selected here: torch_math@eager-flux-256px-t128"
     )
 
@@ -114,7 +114,7 @@ def test_a_number_that_no_stored_run_has_is_said(sim, stored):
 def test_a_run_that_measured_no_case_it_could_compare_is_not_green_under_compare_fail(sim, stored):
     result = sim(ONE, "--attn-backend=torch_math", *SLOW[:2], "--attn-sim=numpy:unsupported")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert len(said(result, "failed by --benchmark-compare-fail: no case was measured that is in")) == 1
+    assert len(said(result, "failed by --benchmark-compare-fail: none of the measured cases is in")) == 1
 
 
 def test_other_benchmarks_are_compared_by_their_full_name_as_ever(sim, pytester):
@@ -150,7 +150,8 @@ def test_the_same_name_of_another_problem_is_not_compared(sim, stored):
     stored.write_text(json.dumps(document))
     result = sim(ONE, "--benchmark-compare=0001")
     assert (
-        len(said(result, f"not compared with {stored.parent.name}/0001_before.json, whose workload of that name")) == 1
+        len(said(result, f"not compared, as {stored.parent.name}/0001_before.json stored the workload of that name"))
+        == 1
     )
     assert sim(ONE, *SLOW).ret == pytest.ExitCode.USAGE_ERROR
 
@@ -160,4 +161,4 @@ def test_a_reviewed_session_is_compared_by_case(sim, baseline, pytester):
     renamed(pytester)
     result = sim(ONE, "--benchmark-compare")
     (line,) = said(result, "compared by case with simulated-device/0001_recorded.json")
-    assert ": 1 of 1 selected cases; 14 stored cases not selected here: " in line
+    assert ": 1 of 1 selected case; 14 stored cases not selected here: " in line

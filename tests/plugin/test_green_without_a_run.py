@@ -19,22 +19,22 @@ def conftest(body: str, hook: str = "") -> str:
 @pytest.mark.parametrize(
     ("hook", "body", "said"),
     [
-        ("", "sys.exit(0)", "attnbench: sys.exit(0) was called (*conftest.py, line 2). The exit code is 2, not 0"),
-        ("", "quit()", "attnbench: sys.exit(0) was called (*conftest.py, line 2). *"),
-        ("", "sys.exit(256)", "attnbench: sys.exit(256) was called *"),  # to the system that is 0
-        ("", "os._exit(0)", "attnbench: os._exit(0) was called (*conftest.py, line 2). *"),
-        ("pytest_cmdline_main", "return 0", "attnbench: pytest was ended before it reported. *"),
-        ("pytest_configure", EXIT, "attnbench: pytest was ended before it reported. *"),
+        ("", "sys.exit(0)", "attnbench: sys.exit(0) ended the run (*conftest.py, line 2). The exit code is 2, not 0"),
+        ("", "quit()", "attnbench: sys.exit(0) ended the run (*conftest.py, line 2). *"),
+        ("", "sys.exit(256)", "attnbench: sys.exit(256) ended the run *"),  # to the system that is 0
+        ("", "os._exit(0)", "attnbench: os._exit(0) ended the run (*conftest.py, line 2). *"),
+        ("pytest_cmdline_main", "return 0", "attnbench: pytest ended before it reported its results. *"),
+        ("pytest_configure", EXIT, "attnbench: pytest ended before it reported its results. *"),
         ("pytest_collection", EXIT, "attnbench: the run was cut short (nothing to do). *"),
         ("pytest_runtestloop", "return True", "attnbench: the run was cut short: 1 of 1 cases did not run. *"),
         ("pytest_runtest_setup", EXIT, "attnbench: the run was cut short (nothing to do): 1 of 1 cases did not run. *"),
         (
             "pytest_runtest_call",
             "os._exit(0)",
-            "attnbench: os._exit(0) was called while test_suite.py::*--attn-launches=1*",
+            "attnbench: os._exit(0) ended the run while test_suite.py::*--attn-launches=1*",
         ),
-        ("pytest_sessionfinish", EXIT, "attnbench: pytest was ended before it reported. *"),
-        ("pytest_terminal_summary", "sys.exit(0)", "attnbench: sys.exit(0) was called *"),
+        ("pytest_sessionfinish", EXIT, "attnbench: pytest ended before it reported its results. *"),
+        ("pytest_terminal_summary", "sys.exit(0)", "attnbench: sys.exit(0) ended the run *"),
     ],
 )
 def test_a_run_that_is_ended_with_0_before_it_reported_is_red(
@@ -67,7 +67,7 @@ def test_a_kernel_that_ends_the_process_with_0_is_red_here_and_a_row_in_a_proces
     run = ("--benchmark-only", "--attn-device=cpu", "--attn-workload=1x64x2x16:fp32", "--attn-backend=leaves")
     here = bench.fresh(*run)
     assert here.ret == pytest.ExitCode.INTERRUPTED
-    here.stderr.fnmatch_lines(["attnbench: os._exit(0) was called while *leaves@eager* (*conftest.py, line *"])
+    here.stderr.fnmatch_lines(["attnbench: os._exit(0) ended the run while *leaves@eager* (*conftest.py, line *"])
     apart = bench(*run, "--attn-launches=1", "--benchmark-json=run.json")
     assert apart.ret == pytest.ExitCode.TESTS_FAILED
     [record] = bench.records().values()

@@ -87,7 +87,7 @@ def test_a_run_that_times_nothing_says_so_and_names_the_options_without_effect(s
     result = sim("--benchmark-disable", "--attn-limit=3%", "--attn-require-baseline", "--attn-timeout=9")
     head, *_, idle = header(result).split("; ")
     assert head == "attnbench: 0.1.0, device simulated (chosen), accuracy only (--benchmark-disable)"
-    assert idle == "nothing is timed, so without effect: --attn-limit, --attn-require-baseline"
+    assert idle == "without effect, as nothing is timed: --attn-limit, --attn-require-baseline"
 
 
 def test_under_xdist_the_options_without_effect_are_named_once(sim, baseline, monkeypatch):
@@ -95,4 +95,4 @@ def test_under_xdist_the_options_without_effect_are_named_once(sim, baseline, mo
     monkeypatch.setenv("ATTN_ROUNDS", "3")
     result = sim.fresh("-n1", "--attn-require-baseline", "--attn-backend=numpy")
     assert "accuracy only, as pytest-xdist is on" in header(result)
-    assert header(result).endswith("nothing is timed, so without effect: ATTN_ROUNDS, --attn-require-baseline")
+    assert header(result).endswith("without effect, as nothing is timed: ATTN_ROUNDS, --attn-require-baseline")

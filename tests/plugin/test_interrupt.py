@@ -132,7 +132,7 @@ def test_a_signal_while_it_is_saved_waits_and_ends_the_run_with_2(
     result.stdout.fnmatch_lines(
         [
             "15 cases: 15 measured",
-            f"attnbench: {sent.name} came while the run was ending, and waited until it was saved",
+            f"attnbench: {sent.name} came while the run was ending; the run was saved first",
         ]
     )
     [saved] = (pytester.path / "baselines").glob("*/0001_x.json")

@@ -106,7 +106,7 @@ def test_the_installed_suite_runs_by_its_name(bench, pytester):
         "--pyargs", "attnbench.suite", "--attn-device=sim", "--attn-backend=numpy", "--attn-workload=1x64x2x16"
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["1 case: 1 measured"])
 
 
 def test_the_suite_runs_from_a_directory_below(sim, pytester, monkeypatch):

@@ -51,11 +51,11 @@ def test_the_same_suite_in_two_files_is_two_rows_and_one_launch(sim: Any, pytest
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         [
-            "1 case is in 2 tests, which are no launches: 1 test_copy.py::test_attention, 2 test_suite.py::test_attention",
+            "1 case ran in 2 tests (repeats are not launches): 1 test_copy.py::test_attention, *",
             "median of 30 rounds, clock simulated; *",
             "torch_flash@eager (test 1) *0.00*",
             "torch_flash@eager (test 2) *0.00*",
-            "1 cases in 2 tests: 2 measured",
+            "1 case in 2 tests: 2 measured",
         ]
     )
     assert "launches, clock" not in result.stdout.str()
@@ -81,7 +81,7 @@ def test_what_each_test_came_to_is_its_own_row_with_its_own_reason(sim: Any, pyt
             "  not-run: torch_flash@eager (test 2) on *: the test ended after prepare(), before measure()",
             "  not-run: torch_flash@eager (test 5) on *: the test ended before prepare()",
             "  checked: torch_flash@eager (test 3) on *: the test ended after assert_accurate(), before measure()",
-            "1 cases in 6 tests: 1 measured, 2 checked, 1 error, 2 not-run",
+            "1 case in 6 tests: 1 measured, 2 checked, 1 error, 2 not-run",
         ]
     )
     summary = markdown(run_from(sim.stored()))
@@ -98,7 +98,7 @@ def test_a_test_that_only_prepares_does_so_in_a_process_of_its_own_too(sim: Any,
 
 def test_what_is_not_timed_on_request_has_no_reason(sim: Any) -> None:
     result = sim(*ONE, "--benchmark-disable", "--benchmark-storage=file://.")
-    result.stdout.fnmatch_lines(["1 cases: 1 checked"])
+    result.stdout.fnmatch_lines(["1 case: 1 checked"])
     assert "not measured" not in result.outlines
 
 
@@ -127,7 +127,7 @@ def pytest_runtest_setup(item):
     result.stdout.fnmatch_lines(
         [
             "regressed  torch_flash@eager · flux-256px-t128 (test 2) *",
-            "  unchanged: 1 cases, *",
+            "  unchanged: 1 case, *",
             "  1 regressed, 1 unchanged",
         ]
     )

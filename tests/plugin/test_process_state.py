@@ -267,7 +267,7 @@ def test_after_what_cannot_be_put_back_the_other_cases_run_in_processes_of_their
     culprit, other = bench.records().values()
     assert [one["put_back"] for one in culprit["changed"]] == [False]
     assert culprit["launch"] != other["launch"]
-    said = "other_pool changed the process: torch interop threads * (cannot be put back, so the cases after it ran in *"
+    said = "other_pool changed the process: torch interop threads * (cannot be restored, so the cases after it ran in *"
     result.stdout.fnmatch_lines([said])
 
 

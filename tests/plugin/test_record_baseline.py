@@ -278,7 +278,7 @@ WHILE = {
     "it looks at the GPU": ("attnbench.recording.look", "nothing was written: ended by {name}", 0),
     "it writes": (
         "attnbench.sessions.write_new",
-        "{name} came while the session was written, and waited until it was",
+        "{name} came while the session was being written; the session was finished first",
         1,
     ),
 }

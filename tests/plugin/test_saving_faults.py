@@ -167,7 +167,7 @@ def test_a_device_is_written_to(sim: Any, device: str) -> None:
     result = sim.fresh("--benchmark-only", "--attn-backend=numpy", f"--benchmark-json={device}")
     assert result.ret == 0
     assert ('"machine_info": {' in result.stdout.str()) == (device == "/dev/stdout")
-    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["1 case: 1 measured"])
 
 
 def test_of_runs_at_once_each_exits_as_it_ended_and_one_whole_file_stands(sim: Any, pytester: pytest.Pytester) -> None:

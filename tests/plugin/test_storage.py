@@ -137,7 +137,7 @@ def test_a_slow_down_beyond_compare_fail_fails_the_run_and_keeps_the_section(sim
     slow = (ONE, "--benchmark-compare", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+20%")
     result = sim.fresh(*slow)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["failed by --benchmark-compare-fail*", "1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["failed by --benchmark-compare-fail*", "1 case: 1 measured"])
     assert "Performance has regressed" in result.stderr.str()
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert sim(*slow[:3]).ret == pytest.ExitCode.OK

@@ -61,11 +61,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no number": (
         lambda path: path.rename(path.with_name("session.json")),
-        "session.json would not be compared with, as sessions are named NNNN_NAME.json: rename it (0001_session.json)",
+        "session.json is not read: sessions are named NNNN_NAME.json. Rename it (0001_session.json)",
     ),
     "capitals": (
         lambda path: path.rename(path.with_name("0001_a.JSON")),
-        "0001_a.JSON would not be compared with, as sessions are named NNNN_NAME.json: rename it (0001_a.json)",
+        "0001_a.JSON is not read: sessions are named NNNN_NAME.json. Rename it (0001_a.json)",
     ),
     "no folder": (
         lambda path: (shutil.rmtree(path.parent), path.parent.write_text("")),

@@ -46,7 +46,7 @@ def test_a_grouping_that_no_benchmark_has_is_refused_before_anything_runs(sim, w
 def test_a_grouping_that_there_is_groups(sim, word, group):
     result = sim(*ONE, f"--benchmark-group-by={word}")
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines([f"*benchmark {group}: 1 tests*", "1 cases: 1 measured"])
+    result.stdout.fnmatch_lines([f"*benchmark {group}: 1 tests*", "1 case: 1 measured"])
 
 
 def test_benchmarks_without_a_parameter_that_others_have_stand_in_a_group_of_their_own(sim, pytester):
@@ -55,7 +55,7 @@ def test_benchmarks_without_a_parameter_that_others_have_stand_in_a_group_of_the
     assert result.ret == pytest.ExitCode.OK
     groups = {line.strip("- ") for line in result.outlines if line.strip("- ").startswith("benchmark '")}
     assert groups == {"benchmark 'size=1': 1 tests", "benchmark 'size=2': 1 tests", "benchmark 'size=–': 2 tests"}
-    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["1 case: 1 measured"])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_table_that_raises_is_one_sentence_and_a_failed_run_with_its_section(s
     result = sim.fresh(*ONE, "--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["1 cases: 1 measured", f"pytest-benchmark could not show its table: {error.split('(')[0]}: *"]
+        ["1 case: 1 measured", f"pytest-benchmark could not show its table: {error.split('(')[0]}: *"]
     )
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()

@@ -123,4 +123,4 @@ def test_outside_the_main_thread_a_line_says_that_the_limit_is_not_in_force(benc
     result = pytester.runpython(pytester.makepyfile(program=program))
     said = "--attn-timeout (900 s) was not in force: pytest does not run in the main thread, which alone gets signals"
     assert result.outlines.count(said) == 1
-    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["1 case: 1 measured"])

@@ -138,7 +138,7 @@ def z_wrong_scale(n, q, k, v):
 
 WORKLOAD = "1x64x2x16:bf16"
 LATE = {
-    "computes_nothing_later": "and wrong in round",
+    "computes_nothing_later": "wrong in round",
     "wrong_in_one_call_of_fourteen": "rel_l2 found",
     "one_element_later": "max_abs found",
     "nan_later": "1 elements are NaN or Inf",
@@ -146,8 +146,8 @@ LATE = {
     "nothing_later": "returned NoneType, needed one tensor",
     "view_of_input_later": "returned a view of an input",
     "last_answer_again_later": "rel_l2 found",
-    "remembers_by_pointer": "right when it was checked, and wrong in round 1 of the timing",
-    "remembers_by_version": "right when it was checked, and wrong in round 1 of the timing",
+    "remembers_by_pointer": "correct in the accuracy check, wrong in round 1 of the timing",
+    "remembers_by_version": "correct in the accuracy check, wrong in round 1 of the timing",
     "remembers_by_first_sum": "rel_l2 found",
 }
 
@@ -206,7 +206,9 @@ def test_whatever_the_shape_a_remembered_answer_is_wrong_and_a_computed_one_is_r
 def test_outputs_that_differ_in_bits_within_the_tolerance_are_counted(measure: Any) -> None:
     record = measure("noisy_within_tolerance")["noisy_within_tolerance"]
     assert (record["status"], record["sample"]["unequal"]) == ("measured", 30)
-    measure.result.stdout.fnmatch_lines(["outputs not bit-equal*: noisy_within_tolerance@eager (30 of 30 rounds)"])
+    measure.result.stdout.fnmatch_lines(
+        ["outputs within the tolerance, but not bit-equal*: noisy_within_tolerance@eager (30 of 30 rounds)"]
+    )
 
 
 WROTE = {
@@ -218,12 +220,15 @@ WROTE = {
 
 
 def test_who_writes_into_the_inputs_is_named_and_harms_nobody(measure: Any) -> None:
-    before = measure("z_right")["z_right"]["checks"]
+    def errors(record: dict[str, Any]) -> list[Any]:  # whether memory could be poisoned is chance, on the CPU
+        return [check["error"] for check in record["checks"]]
+
+    before = errors(measure("z_right")["z_right"])
     records = measure(*WROTE, "z_right", "z_wrong_scale")
     for culprit, (status, wrote) in WROTE.items():
         assert (records[culprit]["status"], records[culprit]["sample"]) == (status, None)
         assert records[culprit]["reasons"][0]["text"] == f"wrote into its input: {wrote}"
-    assert (records["z_right"]["status"], records["z_right"]["checks"]) == ("measured", before)
+    assert (records["z_right"]["status"], errors(records["z_right"])) == ("measured", before)
     assert records["z_wrong_scale"]["status"] == "incorrect"
     assert "wrote" not in said(records["z_wrong_scale"])
 

@@ -93,7 +93,7 @@ def test_a_regression_fails_its_own_test_with_one_line_and_no_traceback(sim: Any
             "median of 30 rounds in each of 1 to 2 launches, *",
             f"verdicts against simulated-device/{stored.name}",
             "regressed  torch_cudnn@eager · flux-256px-t128 *",
-            "  unchanged: 1 cases, *",
+            "  unchanged: 1 case, *",
             "  1 regressed, 1 unchanged",
             "2 cases: 2 measured",
         ]
@@ -324,7 +324,7 @@ def test_a_suspect_that_a_fresh_process_finds_wrong_is_incorrect(
     result.assert_outcomes(passed=1, failed=1)
     line = only_line(result, "INCORRECT torch_cudnn@eager · flux-256px-t128  ")
     assert line.endswith(
-        "right here, wrong in a fresh process: simulated: max_abs found 0.2, allowed 0.002 on randn inputs"
+        "correct in this process, wrong in a fresh one: simulated: max_abs found 0.2, allowed 0.002 on randn inputs"
     )
     assert kinds(sim) == {CUDNN: "missing", FLASH: "unchanged"}
     assert [record["status"] for record in sim.stored()["attnbench"]["records"]] == [
@@ -480,7 +480,8 @@ def test_a_session_of_another_set_up_is_incomparable(sim: Any, baseline: Any) ->
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "incomparable", FLASH: "incomparable"}
     reason = (
-        f"simulated-device/{stored.name} was measured on another set-up: protocol simulated here, cuda-events/9 there"
+        f"simulated-device/{stored.name} cannot be compared with this run: protocol simulated here, cuda-events/9 there. "
+        "Record a session with scripts/record_baseline"
     )
     result.stdout.fnmatch_lines([f"  incomparable: torch_cudnn@eager *, torch_flash@eager *: {reason}"])
     result = sim(*ONCE, REQUIRE)
@@ -520,12 +521,12 @@ def test_an_unknown_unit_is_a_screen_that_fails_nothing(sim: Any, baseline: Any,
     result.stdout.fnmatch_lines(
         [
             "inconclusive  torch_cudnn@eager · flux-256px-t128 (unknown unit) *",
-            "  inconclusive: torch_cudnn@eager *units of one model differ by 0.6% (sd). To know, record a session *",
+            "  inconclusive: torch_cudnn@eager *units of one model differ by 0.6% (sd). To decide, record a session *",
             "undecided: * of 2 compared cases; *",
         ]
     )
     if slower == "+50%":
-        assert "slower, which is a suspicion: " in result.stdout.str()
+        assert "suspected slow-down: " in result.stdout.str()
     assert sim(*RUN, f"--attn-sim=torch_cudnn:{slower}", other, REQUIRE_VERDICT).ret == pytest.ExitCode.TESTS_FAILED
     recorded = baseline(*TWO, other)
     assert sim(*ONCE, SLOWER, other).ret == pytest.ExitCode.TESTS_FAILED
@@ -538,9 +539,9 @@ def test_a_gain_on_an_unknown_unit_is_said_and_not_claimed(sim: Any, baseline: A
     result = sim(*ONCE, "--attn-sim=torch_cudnn:-30%", "--attn-sim=unit=other", REQUIRE_VERDICT, "-k", "cudnn")
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "unchanged"}
-    said = "  unchanged: torch_cudnn@eager * 29.*% faster, which is a suspicion: *"
-    result.stdout.fnmatch_lines(["  unchanged: 1 cases, *; limit 2 %; on an unknown unit at most -2* % slower", said])
-    assert "faster, which is a suspicion" in markdown(sim)
+    said = "  unchanged: torch_cudnn@eager * -29.* %: suspected gain: *"
+    result.stdout.fnmatch_lines(["  unchanged: 1 case, *; limit 2 %; unknown unit, upper end at most -2* %", said])
+    assert "suspected gain: " in markdown(sim)
 
 
 def test_two_rounds_decide_nothing_and_start_no_process(sim: Any, baseline: Any) -> None:
@@ -609,9 +610,7 @@ def test_other_contents_under_the_id_of_a_launch_are_a_usage_error_that_names_bo
     result = sim(*RUN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        [
-            f"ERROR: attnbench: *{stored.name} and *{other.name} both hold the launch * of {FLASH}, with other contents: *"
-        ]
+        [f"ERROR: attnbench: *{stored.name} and *{other.name} both hold the launch * of {FLASH}, with different *"]
     )
 
 

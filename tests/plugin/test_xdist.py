@@ -39,7 +39,7 @@ def test_measuring_in_parallel_is_refused_in_our_words(sim):
 
 def test_no_worker_measures_here(sim):
     result = sim.fresh("-n", "0", "--benchmark-only", "--attn-backend=numpy")
-    result.stdout.fnmatch_lines(["1 cases: 1 measured"])
+    result.stdout.fnmatch_lines(["1 case: 1 measured"])
 
 
 def test_an_unknown_name_is_one_sentence_and_no_traceback(sim):

@@ -311,7 +311,7 @@ def test_a_workload_without_a_size_is_refused(store, run_file, record, size):
 def test_a_record_of_a_launch_that_is_not_there_is_refused(store, run_file, record):
     run = {**to_plain(run_file(record())), "launches": []}
     path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
-    with pytest.raises(Unreadable, match=r"is of launch '.*', which is not among its launches"):
+    with pytest.raises(Unreadable, match=r"names launch '.*', which the file does not hold"):
         load_document(path)
 
 
@@ -322,7 +322,7 @@ def test_a_reviewed_session_with_another_name_is_passed_over_and_said(folder, st
     store(f"{SLUG}/session.json")
     choice = choose(folder, GPU)
     assert choice.path is None
-    assert choice.said[0].startswith(f"passed over: {folder}/{SLUG}/session.json would not be compared with")
+    assert choice.said[0].startswith(f"passed over: {folder}/{SLUG}/session.json is not read: ")
 
 
 @pytest.mark.parametrize("name", ["", MACHINE, SLUG], ids=["baselines", "own", "reviewed"])

@@ -98,14 +98,15 @@ def test_a_file_that_looks_like_a_session_and_is_not_named_as_one_is_an_error(tm
     with pytest.raises(Unlisted) as refused:
         load_baseline(tmp_path, launch(), DEVICE)
     assert str(refused.value) == (
-        f"{path} would not be compared with, as sessions are named NNNN_NAME.json: rename it ({proposed}), "
-        "or move it out of this folder"
+        f"{path} is not read: sessions are named NNNN_NAME.json. Rename it ({proposed}), or move it out of this folder"
     )
 
 
 def test_a_folder_of_sessions_that_is_spelt_in_another_way_is_an_error(tmp_path, store, session):
     store("0001_a.json", session()).parent.rename(tmp_path / "NVIDIA_H200")
-    with pytest.raises(Unlisted, match=r"NVIDIA_H200 is not where sessions .* are looked for: rename it nvidia-h200$"):
+    with pytest.raises(
+        Unlisted, match=r"NVIDIA_H200 is not read: sessions of .* belong in nvidia-h200\. Rename the folder$"
+    ):
         load_baseline(tmp_path, launch(), DEVICE)
 
 
@@ -141,7 +142,7 @@ def test_two_records_of_one_case_in_one_launch_that_differ_are_an_error(tmp_path
     other = record(launch="a", sample=Sample(ROUNDS[1:], "t"))
     path = store("0001_a.json", session(BOTH, other))
     with pytest.raises(
-        Unreadable, match=rf"{path} cannot be used: two of its records are of .* in launch 'a', and differ"
+        Unreadable, match=rf"{path} cannot be used: two of its records are of .* in launch 'a', with different contents"
     ):
         load_baseline(tmp_path, launch(), DEVICE)
 
@@ -257,11 +258,11 @@ def test_other_contents_under_the_id_of_a_launch_are_refused_with_the_files(
         launches, changed = (launch("a", unit="another"), BOTH[1]), record(launch="a", sample=Sample(ROUNDS, "t"))
     if where == "in one file":
         store("0001_a.json", replace(session(BOTH, changed), launches=(*BOTH, *launches)))
-        said = r"0001_a\.json cannot be used: two of its (launches|records) .*, and differ"
+        said = r"0001_a\.json cannot be used: two of its (launches|records) .*, with different contents"
     else:
         store("0001_a.json", session())
         store("0002_b.json", replace(session((launch("c"),), changed), launches=(*launches, launch("c"))))
-        said = r"0001_a\.json and .*0002_b\.json both hold the launch a.*, with other contents"
+        said = r"0001_a\.json and .*0002_b\.json both hold the launch a.*, with different contents"
     with pytest.raises(Unreadable, match=said):
         load_baseline(tmp_path, launch(), DEVICE)
 

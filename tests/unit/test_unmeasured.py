@@ -40,7 +40,7 @@ def test_a_variant_that_nothing_can_run_is_listed_with_its_reason_and_has_no_row
 def test_a_run_that_measured_nothing_is_its_reasons_and_counts(run_file, record):
     run = run_file(record(status="error"), interrupted="interrupted (Ctrl-C)")
     assert table(run, "not measured")[1].startswith("  error: torch_flash@eager on flux-256px-t128: ")
-    assert section(run)[-2:] == ["1 cases: 1 error", "the run ended early: interrupted (Ctrl-C)"]
+    assert section(run)[-2:] == ["1 case: 1 error", "the run ended early: interrupted (Ctrl-C)"]
     assert not any("median" in line for line in section(run))
 
 

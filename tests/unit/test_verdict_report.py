@@ -88,7 +88,7 @@ def test_every_verdict_but_unchanged_is_a_row(block):
         ["improved", names[1], "0.7900", "0.8060", "-2.00", "[-2.50, -1.50]", "1", "+0.88", "2"],
     ]
     assert lines[8:] == [
-        "  unchanged: 1 cases, +0.10 to +0.10 %; limit 1 %; finds +0.88 % in the median, +0.88 % at worst",
+        "  unchanged: 1 case, +0.10 to +0.10 %; limit 1 %; finds +0.88 % in the median, +0.88 % at worst",
         "  1 regressed, 1 improved, 1 unchanged",
     ]
 
@@ -208,7 +208,7 @@ def test_a_verdict_on_one_launch_that_none_followed_is_marked(block, record):
 def test_unchanged_cases_on_an_unknown_unit_say_what_they_rule_out(block):
     elsewhere = replace(UNCHANGED, known_unit=False, found_by=None, high=0.0171, limit=0.02)
     assert block(elsewhere, replace(elsewhere, case=CUDNN, high=0.0154))[1] == (
-        "  unchanged: 2 cases, +0.10 to +0.10 %; limit 2 %; on an unknown unit at most +1.71 % slower"
+        "  unchanged: 2 cases, +0.10 to +0.10 %; limit 2 %; unknown unit, upper end at most +1.71 %"
     )
 
 
@@ -227,7 +227,7 @@ def test_what_was_not_decided_is_the_last_line_of_the_section(run_file, record):
     assert last(UNCHANGED) == last(REGRESSED) == ["the run ended early: why"]
     choices = Verdict(CUDNN, Judgement.INCOMPARABLE, (Reason("choices", "no stored launch"),))
     assert last(undecided, choices, count=2)[0] == (
-        "1 case was not compared: no stored launch made its autotune choices (which alone fails nothing)"
+        "1 case was not compared: no stored launch made its autotune choices (this alone fails no test)"
     )
     assert last(choices, replace(choices, case=FLASH))[0].startswith(
         "2 cases were not compared: no stored launch made their"
@@ -252,7 +252,7 @@ def test_every_session_that_was_compared_with_is_named_once(block):
 
 def test_the_block_stands_before_the_counts_of_the_section(run_file, record):
     lines = section(run_file(record(), verdicts=(REGRESSED,)))
-    assert lines[-3:] == ["  1 regressed", "", "1 cases: 1 measured"]
+    assert lines[-3:] == ["  1 regressed", "", "1 case: 1 measured"]
 
 
 def test_launches_are_counted_per_case(run_file, record):
