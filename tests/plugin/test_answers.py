@@ -195,7 +195,7 @@ def test_a_kernel_that_closes_files_costs_its_own_case_and_writes_into_nobody_s(
     pytester.makeconftest(f"""{CHILD}
 def pytest_runtest_call(item):
     if PIPES and not Path("mine.txt").exists():
-        os.closerange(3, 200)
+        os.closerange(3, FD + 1)
         while os.open("mine.txt", os.O_CREAT | os.O_WRONLY) < FD:
             pass
 """)
