@@ -339,12 +339,18 @@ def session_files(folder: Path, device_name: str) -> list[Path]:
                 raise Unlisted(
                     f"{folder / name} is not read: sessions of {device_name} belong in {expected}. Rename the folder"
                 )
+            if NUMBERED.fullmatch(name) and (folder / name).is_file():
+                raise Unlisted(
+                    f"{folder / name} is not read: sessions belong in the folder of their device. "
+                    f"Move it there ({folder.name}/{expected}/{name} for {device_name}), or out of {folder}"
+                )
         device = folder / expected
         names = _entries(device)
     except OSError as exc:
+        to_do = "Let this user read that folder" if isinstance(exc, PermissionError) else "Put a folder there"
         raise Unlisted(
-            f"the stored sessions in {exc.filename} cannot be listed: {exc.strerror}. Let this user read that folder, "
-            "or name another one in attn_baselines"
+            f"the stored sessions in {exc.filename} cannot be listed: {exc.strerror}. {to_do}, or name another one in "
+            "attn_baselines"
         ) from exc
     sessions = _numbered(device, names)
     known = {path.name for path in sessions}
@@ -352,7 +358,7 @@ def session_files(folder: Path, device_name: str) -> list[Path]:
         if name not in known and _looks_like_a_session(name, known):
             raise Unlisted(
                 f"{device / name} is not read: sessions are named NNNN_NAME.json. "
-                f"Rename it ({_proposed(name, sessions)}), or move it out of this folder"
+                f"{_how_to_rename(name, sessions)}, or move it out of this folder"
             )
     return sessions
 
@@ -363,10 +369,12 @@ def _looks_like_a_session(name: str, known: set[str]) -> bool:
     return ".json" in name.lower() and not name.startswith(".") and not is_a_copy
 
 
-def _proposed(name: str, sessions: list[Path]) -> str:
+def _how_to_rename(name: str, sessions: list[Path]) -> str:
     number = 1 + max((int(path.name.split("_")[0]) for path in sessions), default=0)
     stem = re.split(r"\.json", name, maxsplit=1, flags=re.IGNORECASE)[0]
-    return f"{number:04}_{re.sub(r'^[0-9]+_', '', stem) or 'session'}.json"
+    proposed = f"{number:04}_{re.sub(r'^[0-9]+_', '', stem) or 'session'}.json"
+    is_packed = name.lower().endswith((".gz", ".bz2", ".xz", ".zst", ".zip"))
+    return f"Unpack it ({proposed})" if is_packed else f"Rename it ({proposed})"
 
 
 def _numbered(folder: Path, names: Iterable[str]) -> list[Path]:

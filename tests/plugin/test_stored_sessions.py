@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no folder": (
         lambda path: (shutil.rmtree(path.parent), path.parent.write_text("")),
-        "baselines/simulated-device cannot be listed: Not a directory. Let this user read that folder",
+        "baselines/simulated-device cannot be listed: Not a directory. Put a folder there",
     ),
 }
 

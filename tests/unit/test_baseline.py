@@ -143,7 +143,7 @@ def test_dates_decide_between_the_folders_of_two_pythons(folder, store):
 
 
 def test_files_that_are_no_numbered_run_are_not_looked_at(folder, store):
-    for name in (f"{MACHINE}/notes.json", f"{MACHINE}/1_a.json", "0001_loose.json", "some-folder/0001_a.json"):
+    for name in (f"{MACHINE}/notes.json", f"{MACHINE}/1_a.json", "some-folder/0001_a.json"):
         store(name, content="not JSON")
     (folder / MACHINE / "0001_a.json.before").write_text("")
     choice = choose(folder, GPU)

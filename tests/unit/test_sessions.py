@@ -84,12 +84,13 @@ def test_only_numbered_files_are_sessions(tmp_path, store, session):
 @pytest.mark.parametrize(
     ("name", "proposed"),
     [
-        ("session.json", "0002_session.json"),
-        ("1_short.json", "0002_short.json"),
-        ("0003_b.JSON", "0002_b.json"),
-        ("0003_b.json.gz", "0002_b.json"),
-        ("0003_b.json~", "0002_b.json"),
-        ("0003.json", "0002_0003.json"),
+        ("session.json", "Rename it (0002_session.json)"),
+        ("1_short.json", "Rename it (0002_short.json)"),
+        ("0003_b.JSON", "Rename it (0002_b.json)"),
+        ("0003_b.json.gz", "Unpack it (0002_b.json)"),
+        ("0003_b.json.ZST", "Unpack it (0002_b.json)"),
+        ("0003_b.json~", "Rename it (0002_b.json)"),
+        ("0003.json", "Rename it (0002_0003.json)"),
     ],
 )
 def test_a_file_that_looks_like_a_session_and_is_not_named_as_one_is_an_error(tmp_path, store, session, name, proposed):
@@ -98,8 +99,27 @@ def test_a_file_that_looks_like_a_session_and_is_not_named_as_one_is_an_error(tm
     with pytest.raises(Unlisted) as refused:
         load_baseline(tmp_path, launch(), DEVICE)
     assert str(refused.value) == (
-        f"{path} is not read: sessions are named NNNN_NAME.json. Rename it ({proposed}), or move it out of this folder"
+        f"{path} is not read: sessions are named NNNN_NAME.json. {proposed}, or move it out of this folder"
     )
+
+
+def test_a_session_beside_the_folders_of_the_devices_is_an_error(tmp_path, store, session):
+    stored = store("0001_a.json", session())
+    loose = tmp_path / "0002_b.json"
+    stored.rename(loose)
+    with pytest.raises(Unlisted) as refused:
+        load_baseline(tmp_path, launch(), DEVICE)
+    assert str(refused.value) == (
+        f"{loose} is not read: sessions belong in the folder of their device. Move it there "
+        f"({tmp_path.name}/{stored.parent.name}/0002_b.json for {DEVICE}), or out of {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize("name", ["run.json", "README.md", "0001_notes.txt"])
+def test_what_is_no_numbered_run_may_lie_beside_the_folders(tmp_path, store, session, name):
+    store("0001_a.json", session())
+    (tmp_path / name).write_text("{}")
+    assert len(load_baseline(tmp_path, launch(), DEVICE).sessions) == 1
 
 
 def test_a_folder_of_sessions_that_is_spelt_in_another_way_is_an_error(tmp_path, store, session):
