@@ -7,6 +7,7 @@ it is based on, by git itself; the files of the work tree are only told apart fr
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -16,12 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from attnbench import printable
 from attnbench.baseline import MACHINE_ID
 from attnbench.records import Unreadable
 
 #: Would have git look at another repository than the one that the folder lies in, as in a hook.
-_REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+_REPOSITORY_VARIABLES = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+)
 _SHOWN_DIGITS = 12
+_LINK = "120000"  # the mode of a symbolic link in a tree
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,10 @@ class Revision:
         with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
             below = Path(scratch, device)
             below.mkdir()
-            for name in self.files:
+            for name, blob in self.files.items():
                 if name.startswith(f"{device}/"):
-                    content = _git(self.top, "cat-file", "--filters", f"{self.commit}:{_joined(self.below, name)}")
+                    path = f"--path={posixpath.join(self.below, name)}"
+                    content = _git(self.top, "cat-file", "--filters", path, blob)
                     below.joinpath(PurePosixPath(name).name).write_bytes(content)
             yield Path(scratch)
 
@@ -74,14 +81,14 @@ class Revision:
             if moved is not None:
                 added.remove(moved)
             said.append(f"removed {name}" if moved is None else f"renamed {name} to {moved}")
-        return tuple(map(_printable, (*said, *(f"added {name}" for name in added))))
+        return tuple(map(printable.escaped, (*said, *(f"added {name}" for name in added))))
 
     def _work_tree(self, folder: Path) -> dict[str, str]:
         """Blob by path, of the sessions that lie in the folder now; of what is no regular file, none."""
         paths = sorted(path for path in folder.glob("*/*.json") if not MACHINE_ID.fullmatch(path.parent.name))
         found = {f"{path.parent.name}/{path.name}": "" for path in paths}
         regular = [name for name in found if folder.joinpath(name).is_file() and "\n" not in name]
-        listed = "".join(f"{_joined(self.below, name)}\n" for name in regular)
+        listed = "".join(f"{posixpath.join(self.below, name)}\n" for name in regular)
         blobs = _git(self.top, "hash-object", "--stdin-paths", given=os.fsencode(listed)).decode().split()
         return {**found, **dict(zip(regular, blobs, strict=True))}
 
@@ -89,7 +96,8 @@ class Revision:
 def open_revision(root: Path, folder: Path, ref: str) -> Revision:
     """The sessions below `folder` in the commit `ref` of the repository that `root`, an existing folder, lies in.
 
-    Raises Unreadable with one sentence: no git, no repository, no such commit here, a folder that lies outside.
+    Links in the commit are followed, as they are in a work tree. Raises Unreadable with one sentence: no git, no
+    repository, no such commit here, a folder that lies outside, a link that leads nowhere in the commit.
     """
     if shutil.which("git") is None:
         raise Unreadable(
@@ -99,19 +107,67 @@ def open_revision(root: Path, folder: Path, ref: str) -> Revision:
     prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix").rstrip(b"\n"))
     below = _below(root, folder, top, prefix)
     commit = _commit(top, ref)
-    listed = _git(top, "ls-tree", "-r", "-z", "--full-tree", commit, "--", *([f"{below}/"] if below else []))
-    files: dict[str, str] = {}
-    for line in filter(None, os.fsdecode(listed).split("\0")):
-        (_, kind, blob), path = line.partition("\t")[0].split(), line.partition("\t")[2]
-        name = PurePosixPath(path).relative_to(below) if below else PurePosixPath(path)
-        if (
-            kind == "blob"
-            and len(name.parts) == 2
-            and name.suffix == ".json"
-            and not MACHINE_ID.fullmatch(name.parts[0])
-        ):
-            files[str(name)] = blob
-    return Revision(ref, commit, top, below, files)
+    return Revision(ref, commit, top, below, _sessions(top, commit, below))
+
+
+def _sessions(top: Path, commit: str, below: str) -> dict[str, str]:
+    """Blob by path below the folder of baselines, of what may be a session there."""
+    _refuse_submodule(top, commit, below)
+    found: dict[str, str] = {}
+    for device, kind, _ in _listed(top, commit, below):
+        if kind == "commit":
+            _refuse_submodule(top, commit, posixpath.join(below, device))
+        if kind == "tree" and not MACHINE_ID.fullmatch(device):
+            inside = _listed(top, commit, posixpath.join(below, device))
+            names = [(f"{device}/{name}", blob) for name, what, blob in inside if what == "blob"]
+            found.update((name, blob) for name, blob in names if name.endswith(".json"))
+    return found
+
+
+def _refuse_submodule(top: Path, commit: str, folder: str) -> None:
+    """Raise Unreadable for a folder in another repository: the commit names its commit, and holds no file of it."""
+    above = ""
+    for part in PurePosixPath(folder).parts:
+        if any(name == part and kind == "commit" for name, kind, _ in _listed(top, commit, above)):
+            raise Unreadable(
+                f"{posixpath.join(above, part)} is a submodule, of which no commit of {top} holds the sessions: "
+                "keep them in this repository, or drop the option"
+            )
+        above = posixpath.join(above, part)
+
+
+def _listed(top: Path, commit: str, folder: str) -> list[tuple[str, str, str]]:
+    """Name, kind (`tree`, `blob`, of a submodule `commit`) and id of what lies in a folder of a commit, links followed."""
+    tree = _followed(top, commit, folder)
+    if tree is None or tree[0] != "tree":
+        return []
+    found = []
+    for line in filter(None, os.fsdecode(_git(top, "ls-tree", "-z", tree[1])).split("\0")):
+        (mode, kind, blob), name = line.partition("\t")[0].split(), line.partition("\t")[2]
+        entry: tuple[str, str] | None = (kind, blob)
+        if mode == _LINK:
+            entry = _followed(top, commit, posixpath.join(folder, name))
+        if entry is not None:
+            found.append((name, *entry))
+    return found
+
+
+def _followed(top: Path, commit: str, path: str) -> tuple[str, str] | None:
+    """Kind and id of what stands at a path in a commit, all links followed; None where nothing does."""
+    asked = f"{commit}:{path}"
+    if "\n" in path:  # git reads one line
+        return None
+    said = os.fsdecode(_git(top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(f"{asked}\n")))
+    first, _, rest = said.removesuffix("\n").partition("\n")
+    if first == f"{asked} missing" or first.startswith("notdir "):
+        return None
+    blob, kind, _ = f"{first}  ".split(" ", 2)
+    if blob in ("symlink", "dangling", "loop"):  # a length follows, and then a path
+        leads = f"out of the repository, to {rest}" if blob == "symlink" else "nowhere in that commit"
+        raise Unreadable(
+            f"{path} is a link that leads {leads}: name another commit, or another folder in attn_baselines"
+        )
+    return kind, blob
 
 
 def _below(root: Path, folder: Path, top: Path, prefix: str) -> str:
@@ -144,7 +200,7 @@ def _commit(top: Path, ref: str) -> str:
 
 
 def _git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
-    """What git prints. Raises Unreadable with its last words."""
+    """What git prints. Raises Unreadable with what it said, which may end with what to do."""
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
     environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     command = ["git", "-C", str(folder), *arguments]
@@ -154,15 +210,6 @@ def _git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
         raise Unreadable(f"git cannot be started: {exc.strerror}") from exc
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
-        said = re.sub("^(fatal|error): ", "", words[0]) if words else f"exit code {done.returncode}"
+        said = re.sub("^(fatal|error): ", "", " ".join(words)) if words else f"exit code {done.returncode}"
         raise Unreadable(f"git {arguments[0]} in {folder}: {said}")
     return done.stdout
-
-
-def _joined(below: str, name: str) -> str:
-    return f"{below}/{name}" if below else name
-
-
-def _printable(text: str) -> str:
-    """A file's name is its author's: an escape for every character that does not show."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -260,6 +260,8 @@ def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
     """The value that wins, and where it was given; None when it was given nowhere."""
     if not option.ini_only:
         given = config.getoption(option.key, None)
+        if given is not None and option.kind == "one" and not given.strip():  # --attn-baselines-from=$UNSET
+            raise pytest.UsageError(f"--attn-{option.name}: expected a value, got {given!r}")
         if given is not None:
             return given, f"--attn-{option.name}"
         text = os.environ.get(option.variable)

@@ -253,6 +253,36 @@ def test_a_folder_that_is_replaced_by_a_link_hides_nothing(sim, pytester, review
     assert sim(*ARGUMENTS, SLOW, FROM).ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_links_in_the_commit_are_followed(sim, pytester, reviewed):
+    """Of the folder, of a device's folder and of a session: an edit of what they lead to is one of the session."""
+    target = pytester.mkdir("reviewed") / "one.data"
+    reviewed.rename(target)
+    reviewed.symlink_to("../../reviewed/one.data")
+    reviewed.parent.rename(pytester.path / "reviewed" / "device")
+    target.rename(target.parent / "device" / target.name)
+    (pytester.path / "reviewed" / "device" / reviewed.name).unlink()
+    (pytester.path / "reviewed" / "device" / reviewed.name).symlink_to("one.data")
+    reviewed.parent.symlink_to("../reviewed/device")
+    pytester.path.joinpath("baselines").rename(pytester.path / "store")
+    pytester.path.joinpath("baselines").symlink_to("store")
+    Repository(pytester).commit()
+    result = sim(*ARGUMENTS, SLOW, FROM)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert section(result)[0].endswith("which are those of the work tree")
+    slowed(reviewed)
+    assert sim(*ARGUMENTS, SLOW, FROM).ret == pytest.ExitCode.TESTS_FAILED
+    assert sim.stored()["attnbench"]["baseline_changes"] == [f"edited {NAME}"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["GIT_DIR", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_ICASE_PATHSPECS"],
+)
+def test_a_variable_of_git_reads_no_other_repository(sim, monkeypatch, repository, variable):
+    monkeypatch.setenv(variable, "1" if variable.endswith("PATHSPECS") else "/nowhere")
+    assert section(sim(*ARGUMENTS, FROM))[0].endswith("which are those of the work tree")
+
+
 def refused(sim, *arguments: str) -> str:
     """The one sentence."""
     result = sim(*ARGUMENTS, *arguments)
@@ -267,6 +297,40 @@ def test_an_unknown_commit_is_one_sentence(sim, repository, ref):
     assert refused(sim, f"--attn-baselines-from={ref}") == (
         f"there is no commit {ref!r} in {repository.path}: name a commit, branch or tag that is there"
     )
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_value_is_refused_and_not_taken_for_none(sim, repository, given):
+    """`--attn-baselines-from=$BASE` where nobody set it would compare with what the change itself says."""
+    assert refused(sim, f"--attn-baselines-from={given}") == f"expected a value, got {given!r}"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("0001_recorded.json", "nowhere in that commit"),  # itself
+        ("gone.json", "nowhere in that commit"),
+        ("/dev/null", "out of the repository, to /dev/null"),
+    ],
+)
+def test_a_link_that_no_commit_can_follow_is_one_sentence(sim, reviewed, pytester, target, said):
+    reviewed.unlink()
+    reviewed.symlink_to(target)
+    Repository(pytester).commit()
+    assert refused(sim, FROM) == (
+        f"baselines/{NAME} is a link that leads {said}: name another commit, or another folder in attn_baselines"
+    )
+
+
+@pytest.mark.parametrize("where", ["baselines", "baselines/simulated-device"])
+def test_sessions_in_a_submodule_are_refused(sim, reviewed, pytester, where):
+    """Its commit is the change's to choose: the sessions would be as new in every change."""
+    inner = pytester.path / where
+    subprocess.run(["git", "init", "--quiet", str(inner)], check=True)
+    given = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(inner)]
+    subprocess.run(["git", *given, "commit", "--quiet", "--allow-empty", "--message=inner"], check=True)
+    Repository(pytester).commit()
+    assert refused(sim, FROM).startswith(f"{where} is a submodule, of which no commit of {pytester.path} holds ")
 
 
 def test_a_shallow_clone_that_lacks_the_commit_is_told_what_to_fetch(sim, pytester, repository, monkeypatch):
