@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from attnbench import other_plugins
+from attnbench import other_plugins, printable
 from attnbench.comparing import runs_tests
 from attnbench.counterparts import Counterparts, Wanted, counterparts, named
 from attnbench.model import Status
@@ -57,6 +57,8 @@ class BenchmarkBridge:
         cases = [item for item in session.items if is_case(item)]
         if runs_tests(self._config) and not hasattr(self._config, "workerinput"):
             other_plugins.refuse_forks(cases)
+            for sentence in other_plugins.said_of_markers(cases, self._run.settings):
+                self._run.say(sentence)
         times = storing is not None and not (storing.disabled or storing.skip) and runs_tests(self._config)
         if not cases or not times or self._run.is_child:
             return
@@ -88,38 +90,38 @@ class BenchmarkBridge:
             found.append(here)
         if storing.compare_fail and not any(here.entries for here in found):
             stored = list(dict.fromkeys(case for here in found for case in here.stored))
+            holds = printable.message(named(stored)) or "no attention case"
+            selected_cases = {one.case for one in wanted.values()}  # which may each be in several tests
             raise pytest.UsageError(
-                f"--benchmark-compare-fail: none of the {len(wanted)} selected cases is in the stored run "
-                f"({_paths(storing)}), which holds {named(stored) or 'no attention case'}: compare with a run of these "
-                "cases, or save one first with --benchmark-save=NAME"
+                f"--benchmark-compare-fail: none of the {len(selected_cases)} selected cases is in the stored run "
+                f"({_paths(storing)}), which holds {holds}: compare with a run of these cases, or save one first with "
+                "--benchmark-save=NAME"
             )
 
     def _say(self, path: str, here: Counterparts, wanted: dict[str, Wanted]) -> None:
         """What of the run at `path` is no counterpart of a case of this run, or one to be looked at."""
-        said = self._run.comparison_said
+        say = self._run.say
         selected = {one.case for one in wanted.values()}
         matched = {wanted[nodeid].case for nodeid in here.entries}
         if here.other_problem:
-            said.append(
+            say(
                 f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
                 f"{named(here.other_problem)}"
             )
         if not matched:
             there = f"it holds {named(here.stored)}" if here.stored else "it holds no attention case"
-            said.append(
-                f"WARNING: none of the {len(selected)} selected cases is in {path} ({there}): nothing is compared"
-            )
+            say(f"WARNING: none of the {len(selected)} selected cases is in {path} ({there}): nothing is compared")
             return
         text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
         if alone := [case for case in selected if case not in matched and case not in here.other_problem]:
             text += f"; not stored there: {named(sorted(alone))}"
         if left := [case for case in here.stored if case not in selected]:
             text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
-        said.append(text)
+        say(text)
         if here.repeated:
-            said.append(f"stored by several tests, of which the first counts: {named(here.repeated)}")
+            say(f"stored by several tests, of which the first counts: {named(here.repeated)}")
         if here.injected:
-            said.append(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
+            say(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
 
     @pytest.hookimpl(optionalhook=True, wrapper=True)
     def pytest_benchmark_group_stats(
@@ -157,9 +159,7 @@ class BenchmarkBridge:
             nodeid for nodeid in measured if any(nodeid in found for found in storing.compared_mapping.values())
         ]
         if not compared and not storing.disabled:
-            self._run.comparison_said.append(
-                "failed by --benchmark-compare-fail: none of the measured cases is in the stored run"
-            )
+            self._run.say("failed by --benchmark-compare-fail: none of the measured cases is in the stored run")
         elif not storing.performance_regressions:
             return
         if session.exitstatus == pytest.ExitCode.OK:
@@ -167,7 +167,7 @@ class BenchmarkBridge:
 
     def failed(self, exc: BaseException) -> None:
         """Note that pytest-benchmark raised where it shows its table, and fail the run."""
-        self._run.comparison_said.append(
+        self._run.say(
             f"pytest-benchmark could not show its table: {type(exc).__name__}: {exc}; the section above is complete"
         )
         if self._session is not None and self._session.exitstatus == pytest.ExitCode.OK:

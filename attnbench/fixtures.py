@@ -218,7 +218,7 @@ class AttnCase:
         limit_s = self._run.settings.timeout_s
         if self._run.is_child or not isinstance(self._steps, TorchCase):
             return nullcontext()
-        return time_limit(limit_s - sum(self._spent_s.values()), limit_s, self._run.say_once)
+        return time_limit(limit_s - sum(self._spent_s.values()), limit_s, self._run.say)
 
     def _fail_by_verdict(self) -> None:
         """Fail the test where its verdict says so: one line, no traceback."""

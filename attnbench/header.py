@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import attnbench
-from attnbench import other_plugins
+from attnbench import other_plugins, printable
 from attnbench.comparing import idle_options, is_parallel
 from attnbench.run import Run
 from attnbench.settings import OPTIONS, Option
@@ -82,10 +83,15 @@ def _elsewhere(config: pytest.Config, run: Run, option: Option) -> tuple[str, st
     if source == flag:
         place = _place(config, flag)
         return (flag if option.kind == "flag" else f"{flag}={text}", place) if place else None
-    overrides = config.option.override_ini or ()
-    if any(override.partition("=")[0].strip() == option.key for override in overrides):
-        return None  # -o, on the command line
+    if any(_sets(override, option.key) for override in config.option.override_ini or ()):
+        given = [*map(str, config.invocation_params.args)]
+        return None if any(_sets(one, option.key) for one in given) else (f"{option.key} = {text}", "PYTEST_ADDOPTS")
     return f"{option.key} = {text}", config.inipath.name if config.inipath else "ini file"
+
+
+def _sets(argument: str, key: str) -> bool:
+    """Whether it gives this ini key: what follows `-o`, or both in one (`-oKEY=…`, `--override-ini=KEY=…`)."""
+    return re.fullmatch(rf"(-o|--override-ini=)?\s*{key}\s*=.*", argument, re.DOTALL) is not None
 
 
 def _place(config: pytest.Config, flag: str) -> str | None:
@@ -119,5 +125,5 @@ def _shown(value: bool | str | Sequence[str]) -> str:
         return "1" if value else "0"
     several = [value] if isinstance(value, str) else value
     text = " ".join(shlex.quote(one) if " " in one else one for one in several)
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    shown = printable.escaped(text)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

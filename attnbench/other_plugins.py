@@ -54,15 +54,35 @@ def said(config: pytest.Config, settings: Settings) -> list[str]:
     sentences = []
     ours = f"--attn-timeout ({settings.timeout_s:g} s)"
     theirs_s, method = _pytest_timeout(config)
-    if theirs_s is not None and theirs_s < settings.timeout_s:
-        what = "the whole run when a case has taken" if method == "thread" else "a case after"
-        sentences.append(f"pytest-timeout ends {what} {theirs_s:g} s, before {ours}")
+    sentences += _before_ours(theirs_s, method, settings)
     dumps_s = _number(_ini(config, "faulthandler_timeout"))
     if dumps_s and dumps_s < settings.timeout_s and _ini(config, "faulthandler_exit_on_timeout") is True:
         sentences.append(f"faulthandler ends the whole run when a case has taken {dumps_s:g} s, before {ours}")
     if _reruns(config):
         sentences.append("pytest-rerunfailures does not repeat attention cases")
     return sentences
+
+
+def said_of_markers(cases: Iterable[pytest.Item], settings: Settings) -> list[str]:
+    """Sentences about markers of pytest-timeout, which come before its option: the header is made before them."""
+    sentences: dict[str, None] = {}
+    for item in cases:
+        marker = item.get_closest_marker("timeout") if item.config.pluginmanager.hasplugin("timeout") else None
+        if marker is not None:
+            given = dict(zip(("timeout", "method"), marker.args, strict=False)) | dict(marker.kwargs)
+            method = given.get("method") or _pytest_timeout(item.config)[1]
+            found = _before_ours(_limit_s(given.get("timeout")), str(method), settings)
+            sentences.update(
+                (f"{sentence}, by the marker 'timeout' of {item.nodeid.partition('[')[0]}", None) for sentence in found
+            )
+    return list(sentences)
+
+
+def _before_ours(theirs_s: float | None, method: str, settings: Settings) -> list[str]:
+    if theirs_s is None or theirs_s >= settings.timeout_s:
+        return []
+    what = "the whole run when a case has taken" if method == "thread" else "a case after"
+    return [f"pytest-timeout ends {what} {theirs_s:g} s, before --attn-timeout ({settings.timeout_s:g} s)"]
 
 
 def _pytest_timeout(config: pytest.Config) -> tuple[float | None, str]:
@@ -74,7 +94,13 @@ def _pytest_timeout(config: pytest.Config) -> tuple[float | None, str]:
     if given is None:
         given = os.environ.get("PYTEST_TIMEOUT") or _ini(config, "timeout")
     method = getattr(option, "timeout_method", None) or _ini(config, "timeout_method")
-    return _number(given) or None, str(method or "signal")
+    return _limit_s(given), str(method or "signal")
+
+
+def _limit_s(given: Any) -> float | None:
+    """Seconds; None where pytest-timeout takes it for no limit."""
+    number = _number(given)
+    return number if number is not None and number > 0 else None
 
 
 def _reruns(config: pytest.Config) -> bool:

@@ -7,11 +7,18 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from attnbench import printable
 from attnbench.model import SCHEMA_VERSION, Launch, Record, RunFile
 
 
 class Unreadable(ValueError):
-    """A file or line that is not what it should be; the message says what is wrong and where."""
+    """A file or line that is not what it should be; the message says what is wrong and where.
+
+    It quotes what it is about, so it is made safe to show here, for whoever shows it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable.message(text))
 
 
 def to_plain(value: Record | Launch | RunFile) -> dict[str, Any]:

@@ -227,10 +227,11 @@ class Run:
         if here and record.spoils_process:
             self.spoilt_by = record.case
 
-    def say_once(self, text: str) -> None:
-        """A line below the section, however many cases it is true of."""
-        if text not in self.comparison_said:
-            self.comparison_said.append(text)
+    def say(self, text: str) -> None:
+        """A line below the section, once, however many cases it is true of; what it quotes of a stored run is escaped."""
+        shown = printable.line(printable.message(text))
+        if shown not in self.comparison_said:
+            self.comparison_said.append(shown)
 
     @property
     def unreached(self) -> list[Record]:

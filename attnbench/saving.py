@@ -43,7 +43,7 @@ class Saving:
             return
         found = machine_differences(self._run, compared_benchmark["machine_info"])
         if found:
-            self._run.comparison_said.append(f"NOT COMPARABLE with what is compared: {', '.join(found)}")
+            self._run.say(f"NOT COMPARABLE with what is compared: {', '.join(found)}")
         # pytest-benchmark's own hook runs after this one and would print both machines whole.
         compared_benchmark["machine_info"] = machine_info
 

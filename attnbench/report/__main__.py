@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attnbench import printable
 from attnbench.baseline import load_document
 from attnbench.model import RunFile
 from attnbench.records import Unreadable, run_from
@@ -33,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text, code = _shown(path, show), 0
     except Unreadable as exc:
-        problem = printable.message(str(exc))
-        sys.stderr.write(f"attnbench: {problem}\n")
-        text, code = without_run(problem) if options.markdown else "", 2
+        sys.stderr.write(f"attnbench: {exc}\n")
+        text, code = without_run(str(exc)) if options.markdown else "", 2
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

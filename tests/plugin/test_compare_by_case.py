@@ -162,3 +162,27 @@ def test_a_reviewed_session_is_compared_by_case(sim, baseline, pytester):
     result = sim(ONE, "--benchmark-compare")
     (line,) = said(result, "compared by case with simulated-device/0001_recorded.json")
     assert ": 1 of 1 selected case; 14 stored cases not selected here: " in line
+
+
+FOUL = "numpy\x1b[31m\n::error::" + "x" * 5000
+
+
+def test_what_a_stored_run_calls_its_cases_is_escaped_and_cut(sim, stored):
+    document = json.loads(stored.read_text())
+    document["benchmarks"][0]["extra_info"]["case"] = FOUL
+    document["machine_info"]["device"] = FOUL
+    stored.write_text(json.dumps(document))
+    result = sim(ONE, "--benchmark-compare=0001")
+    assert result.ret == pytest.ExitCode.OK
+    refused = sim(ONE, *SLOW)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    for line in [line for line in (*result.outlines, *refused.errlines) if "x" * 100 in line]:
+        assert line.isprintable()
+        assert r"numpy\x1b[31m ::error::x" in line
+        assert len(line) < 2500
+
+
+def test_a_case_that_is_in_several_tests_is_one_case(sim, pytester, stored):
+    pytester.makepyfile(test_other=SUITE)
+    result = sim("--attn-backend=torch_math", "--attn-mode=eager", *SLOW)
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail: none of the 1 selected cases is in *"])

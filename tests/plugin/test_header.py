@@ -96,3 +96,9 @@ def test_under_xdist_the_options_without_effect_are_named_once(sim, baseline, mo
     result = sim.fresh("-n1", "--attn-require-baseline", "--attn-backend=numpy")
     assert "accuracy only, as pytest-xdist is on" in header(result)
     assert header(result).endswith("without effect, as nothing is timed: ATTN_ROUNDS, --attn-require-baseline")
+
+
+def test_an_ini_key_that_a_variable_gives_is_named_with_it(plain, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-o attn_backend=numpy --override-ini=attn_mode=eager")
+    result = plain("-oattn_device=sim", "--attn-workload=flux-256px-t128")
+    assert header(result) == f"{PLAIN}; cases selected by attn_backend = numpy, attn_mode = eager (PYTEST_ADDOPTS)"

@@ -69,8 +69,32 @@ def test_a_shorter_limit_of_pytest_timeout_ends_the_case_and_is_said(kernels, py
     (record,) = kernels.records().values()
     assert record["status"] == "error"
     assert "Timeout (>2.0s) from pytest-timeout" in record["reasons"][0]["text"]
-    if place != "marker":
-        assert header(result).endswith("pytest-timeout ends a case after 2 s, before --attn-timeout (100 s)")
+    said = "pytest-timeout ends a case after 2 s, before --attn-timeout (100 s)"
+    if place == "marker":  # known when the tests are collected, after the header
+        assert f"{said}, by the marker 'timeout' of test_suite.py::test_attention" in result.outlines
+    else:
+        assert header(result).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("timeout(2, method='thread')", "ends the whole run when a case has taken 2 s"),
+        ("timeout(timeout=3)", "ends a case after 3 s"),
+        ("timeout(901)", ""),
+        ("timeout(0)", ""),
+        ("timeout(-1)", ""),
+    ],
+)
+def test_a_marker_that_ends_a_case_before_our_limit_is_said(sim, pytester, marker, said):
+    pytester.makepyfile(test_suite=MARKED.format(marker))
+    found = [line for line in sim("--attn-backend=numpy").outlines if line.startswith("pytest-timeout ")]
+    where = "before --attn-timeout (900 s), by the marker 'timeout' of test_suite.py::test_attention"
+    assert found == ([f"pytest-timeout {said}, {where}"] if said else [])
+
+
+def test_a_negative_limit_of_pytest_timeout_is_none(sim):
+    assert "pytest-timeout" not in header(sim("--timeout=-1", "--attn-backend=numpy"))
 
 
 def test_what_ends_the_whole_run_before_our_limit_is_said_in_the_header(sim, pytester):

@@ -132,3 +132,10 @@ def test_the_shipped_schema_refuses_what_the_model_refuses(run_file, record, bro
         run_from({"attnbench": plain})
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(shipped_schema()).validate(plain)
+
+
+def test_a_sentence_about_a_file_shows_what_it_quotes_and_is_cut():
+    said = str(Unreadable(f"run.json: \x1b[31m{'x' * 10_000}\nmore"))
+    assert said.startswith(r"run.json: \x1b[31mxxx")
+    assert said.isprintable()
+    assert len(said) == 2000
