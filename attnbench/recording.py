@@ -28,6 +28,8 @@ DEFAULT_LAUNCHES = 3
 INTERRUPTED = 2  # as pytest
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
+#: Variables, and in small letters ini keys, of options that need a baseline.
+_OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,9 +97,11 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
     """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
     command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
-    command += [*([] if keep_going else ["-p", "attnbench.early_stop"]), "-o", "attn_baselines=", *arguments]
-    of_judged_runs = dict.fromkeys(("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT"), "0")
-    code = signals.run(command, {**os.environ, **of_judged_runs})
+    command += [] if keep_going else ["-p", "attnbench.early_stop"]
+    keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}
+    command += [part for key, value in keys.items() for part in ("-o", f"{key}={value}")]
+    command += arguments
+    code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_JUDGED_RUNS})
     return INTERRUPTED if signals.came and code < 0 else code  # it was still starting
 
 

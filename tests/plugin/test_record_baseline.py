@@ -89,7 +89,9 @@ def pytest_configure(config):
     assert main(["--launches=2", *SUITE, "--attn-sim=torch_*:+5%"]) == 0
     assert [name[:5] for name in sessions()] == ["0001_", "0002_"]
     assert earlier.read_text() == content
-    (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attnbench: its")]
+    printed = capfd.readouterr()
+    (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: its")]
+    assert "REQUIRE_BASELINE" not in printed.out, "the header names what the user set, and not what a recording sets"
     assert re.fullmatch(r"attnbench: its launches differ by [01]\.\d\d%: torch_flash@eager-flux-256px-t128", said)
 
 
