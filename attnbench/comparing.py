@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,23 @@ def choose_storage(config: pytest.Config, run: Run) -> None:
     option.benchmark_storage = f"file://{folder}"
 
 
+def refuse_storage(config: pytest.Config, run: Run) -> None:
+    """Raise pytest.UsageError for a storage that pytest-benchmark would end in a traceback with."""
+    storage = str(config.getoption("benchmark_storage", PYTEST_BENCHMARK_STORAGE))
+    scheme, separator, _ = storage.partition("://")
+    if not separator or scheme == "file" or not is_ours(config, run):
+        return
+    if not scheme.startswith("elasticsearch+"):
+        raise pytest.UsageError(
+            f"--benchmark-storage: expected file://FOLDER or elasticsearch+http://HOST/…, got {storage!r}"
+        )
+    if find_spec("elasticsearch") is None:
+        raise pytest.UsageError(
+            f"--benchmark-storage={storage} needs the package elasticsearch, which is not installed "
+            "(pip install 'pytest-benchmark[elasticsearch]')"
+        )
+
+
 def choose_comparison(config: pytest.Config, run: Run) -> None:
     """Decide what `--benchmark-compare` reads, and read it before pytest-benchmark does.
 
@@ -114,12 +132,13 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
         return
     if wanted is True:
         choice = baseline.choose(folder, run.device.facts.device_name)
-        run.comparison_said += choice.said
+        for sentence in choice.said:
+            run.say(sentence)
         option.benchmark_compare = str(choice.path) if choice.path else []
     else:
         _require_readable(folder, wanted)
         if not baseline.matching(folder, get_machine_id(), wanted):
-            run.comparison_said.append(f"nothing to compare with: no stored run in {folder} matches {wanted}")
+            run.say(f"nothing to compare with: no stored run in {folder} matches {wanted}")
             option.benchmark_compare = []
     if option.benchmark_compare_fail and not option.benchmark_compare:
         raise pytest.UsageError(f"--benchmark-compare-fail: {run.comparison_said[-1]}")

@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run = config.stash[RUN] = Run(config, settings.parse_settings(config))
     comparing.check_only_in_parallel(config, run)
     comparing.refuse_other_plugins(config, run)
+    comparing.refuse_storage(config, run)
     comparing.choose_storage(config, run)
     comparing.choose_comparison(config, run)
     plugins = config.pluginmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -147,3 +148,21 @@ def test_compare_fail_with_nothing_to_compare_with_is_refused_before_anything_ru
     result = sim(ONE, "--benchmark-compare", "--benchmark-compare-fail=mean:5%")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail: nothing to compare with for simulated device*"])
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        (
+            "s3://bucket",
+            "--benchmark-storage: expected file://FOLDER or elasticsearch+http://HOST/…, got 's3://bucket'",
+        ),
+        ("elasticsearch+http://localhost/", "--benchmark-storage=* needs the package elasticsearch, which is not *"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_one_sentence_before_anything_runs(sim, monkeypatch, storage, said):
+    monkeypatch.setitem(sys.modules, "elasticsearch", None)  # as where it is not installed
+    result = sim("--attn-backend=numpy", "--benchmark-save=x", f"--benchmark-storage={storage}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    result.stderr.fnmatch_lines([f"ERROR: {said}"])
