@@ -90,11 +90,11 @@ class BenchmarkBridge:
             found.append(here)
         if storing.compare_fail and not any(here.entries for here in found):
             stored = list(dict.fromkeys(case for here in found for case in here.stored))
-            holds = printable.message(named(stored)) or "no attention case"
+            holds = printable.message(_held(stored, any(here.other_problem for here in found)))
             selected_cases = {one.case for one in wanted.values()}  # which may each be in several tests
             raise pytest.UsageError(
                 f"--benchmark-compare-fail: none of the {len(selected_cases)} selected cases is in the stored run "
-                f"({_paths(storing)}), which holds {holds}: compare with a run of these cases, or save one first with "
+                f"({_paths(storing)}), which {holds}: compare with a run of these cases, or save one first with "
                 "--benchmark-save=NAME"
             )
 
@@ -109,7 +109,7 @@ class BenchmarkBridge:
                 f"{named(here.other_problem)}"
             )
         if not matched:
-            there = f"it holds {named(here.stored)}" if here.stored else "it holds no attention case"
+            there = f"it {_held(here.stored, bool(here.other_problem))}"
             say(f"WARNING: none of the {len(selected)} selected cases is in {path} ({there}): nothing is compared")
             return
         text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
@@ -209,6 +209,12 @@ def _checked_grouping(group_by: str, items: Sequence[pytest.Item]) -> str:
     except UnknownName as exc:
         raise pytest.UsageError(f"--benchmark-group-by={group_by}: {exc}") from exc
     return ",".join(words)
+
+
+def _held(stored: Sequence[str], of_another_problem: bool) -> str:
+    """What there is in the place of the selected cases."""
+    what = f"holds {named(stored)}" if stored else "holds no attention case"
+    return f"{what}, of workloads with another shape, dtype or input" if of_another_problem else what
 
 
 def _nothing_compared(storing: Any) -> str:

@@ -153,7 +153,11 @@ def test_the_same_name_of_another_problem_is_not_compared(sim, stored):
         len(said(result, f"not compared, as {stored.parent.name}/0001_before.json stored the workload of that name"))
         == 1
     )
-    assert sim(ONE, *SLOW).ret == pytest.ExitCode.USAGE_ERROR
+    other = f"holds {CASE}, of workloads with another shape, dtype or input"
+    assert f"it {other}" in said(result, "WARNING: none of the 1 selected cases is in")[0]
+    refused = sim(ONE, *SLOW)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines([f"*which {other}: compare with a run of these cases, *"])
 
 
 def test_a_reviewed_session_is_compared_by_case(sim, baseline, pytester):
