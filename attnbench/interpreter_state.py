@@ -8,8 +8,10 @@ import locale
 import logging
 import os
 import random
+import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -66,7 +68,7 @@ def parts() -> tuple[Part, ...]:
             "sys.path", lambda: {"sys.path": tuple(sys.path)}, _set_path, said=_without_values, carried=added_in_front
         ),
         Part("sys", lambda: {f"sys.{name}": getattr(sys, name) for name in _SYS}, _set_of_sys, said=_without_values),
-        Part("interpreter", _interpreter, _set_interpreter, stays=_never),
+        Part("interpreter", _interpreter, _set_interpreter, said=_with_plain_values, stays=_never),
         Part(
             "recursion limit",  # which Inductor raises whenever it compiles
             lambda: {"recursion limit": sys.getrecursionlimit()},
@@ -74,8 +76,12 @@ def parts() -> tuple[Part, ...]:
             quiet=True,
         ),
         Part("signals", _handlers, _set_handler, said=lambda name, *_: f"handler of {name}", partial=True),
+        Part("alarm clock", _alarm, _stop_alarm, said=_without_values),
         Part("logging", _logging, _set_logging, said=_without_values),
         Part("scheduling", _cores, _set_cores, said=_counted, stays=_never),
+        Part("priority", lambda: {"priority": os.getpriority(*_THIS_PROCESS)}, _set_priority, stays=_never),
+        Part("limits", _limits, _set_limit, said=_without_values),
+        Part("temporary folder", lambda: {"temporary folder": tempfile.gettempdir()}, _set_temporary_folder),
         Part(
             "functions",
             lambda: functions((time, "time"), (builtins, "builtins")),
@@ -89,13 +95,23 @@ def parts() -> tuple[Part, ...]:
 
 
 def functions(*owners: tuple[ModuleType | type, str]) -> dict[str, Any]:
-    """Every public callable of the owners, by its full name."""
+    """Every public callable of the owners, by its full name; of a class also operators, and what it inherits."""
     return {
         f"{path}.{name}": value
         for owner, path in owners
-        for name, value in list(vars(owner).items())
-        if callable(value) and not name.startswith("_")
+        for name, value in _members(owner).items()
+        if callable(value) and (not name.startswith("_") or _is_operator(owner, name))
     }
+
+
+def _members(owner: ModuleType | type) -> dict[str, Any]:
+    bases = reversed(owner.__mro__[:-1]) if isinstance(owner, type) else (owner,)
+    return {name: value for base in bases for name, value in list(vars(base).items())}
+
+
+def _is_operator(owner: ModuleType | type, name: str) -> bool:
+    """`__matmul__`; not `__class__`, which is nobody's to replace."""
+    return isinstance(owner, type) and name.startswith("__") and name not in vars(object)
 
 
 def set_function(name: str, value: Any) -> None:
@@ -108,7 +124,10 @@ def set_function(name: str, value: Any) -> None:
     found: Any = owner
     for step in path[len(module) + 1 :].split(".") if path != module else ():
         found = getattr(found, step)
-    delattr(found, attribute) if value is ABSENT else setattr(found, attribute, value)
+    inherited = value is not ABSENT and any(
+        vars(base).get(attribute) is value for base in getattr(found, "__mro__", ())[1:]
+    )
+    delattr(found, attribute) if value is ABSENT or inherited else setattr(found, attribute, value)
 
 
 def replaced(name: str, before: Any, after: Any) -> str:
@@ -122,6 +141,10 @@ def _never(_name: str, _value: Any) -> bool:
 
 def _without_values(name: str, _before: Any, _after: Any) -> str:
     return name
+
+
+def _with_plain_values(name: str, before: Any, after: Any) -> str:
+    return name if callable(before) or callable(after) else arrow(name, before, after)
 
 
 def _happened(before: Any, after: Any) -> str:
@@ -176,6 +199,8 @@ def _set_of_sys(name: str, value: Any) -> None:
 #: Name → how to read and how to write.
 _INTERPRETER: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "thread switch interval": (sys.getswitchinterval, sys.setswitchinterval),
+    "tracing by sys.settrace": (sys.gettrace, sys.settrace),
+    "profiling by sys.setprofile": (sys.getprofile, sys.setprofile),
     "garbage collection": (gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     "garbage collection thresholds": (gc.get_threshold, lambda value: gc.set_threshold(*value)),
 }
@@ -194,12 +219,26 @@ def _handlers() -> Mapping[str, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     found = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
-    ours = getattr(found.get("SIGALRM"), "__module__", "").startswith("attnbench.")
-    return {name: handler for name, handler in found.items() if not (ours and name == "SIGALRM")}
+    return {name: handler for name, handler in found.items() if name != "SIGALRM" or not _is_our_alarm()}
+
+
+def _is_our_alarm() -> bool:
+    return str(getattr(signal.getsignal(signal.SIGALRM), "__module__", "")).startswith("attnbench.")
+
+
+def _alarm() -> Mapping[str, Any]:
+    """Whether one is set, which would ring amid a later case; nothing while our own time limit holds the alarm."""
+    return {} if _is_our_alarm() else {"alarm clock": signal.getitimer(signal.ITIMER_REAL)[0] > 0}
 
 
 def _set_handler(name: str, value: Any) -> None:
     signal.signal(getattr(signal, name), value)
+
+
+def _stop_alarm(_: str, rings: bool) -> None:
+    """What was left of one that has rung, or was stopped, nobody knows."""
+    if not rings:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _logging() -> Mapping[str, Any]:
@@ -230,6 +269,28 @@ def _cores() -> Mapping[str, Any]:
 
 def _set_cores(_: str, value: frozenset[int]) -> None:
     os.sched_setaffinity(0, value)
+
+
+_THIS_PROCESS = (os.PRIO_PROCESS, 0)
+
+
+def _set_priority(_: str, value: int) -> None:
+    """Raises PermissionError where it was lowered by who may not raise it again."""
+    os.setpriority(*_THIS_PROCESS, value)
+
+
+def _limits() -> Mapping[str, Any]:
+    # By number, as one of them has two names.
+    names = {getattr(resource, name): name for name in reversed(dir(resource)) if name.startswith("RLIMIT_")}
+    return {f"resource limit {name}": resource.getrlimit(number) for number, name in names.items()}
+
+
+def _set_limit(name: str, value: tuple[int, int]) -> None:
+    resource.setrlimit(getattr(resource, name.rpartition(" ")[2]), value)
+
+
+def _set_temporary_folder(_: str, value: str) -> None:
+    tempfile.tempdir = value
 
 
 def _counted(name: str, before: frozenset[int], after: frozenset[int]) -> str:
