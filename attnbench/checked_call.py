@@ -3,7 +3,8 @@
 An answer that was right once proves nothing of the next call: a kernel may take another path from its twentieth call on, or
 hand out what it computed before. So round r sees the inputs with their heads rolled by r, in place. Those are the same
 values and the same work, and the right output is the checked one with its heads rolled by r: no second reference is needed.
-What is written leaves PyTorch's version counters alone, so an answer remembered by pointer, shape or version is wrong.
+What is written leaves the version counters of the tensors that the kernel gets alone, so an answer remembered by pointer,
+shape or version is wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attnbench.form import plain
 from attnbench.model import CaseEnded, Reason, Status
 
 if TYPE_CHECKING:
@@ -34,12 +36,16 @@ class CheckedCall:
         self,
         call: Callable[..., Any],
         inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        contents: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         checked: torch.Tensor,
+        spoilt: Callable[[], Sequence[Reason]],
         wrong_form: Callable[[Any], Sequence[Reason]],
         violations: Callable[[torch.Tensor], Sequence[Reason]],
     ) -> None:
         """`checked` is the output that was found to be right for `inputs` as they are, each `[batch, seq, heads, head_dim]`.
 
+        contents: other tensors of the memory of `inputs`, which the kernel does not get.
+        spoilt: why the inputs are no longer tensors of that memory, which is then made anew; empty where they are.
         wrong_form, violations: why a returned object is no output of these inputs, and why an output for the inputs as they
         were at first is outside the tolerance; empty where it is right.
         """
@@ -48,12 +54,13 @@ class CheckedCall:
         self._call = call
         self._inputs = inputs
         self._checked = checked
+        self._spoilt = spoilt
         self._wrong_form = wrong_form
         self._violations = violations
         self._axis = _axis(checked.shape)
         # With one head q's rows are rolled, and the output's with them; every query sees the same keys.
-        self._rolled = inputs[:1] if self._axis == SEQ else inputs
-        self._scratch = torch.empty_like(inputs[0])
+        self._rolled = contents[:1] if self._axis == SEQ else contents
+        self._scratch = torch.empty_like(contents[0])
         self._differs = torch.empty_like(checked, dtype=torch.bool)
         self._any = torch.zeros((), dtype=torch.bool, device=checked.device)
         self._nothing = object()
@@ -84,11 +91,14 @@ class CheckedCall:
             return
         import torch
 
+        if reasons := self._spoilt():
+            raise CaseEnded(Status.INCORRECT, *reasons)
         if reasons := self._wrong_form(self._output):
             raise self._wrong(reasons)
+        output = plain(self._output)
         with torch.no_grad():
-            for here, there in _ranges(self._output.shape[self._axis], self._by):
-                found, right = self._output.narrow(self._axis, *here), self._checked.narrow(self._axis, *there)
+            for here, there in _ranges(output.shape[self._axis], self._by):
+                found, right = output.narrow(self._axis, *here), self._checked.narrow(self._axis, *there)
                 torch.ne(found, right, out=self._differs.narrow(self._axis, *here))
             torch.any(self._differs, out=self._any)
         self._compared = True
@@ -105,6 +115,11 @@ class CheckedCall:
         self._drop()
         self._roll(-self._by)
 
+    def give_up(self) -> None:
+        """Drop what a call may have left, and leave the contents to whoever makes them anew."""
+        self._drop()
+        self._by = 0
+
     def _settle(self) -> None:
         self.compare()
         if self._output is self._nothing:
@@ -113,7 +128,7 @@ class CheckedCall:
             self.unequal += 1
             import torch
 
-            if reasons := self._violations(torch.roll(self._output.detach(), -self._by, self._axis)):
+            if reasons := self._violations(torch.roll(plain(self._output), -self._by, self._axis)):
                 raise self._wrong(reasons)
         self._drop()
 
@@ -126,8 +141,7 @@ class CheckedCall:
         if not by:
             return
         self.torn = True
-        for tensor in self._rolled:
-            contents = tensor.data  # has a version counter of its own
+        for contents in self._rolled:
             self._scratch.copy_(contents)
             for here, there in _ranges(size, by):
                 contents.narrow(self._axis, *here).copy_(self._scratch.narrow(self._axis, *there))

@@ -273,6 +273,7 @@ def attn_inputs(request: pytest.FixtureRequest, attn_workload: Workload) -> Iter
     inputs = make_inputs(attn_workload, run.device_type)
     yield inputs
     inputs.sets.clear()
+    inputs.kept.clear()
 
 
 @pytest.fixture(scope="session")

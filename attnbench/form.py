@@ -26,6 +26,14 @@ def poison(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.fill_(float("nan"))
 
 
+def plain(output: torch.Tensor) -> torch.Tensor:
+    """The numbers of an output, without what a subclass of torch's tensor makes of the operations on it."""
+    import torch
+
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - no public name
+        return output.detach().as_subclass(torch.Tensor)
+
+
 def wrong_form(output: Any, inputs: Inputs) -> tuple[Reason, ...]:
     """Every way in which what a call returned is not an attention output of these inputs; empty when it is one."""
     import torch
@@ -44,7 +52,7 @@ def wrong_form(output: Any, inputs: Inputs) -> tuple[Reason, ...]:
     if output.layout != model.layout:  # a sparse tensor has no storage that could be looked at
         reasons.append(Reason("wrong-layout", f"returned a {output.layout} tensor, needed {model.layout}"))
         return tuple(reasons)
-    taken = {tensor.untyped_storage().data_ptr() for triple in inputs.sets.values() for tensor in triple}
+    taken = {tensor.untyped_storage().data_ptr() for triple in inputs.kept.values() for tensor in triple}
     if output.untyped_storage().data_ptr() in taken:
         reasons.append(Reason("aliases-input", "returned a view of an input, needed memory of its own"))
     return tuple(reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,14 @@ WEIGHTS = 2**22
 class Inputs:
     """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
 
-    `sha256` is over the bytes of the timed q, k and v as they were really used, `checksums` are those of every tensor on
-    its device, and `weights` what they were made with.
+    `sets` are what kernels get, and `kept` the same memory behind tensors that no kernel gets: one may give its input
+    another shape, or other memory. `sha256` is over the bytes of the timed q, k and v as they were really used, `checksums`
+    are those of every tensor on its device, and `weights` what they were made with.
     """
 
     workload: Workload
     sets: dict[str, Triple]
+    kept: dict[str, Triple]
     sha256: str
     checksums: dict[str, tuple[int, ...]]
     weights: torch.Tensor
@@ -44,20 +46,38 @@ class Inputs:
     def timed(self) -> Triple:
         return self.sets[self.workload.distribution]
 
+    def reshaped(self) -> tuple[str, ...]:
+        """Which tensors no longer are what was made, `q of randn (its shape or its memory)`. Asks the device nothing."""
+        return tuple(
+            f"{name} of {distribution} (its shape or its memory)"
+            for distribution, triples in self._pairs()
+            for name, tensor, kept in zip("qkv", *triples, strict=True)
+            if _is_reshaped(tensor, kept)
+        )
+
     def overwritten(self) -> tuple[str, ...]:
         """Which tensors no longer hold what was made, `q of randn`: a kernel wrote into its input."""
         return tuple(
             f"{name} of {distribution}"
-            for distribution, triple in self.sets.items()
-            for name, tensor, made in zip("qkv", triple, self.checksums[distribution], strict=True)
-            if _checksum(tensor, self.weights) != made
+            for distribution, triple in self.kept.items()
+            for name, kept, made in zip("qkv", triple, self.checksums[distribution], strict=True)
+            if not _is_freed(kept) and _checksum(kept, self.weights) != made
         )
 
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
-        for distribution, triple in self.sets.items():
-            for tensor, made in zip(triple, _make(self.workload, distribution), strict=True):
-                tensor.data.copy_(made)
+        for distribution, triple in self.kept.items():
+            for kept, made in zip(triple, _make(self.workload, distribution), strict=True):
+                if _is_freed(kept):
+                    kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
+                kept.copy_(made)
+
+    def renew(self) -> None:
+        """Give the next kernel tensors of its own, of the same memory: what the last one did to its own stays with them."""
+        self.sets.update({distribution: _same_memory(triple) for distribution, triple in self.kept.items()})
+
+    def _pairs(self) -> Iterator[tuple[str, tuple[Triple, Triple]]]:
+        return ((distribution, (triple, self.kept[distribution])) for distribution, triple in self.sets.items())
 
 
 def make_inputs(workload: Workload, device: str) -> Inputs:
@@ -78,7 +98,26 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
         sets[name] = (q, k, v)
     weights = _weights(q).to(device)
     checksums = {name: tuple(_checksum(tensor, weights) for tensor in triple) for name, triple in sets.items()}
-    return Inputs(workload, sets, digest.hexdigest(), checksums, weights)
+    kept = {name: _same_memory(triple) for name, triple in sets.items()}
+    return Inputs(workload, sets, kept, digest.hexdigest(), checksums, weights)
+
+
+def _same_memory(triple: Triple) -> Triple:
+    """Other tensors of the same memory, each with a version counter of its own."""
+    q, k, v = (tensor.data for tensor in triple)
+    return q, k, v
+
+
+def _is_freed(tensor: torch.Tensor) -> bool:
+    """Whether its memory was given back below it; reading it would end the process."""
+    return tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize
+
+
+def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
+    forms = [(one.layout, one.dtype, one.shape) for one in (tensor, kept)]
+    if forms[0] != forms[1] or _is_freed(kept):
+        return True
+    return tensor.stride() != kept.stride() or tensor.data_ptr() != kept.data_ptr()
 
 
 def _make(workload: Workload, distribution: str) -> Triple:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from attnbench import accuracy, choices, compilers, interpreter_state, pacing, requirements, route, torch_state
 from attnbench.checked_call import CheckedCall
 from attnbench.clock import spin_clock
-from attnbench.device import OpenDevice
+from attnbench.device import OpenDevice, context_is_lost
 from attnbench.dynamo import EagerFallbacks, forget_compiled
 from attnbench.faults import errors_as_rows
-from attnbench.form import poison, wrong_form
+from attnbench.form import plain, poison, wrong_form
 from attnbench.injection import Injection, share_for, slowed
-from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, Status
+from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, StateChange, Status
 from attnbench.process_state import ProcessState
 from attnbench.timer import HostInstant, Timer
 from attnbench.tolerances import TOLERANCES, allowed, violations
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 SPARE_BLOCKS, POISON_TRIES = 4, 3
 #: Code of the reason of a case that wrote into its inputs.
 OVERWRITES = "overwrites-input"
+#: Said where an output is a tensor by its type, and cannot be read as one: a nested or a fake one, a wrapper.
+UNCHECKABLE = "returned a tensor that cannot be checked"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class TorchCase:
         self._checked: torch.Tensor | None = None  # the output on the timed inputs that was found to be right
         self._timed: CheckedCall | None = None
         self._touched = False  # whether a call had the inputs since they were last verified
+        self._unverified = False  # whether the inputs could not be verified afterwards
         self._state: ProcessState | None = None  # of this process before the case, while it lasts
         self._fallbacks = EagerFallbacks()
 
@@ -141,7 +144,9 @@ class TorchCase:
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
                 output, poisoned = self._poisoned_call(self._inputs.sets[distribution])
             self._assert_form(output)
-            error = _compare(output, reference)
+            with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
+                output = plain(output)
+                error = _compare(output, reference)
             limits = allowed(
                 *(tolerance, distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude)
             )
@@ -186,7 +191,9 @@ class TorchCase:
         checked = CheckedCall(
             self._call,
             self._inputs.timed,
+            self._inputs.kept[self.record.workload.distribution],
             self._checked,
+            spoilt=lambda: self._put_back_inputs() if self._inputs.reshaped() else (),
             wrong_form=lambda output: wrong_form(output, self._inputs),
             violations=self._violations,
         )
@@ -226,7 +233,8 @@ class TorchCase:
                 forget_compiled()
                 if compiled and self._device == "cuda" and self._variant.mode == "max-autotune":
                     gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
-                self.record = replace(self.record, changed=state.put_back())
+                unverified = (StateChange("its inputs", put_back=False),) if self._unverified else ()
+                self.record = replace(self.record, changed=(*state.put_back(), *unverified))
         if written:
             raise CaseEnded(Status.INCORRECT, *written)
 
@@ -237,22 +245,26 @@ class TorchCase:
     def _put_back_inputs(self) -> tuple[Reason, ...]:
         """Verify the inputs, and make them again where they hold something else than was made.
 
-        Why this case is incorrect then. Where the device cannot be asked any more nothing is known, and the process has no
-        further cases.
+        Why this case is incorrect then. Where the device cannot be asked nothing is known, and the process has no further
+        cases.
         """
         if not self._touched:
             return ()
         self._touched = False
         torn = self._timed is not None and self._timed.torn
+        reshaped = self._inputs.reshaped()
         try:
-            if self._timed is not None and not torn:
-                self._timed.put_back()
-            overwritten = self._inputs.overwritten()
+            if self._timed is not None:
+                self._timed.give_up() if torn or reshaped else self._timed.put_back()
+            overwritten = reshaped or self._inputs.overwritten()
             if overwritten:
                 self._inputs.restore()
-        except Exception:  # of a lost context, which the record says
+        except Exception:  # of a lost context, which the record says, or for want of memory
+            self._unverified = not context_is_lost(self._device)
             return ()
-        if torn or not overwritten:
+        finally:
+            self._inputs.renew()
+        if not overwritten or (torn and not reshaped):
             return ()
         return (Reason(OVERWRITES, f"wrote into its input: {', '.join(overwritten)}"),)
 
@@ -265,7 +277,10 @@ class TorchCase:
         import torch
 
         with torch.no_grad():
-            return self._call(*triple)
+            output = self._call(*triple)
+        if self._inputs.reshaped():
+            raise CaseEnded(Status.INCORRECT, *self._put_back_inputs())
+        return output
 
     def _poisoned_call(self, triple: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> tuple[Any, bool]:
         """Call with the memory of the last output full of NaN, and whether such memory was used.
@@ -294,7 +309,8 @@ class TorchCase:
         return violations(_compare(output, self._known[distribution]), self._limits, distribution)
 
     def _assert_form(self, output: Any) -> None:
-        reasons = wrong_form(output, self._inputs)
+        with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
+            reasons = wrong_form(output, self._inputs)
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
 

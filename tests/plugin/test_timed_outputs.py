@@ -122,6 +122,60 @@ def two_outputs_after_writing(n, q, k, v):
     return right(q, k, v), None
 
 @kernel
+def swaps_the_memory_of_q_later(n, q, k, v):
+    out = right(q, k, v)
+    if n == LATE:
+        q.data = torch.zeros_like(q)
+    return out
+
+@kernel
+def turns_k_around(n, q, k, v):
+    out = right(q, k, v)
+    k.transpose_(0, 1)
+    return out
+
+@kernel
+def shrinks_v_later(n, q, k, v):
+    out = right(q, k, v)
+    if n == LATE:
+        v.set_(v[:, :1])
+    return out
+
+@kernel
+def keeps_its_answer_on_q(n, q, k, v):
+    q.requires_grad_()
+    if not hasattr(q, "answer"):
+        q.answer = right(q, k, v).detach()
+    return q.answer.clone()
+
+class Named(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ne:
+            return NotImplemented
+        return super().__torch_function__(function, types, args, kwargs)
+
+@kernel
+def of_a_subclass(n, q, k, v):
+    return right(q, k, v).as_subclass(Named)
+
+@kernel
+def from_a_buffer(n, q, k, v):
+    if "buffer" not in ANSWERS:
+        ANSWERS["buffer"] = torch.empty_like(q)
+    return ANSWERS["buffer"].copy_(right(q, k, v))
+
+@kernel
+def nested(n, q, k, v):
+    return torch.nested.nested_tensor([right(q, k, v)[0]])
+
+@kernel
+def fake(n, q, k, v):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    with FakeTensorMode():
+        return torch.empty(q.shape, dtype=q.dtype)
+
+@kernel
 def noisy_within_tolerance(n, q, k, v):
     out = right(q, k, v)
     out[0, n % 64, 0, 0] *= 1 + 2**-7
@@ -231,6 +285,32 @@ def test_who_writes_into_the_inputs_is_named_and_harms_nobody(measure: Any) -> N
     assert (records["z_right"]["status"], errors(records["z_right"])) == ("measured", before)
     assert records["z_wrong_scale"]["status"] == "incorrect"
     assert "wrote" not in said(records["z_wrong_scale"])
+
+
+RESHAPED = {"swaps_the_memory_of_q_later": "q", "turns_k_around": "k", "shrinks_v_later": "v"}
+
+
+def test_who_gives_an_input_another_shape_or_memory_is_named_and_harms_nobody(measure: Any) -> None:
+    records = measure(*RESHAPED, "keeps_its_answer_on_q", "z_right", "z_wrong_scale")
+    for culprit, name in RESHAPED.items():
+        assert (records[culprit]["status"], records[culprit]["sample"]) == ("incorrect", None)
+        assert said(records[culprit]) == f"wrote into its input: {name} of randn*randint(1,5) (its shape or its memory)"
+    assert "wrong in round 1 of the timing" in said(records["keeps_its_answer_on_q"])
+    assert records["z_right"]["status"] == "measured"
+    assert "wrote" not in said(records["z_wrong_scale"])
+
+
+def test_a_right_output_may_be_of_a_subclass_or_in_the_same_buffer_every_time(measure: Any) -> None:
+    records = measure("of_a_subclass", "from_a_buffer")
+    assert [(r["status"], r["sample"]["unequal"]) for r in records.values()] == [("measured", 0)] * 2
+
+
+def test_a_tensor_that_cannot_be_read_is_a_row_and_no_traceback(measure: Any) -> None:
+    records = measure("nested", "fake")
+    for record in records.values():
+        assert record["status"] == "error"
+        assert said(record).startswith("returned a tensor that cannot be checked: ")
+    assert "torch_case.py" not in measure.result.stdout.str()
 
 
 def test_a_test_that_ends_by_itself_leaves_the_inputs_as_they_were(

@@ -2,6 +2,7 @@
 
 import random
 import statistics
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_spin_that_drowns_in_the_noise_is_an_error_and_no_division_by_zero():
 
 
 class UncheckedCall(pacing.SameContents):
-    def __init__(self, call, inputs, checked, **judges):
+    def __init__(self, call, inputs, contents, checked, **judges):
         self._call, self._inputs, self.unequal = call, inputs, 0
 
     def __call__(self):
@@ -149,7 +150,7 @@ def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_n
 
     def timed(*injections):
         case = TorchCase(None, record(status="not-run"), None, None, injections=injections)
-        case._device, case._inputs = "cuda", SimpleNamespace(timed=(1, 2, 3))
+        case._device, case._inputs = "cuda", SimpleNamespace(timed=(1, 2, 3), kept=defaultdict(tuple))
         case._call, case._checked = (lambda q, k, v: spun.kernel()), "there is no torch to compare it with"
         timer, seconds = Timer(), []
         rounds = case.rounds(30, timer)
