@@ -65,7 +65,9 @@ def describe_error(exc: BaseException) -> str:
     if not lines:
         return f"{name}{_raised_at(exc)}"
     first, *others = lines
-    if first.endswith(":") and others:
+    if first.endswith(" raised:") and others:  # dynamo, of a compiler: its words, where they came up, and advice
+        first += f" {others[0]}"
+    elif first.endswith(":") and others:
         first += " " + next((line for line in others if "error: " in line), others[-1])
     elif re.fullmatch(r"\w+:", first) and not others:
         first = f"{first[:-1]}{_raised_at(exc)}"

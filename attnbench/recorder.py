@@ -144,7 +144,8 @@ class Recorder:
         text = str(call.excinfo.value) if call.excinfo else ""
         if case is not None:
             if report.skipped:
-                case.stopped(Status.NOT_RUN, f"skipped: {text}")
+                word = "expected to fail" if hasattr(report, "wasxfail") else "skipped"
+                case.stopped(Status.NOT_RUN, f"{word}: {text}")
             elif call.excinfo is not None:
                 case.stopped(Status.ERROR, f"the test ended with {call.excinfo.typename}: {text}")
             else:

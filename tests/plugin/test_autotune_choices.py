@@ -53,9 +53,8 @@ def test_a_case_of_other_choices_is_tried_once_more_and_then_not_compared(
     assert (found["kind"], found["change"], found["launches"]) == ("incomparable", None, 2)
     settled = "triton_tem_fused_simulated_0: BLOCK=A here, BLOCK=B in the baseline"
     assert found["reasons"][0]["text"] == f"no stored launch made these autotune choices: {settled}"
-    assert (
-        found["reasons"][1]["text"]
-        == "measured once more with an empty compiler's cache, whose choices no stored launch made either"
+    assert found["reasons"][1]["text"] == (
+        "measured once more with an empty compiler's cache, which led to none of the stored choices either"
     )
     assert verdict(sim, CUDNN)["kind"] == "unchanged"
     said = "1 case was not compared: no stored launch made its autotune choices"

@@ -21,6 +21,12 @@ ninja: build stopped: subcommand failed.
         (ValueError("the cause is:\n  below\n"), "ValueError: the cause is: below"),
         (ValueError("the cause is:\n\n"), "ValueError: the cause is:"),
         (
+            RuntimeError(
+                "backend='inductor' raised:\nRuntimeError: no such layout\n\nWhile executing %q\n\nUse tlparse"
+            ),
+            "RuntimeError: backend='inductor' raised: RuntimeError: no such layout",
+        ),
+        (
             RuntimeError(COMPILER),
             "RuntimeError: Ninja build failed. Ninja output: fill.h:52:10: fatal error: curand_kernel.h: No such file",
         ),
