@@ -202,6 +202,62 @@ look("looks")
 """
 
 
+WRONG_OPERATORS = """
+MATMUL, COPY = torch.Tensor.matmul, torch.Tensor.copy_
+
+@culprit
+def patches_operators():
+    torch.Tensor.matmul = torch.Tensor.__matmul__ = lambda *arguments: MATMUL(*arguments) * 2
+    torch.Tensor.copy_ = lambda one, *arguments: one
+
+@register("looks_at_operators", "looks")
+def load(workload):
+    with open("seen.txt", "w") as file:
+        print(torch.Tensor.matmul is MATMUL, torch.Tensor.copy_ is COPY, "copy_" in vars(torch.Tensor), file=file)
+    return right
+"""
+
+
+def test_operators_that_torchs_tensor_inherits_are_put_back_too(bench, pytester):
+    pytester.makeconftest(KERNELS + WRONG_OPERATORS)
+    run(bench, WORKLOAD, *chosen("patches_operators", "looks_at_operators")).assert_outcomes(passed=1, failed=1)
+    assert sorted(changes(bench.records()[f"patches_operators@eager-{SHAPE}"])) == [
+        f"torch.Tensor.{name} replaced" for name in ("__matmul__", "copy_", "matmul")
+    ]
+    assert (pytester.path / "seen.txt").read_text() == "True True False\n"
+
+
+OF_THE_SYSTEM = """
+import resource, tempfile
+
+@culprit
+def sets_limits():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    tempfile.tempdir = "/"
+    sys.setprofile(lambda *arguments: None)
+    signal.signal(signal.SIGALRM, lambda *arguments: None)
+    signal.setitimer(signal.ITIMER_REAL, 300)
+
+@register("looks_at_the_system", "looks")
+def load(workload):
+    found = resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 512, tempfile.gettempdir(), sys.getprofile()
+    with open("seen.txt", "w") as file:
+        print(*found, signal.getitimer(signal.ITIMER_REAL), file=file)
+    return right
+"""
+
+
+def test_limits_profilers_and_alarms_are_put_back_too(bench, pytester):
+    pytester.makeconftest(KERNELS + OF_THE_SYSTEM)
+    run(bench, WORKLOAD, "--attn-launches=1", *chosen("sets_limits", "looks_at_the_system")).assert_outcomes(passed=2)
+    said = changes(bench.records()[f"sets_limits@eager-{SHAPE}"])
+    assert {"resource limit RLIMIT_NOFILE", "profiling by sys.setprofile", "alarm clock"} <= set(said)
+    assert any(one.startswith("temporary folder ") for one in said)
+    found = (pytester.path / "seen.txt").read_text().split(maxsplit=2)
+    assert (found[0], found[1] != "/", found[2]) == ("False", True, "None (0.0, 0.0)\n")
+
+
 def test_the_reference_is_not_made_in_the_state_of_the_first_case(bench, pytester):
     pytester.makeconftest(KERNELS + WRONG_SOFTMAX)
     run(bench, WORKLOAD, *chosen("patches_softmax", "looks")).assert_outcomes(passed=2)
@@ -402,8 +458,17 @@ def test_a_backend_that_compiles_itself_compiles_every_workload(bench, pytester)
     result.stdout.fnmatch_lines(["COMPILED 10"])
 
 
-def test_a_call_that_dynamo_gave_up_compiling_has_no_latency(bench, pytester):
-    pytester.makeconftest(KERNELS + COMPILES)
+@pytest.mark.parametrize(
+    "silenced",
+    [
+        "",
+        "logging.disable(logging.CRITICAL)",
+        "logging.getLogger('torch._dynamo.convert_frame').disabled = True",
+        "torch._logging.set_logs(dynamo=logging.CRITICAL)",
+    ],
+)
+def test_a_call_that_dynamo_gave_up_compiling_has_no_latency(bench, pytester, silenced):
+    pytester.makeconftest(f"{KERNELS}{COMPILES}\n{silenced}\n")
     result = run(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call"))
     result.assert_outcomes(failed=1)
     record = bench.records()[f"compiles_on_every_call@eager-{SHAPE}"]
