@@ -141,7 +141,7 @@ class Recorder:
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
         """What is known of a case: its record, then those of other launches."""
         case = item.stash.get(CASE, None)
-        text = str(call.excinfo.value) if call.excinfo else ""
+        text = str(call.excinfo.value) or call.excinfo.typename if call.excinfo else ""
         if case is not None:
             if report.skipped:
                 word = "expected to fail" if hasattr(report, "wasxfail") else "skipped"

@@ -90,10 +90,9 @@ class Backend:
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
-        if not self.name or any(c in self.name for c in "@ \t\n/:"):
-            name = printable.message(repr(self.name), printable.LONGEST_NAME)
-            raise ValueError(f"backend name {name}: must be non-empty, without '@', ':', '/' and blanks")
         printable.require_name("backend name", self.name)
+        if any(c in self.name for c in "@ /:"):
+            raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
         printable.require_name(f"backend {self.name!r}: family", self.family)
         if self.layout not in LAYOUTS:
             raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")

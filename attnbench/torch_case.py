@@ -9,7 +9,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench import accuracy, choices, compilers, interpreter_state, pacing, requirements, route, torch_state
+from attnbench import (
+    accuracy,
+    choices,
+    compilers,
+    interpreter_state,
+    pacing,
+    printable,
+    requirements,
+    route,
+    torch_state,
+)
 from attnbench.checked_call import CheckedCall
 from attnbench.clock import spin_clock
 from attnbench.device import OpenDevice, context_is_lost
@@ -103,7 +113,7 @@ class TorchCase:
         modules_before, compilers_before_s = choices.loaded_modules(), compilers.spent_s()
         with loading(backend, self._device):
             self._call = self._variant.load(workload, self._until)
-            source = backend.source() if backend.source else ""
+            source = _said_of_source(backend)
         self.record = replace(self.record, source=source)
         if backend.eager_first and self._variant.mode != "eager":
             with errors_as_rows("failed on its call in eager mode", "first-call", self._device):
@@ -352,6 +362,14 @@ def loading(backend: Backend, device: str) -> Iterator[None]:
             raise
 
 
+def _said_of_source(backend: Backend) -> str:
+    """What it says that it loaded, so that it can be shown and stored. Raises TypeError where that is no text."""
+    found = backend.source() if backend.source else ""
+    if not isinstance(found, str):
+        raise TypeError(f"its `source` must return text, found {type(found).__name__}")
+    return printable.message(found)
+
+
 def process_state(family: str) -> ProcessState:
     """All that is known to note of this process around a case of this family."""
     return ProcessState(family, (*interpreter_state.parts(), *torch_state.parts()))
@@ -369,7 +387,8 @@ def refusals(variant: Variant, device: OpenDevice, workload: Any) -> tuple[Reaso
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
-        return tuple(Reason("refused", text) for text in backend.refuses(workload, device.type))
+        said: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
+        return tuple(Reason("refused", text) for text in ((said,) if isinstance(said, str) else said))
 
 
 def _assert_compiled(compilation: Compilation | None) -> None:

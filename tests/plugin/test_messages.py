@@ -61,6 +61,43 @@ def test_a_librarys_own_reasons_are_cut_and_cleaned_too(bench, pytester):
     assert "\x1b" not in listed
 
 
+RIGHT = """
+import torch.nn.functional as F
+from attnbench import register
+
+@register("speaks", "example"{more})
+def load(workload):
+    return lambda q, k, v: F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).clone()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("5", ("error", "", "cannot be loaded: TypeError: its `source` must return text, found int")),
+        (r'"v1\x1b[2J\udc80\n::error::x"', ("measured", r"v1\x1b[2J\udc80 ::error::x", "")),
+    ],
+)
+def test_whatever_a_backend_says_of_its_source_ends_no_run(bench, pytester, source, found):
+    pytester.makeconftest(RIGHT.format(more=f", source=lambda: {source}"))
+    bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=speaks")
+    record = bench.records()[f"speaks@eager-{SHAPE}"]
+    assert (record["status"], record["source"], "".join(reason["text"] for reason in record["reasons"])) == found
+
+
+def test_one_reason_of_a_library_need_not_stand_in_a_tuple(bench, pytester):
+    run(bench, pytester, '"x"', more=', refuses=lambda workload, device: "no such mask"').assert_outcomes(skipped=1)
+    [reason] = bench.records()[f"speaks@eager-{SHAPE}"]["reasons"]
+    assert reason["text"] == "no such mask"
+
+
+def test_an_exception_of_a_fixture_that_says_nothing_is_named(bench, pytester):
+    pytester.makeconftest("def pytest_runtest_setup(item):\n    raise MemoryError\n")
+    bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=torch_math")
+    [reason] = bench.records()[f"torch_math@eager-{SHAPE}"]["reasons"]
+    assert reason["text"] == "its fixtures failed: MemoryError"
+
+
 def test_a_file_of_somebody_else_is_refused_in_a_line_that_can_be_shown(tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"attnbench": {"schema": "\x1b[2J\n::error::x" * 9999}}))

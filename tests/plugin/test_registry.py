@@ -111,6 +111,7 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
         (r'@register("a\x1b[2J", "x")', r"backend name 'a\x1b[[]2J': must be non-empty and printable"),
         (r'@register("a\u202e", "x")', r"backend name 'a\u202e': must be non-empty and printable"),
         (r'@register("a", "x\ny")', r"backend 'a': family 'x\ny': must be non-empty and printable"),
+        ('@register(5, "x")', "backend name 5: must be text, found int"),
         ('@register("a", "")', "backend 'a': family '': must be non-empty and printable"),
         ('@register("a" * 201, "x")', "backend name 'aaa*'…: must be at most 200 characters, found 201"),
         ('@register("a", "x", tolerance="8-bit")', "backend 'a': tolerance '8-bit' is none of 16-bit*"),
