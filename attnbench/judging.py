@@ -129,7 +129,9 @@ class Judging:
                 if not trouble:
                     judged = self._judged(measured)
                 if not trouble and judged.other_choices:
-                    text = "measured once more with an empty compiler's cache, which led to none of the stored choices either"
+                    text = (
+                        "measured again with an empty compiler's cache, which led to none of the stored choices either"
+                    )
                     trouble = (Reason(CHOICES_AGAIN, text),)
             spares = 0
             while judged.suspect and spares < self._rule.relaunches and not trouble:

@@ -54,7 +54,7 @@ def test_a_case_of_other_choices_is_tried_once_more_and_then_not_compared(
     settled = "triton_tem_fused_simulated_0: BLOCK=A here, BLOCK=B in the baseline"
     assert found["reasons"][0]["text"] == f"no stored launch made these autotune choices: {settled}"
     assert found["reasons"][1]["text"] == (
-        "measured once more with an empty compiler's cache, which led to none of the stored choices either"
+        "measured again with an empty compiler's cache, which led to none of the stored choices either"
     )
     assert verdict(sim, CUDNN)["kind"] == "unchanged"
     said = "1 case was not compared: no stored launch made its autotune choices"

@@ -268,7 +268,7 @@ def test_links_in_the_commit_are_followed(sim, pytester, reviewed):
     Repository(pytester).commit()
     result = sim(*ARGUMENTS, SLOW, FROM)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert section(result)[0].endswith("which are those of the work tree")
+    assert section(result)[0].endswith("the work tree has the same")
     slowed(reviewed)
     assert sim(*ARGUMENTS, SLOW, FROM).ret == pytest.ExitCode.TESTS_FAILED
     assert sim.stored()["attnbench"]["baseline_changes"] == [f"edited {NAME}"]
@@ -280,7 +280,7 @@ def test_links_in_the_commit_are_followed(sim, pytester, reviewed):
 )
 def test_a_variable_of_git_reads_no_other_repository(sim, monkeypatch, repository, variable):
     monkeypatch.setenv(variable, "1" if variable.endswith("PATHSPECS") else "/nowhere")
-    assert section(sim(*ARGUMENTS, FROM))[0].endswith("which are those of the work tree")
+    assert section(sim(*ARGUMENTS, FROM))[0].endswith("the work tree has the same")
 
 
 def refused(sim, *arguments: str) -> str:
