@@ -1,8 +1,9 @@
 """The call that is timed: every round on other contents in the same memory, and every output checked (layer 2).
 
 An answer that was right once proves nothing of the next call: a kernel may take another path from its twentieth call on, or
-hand out what it computed before. So round r sees the inputs with their heads rolled by r, in place. Those are the same
-values and the same work, and the right output is the checked one with its heads rolled by r: no second reference is needed.
+hand out what it computed before. So each round sees the inputs rolled by one more along their heads, in place, and along
+the rows of q whenever the heads have come round. Those are the same values and the same work, and the right output is the
+checked one, rolled likewise: no second reference is needed.
 What is written leaves the version counters of the tensors that the kernel gets alone, so an answer remembered by pointer,
 shape or version is wrong.
 """
@@ -10,6 +11,7 @@ shape or version is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from attnbench.form import plain
@@ -57,9 +59,8 @@ class CheckedCall:
         self._spoilt = spoilt
         self._wrong_form = wrong_form
         self._violations = violations
-        self._axis = _axis(checked.shape)
-        # With one head q's rows are rolled, and the output's with them; every query sees the same keys.
-        self._rolled = contents[:1] if self._axis == SEQ else contents
+        # Every query sees the same keys, so rows are rolled of q alone, and of the output with them.
+        self._rolled = {HEADS: contents, SEQ: contents[:1], BATCH: contents}
         self._scratch = torch.empty_like(contents[0])
         self._differs = torch.empty_like(checked, dtype=torch.bool)
         self._any = torch.zeros((), dtype=torch.bool, device=checked.device)
@@ -67,7 +68,7 @@ class CheckedCall:
         self._output: Any = self._nothing
         self._compared = False
         self._round = 0
-        self._by = 0  # by how much the contents are rolled now
+        self._by = dict.fromkeys(self._rolled, 0)  # by how much the contents are rolled now along each axis
         self.unequal = 0
         self.torn = False
 
@@ -83,7 +84,10 @@ class CheckedCall:
         """Settle the last output, let go of it, and roll the contents by one more. Raises CaseEnded (incorrect)."""
         self._settle()
         self._round += 1
-        self._roll(1)
+        for axis in self._rolled:
+            self._roll(axis, 1)
+            if self._by[axis]:
+                return  # else it has come round, or has one place only: on with the next axis
 
     def compare(self) -> None:
         """Queue the comparison of the output with the checked one; waits for nothing. Raises CaseEnded (incorrect)."""
@@ -97,9 +101,12 @@ class CheckedCall:
             raise self._wrong(reasons)
         output = plain(self._output)
         with torch.no_grad():
-            for here, there in _ranges(output.shape[self._axis], self._by):
-                found, right = output.narrow(self._axis, *here), self._checked.narrow(self._axis, *there)
-                torch.ne(found, right, out=self._differs.narrow(self._axis, *here))
+            for pieces in product(*(_ranges(output.shape[axis], by) for axis, by in self._by.items())):
+                found, right, differs = output, self._checked, self._differs
+                for axis, (here, there) in zip(self._by, pieces, strict=True):
+                    found, differs = found.narrow(axis, *here), differs.narrow(axis, *here)
+                    right = right.narrow(axis, *there)
+                torch.ne(found, right, out=differs)
             torch.any(self._differs, out=self._any)
         self._compared = True
 
@@ -113,12 +120,13 @@ class CheckedCall:
     def put_back(self) -> None:
         """Roll the contents back to what they were at first, and drop what a call may have left."""
         self._drop()
-        self._roll(-self._by)
+        for axis, by in self._by.items():
+            self._roll(axis, -by)
 
     def give_up(self) -> None:
         """Drop what a call may have left, and leave the contents to whoever makes them anew."""
         self._drop()
-        self._by = 0
+        self._by = dict.fromkeys(self._rolled, 0)
 
     def _settle(self) -> None:
         self.compare()
@@ -128,24 +136,25 @@ class CheckedCall:
             self.unequal += 1
             import torch
 
-            if reasons := self._violations(torch.roll(plain(self._output), -self._by, self._axis)):
+            back = torch.roll(plain(self._output), [-by for by in self._by.values()], list(self._by))
+            if reasons := self._violations(back):
                 raise self._wrong(reasons)
         self._drop()
 
     def _drop(self) -> None:
         self._output, self._compared = self._nothing, False
 
-    def _roll(self, by: int) -> None:
-        size = self._checked.shape[self._axis]
+    def _roll(self, axis: int, by: int) -> None:
+        size = self._checked.shape[axis]
         by %= size
         if not by:
             return
         self.torn = True
-        for contents in self._rolled:
+        for contents in self._rolled[axis]:
             self._scratch.copy_(contents)
             for here, there in _ranges(size, by):
-                contents.narrow(self._axis, *here).copy_(self._scratch.narrow(self._axis, *there))
-        self._by = (self._by + by) % size
+                contents.narrow(axis, *here).copy_(self._scratch.narrow(axis, *there))
+        self._by[axis] = (self._by[axis] + by) % size
         self.torn = False
 
     def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:
@@ -153,11 +162,6 @@ class CheckedCall:
         first, *others = reasons
         said = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
         return CaseEnded(Status.INCORRECT, said, *others)
-
-
-def _axis(shape: Sequence[int]) -> int:
-    """The axis along which contents are rolled: heads, or with one head query rows, or with one row the batch."""
-    return next((axis for axis in (HEADS, SEQ) if shape[axis] > 1), BATCH)
 
 
 def _ranges(size: int, by: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:

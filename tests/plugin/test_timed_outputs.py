@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,6 +96,12 @@ def remembers_by_version(n, q, k, v):
 @kernel
 def remembers_by_first_sum(n, q, k, v):
     return remembered(float(q.float().sum()), q, k, v)
+
+@kernel
+def remembers_by_contents(n, q, k, v):
+    out = remembered(hash(b"".join(t.float().numpy().tobytes() for t in (q, k, v))), q, k, v)
+    print("computed", len(ANSWERS), "of", n, "calls")
+    return out
 
 @kernel
 def writes_into_v_later(n, q, k, v):
@@ -255,6 +262,14 @@ def test_whatever_the_shape_a_remembered_answer_is_wrong_and_a_computed_one_is_r
     records = measure("a_right", "remembers_by_pointer", workload=workload)
     assert (records["a_right"]["status"], records["remembers_by_pointer"]["status"]) == ("measured", "incorrect")
     assert records["a_right"]["sample"]["unequal"] == 0
+
+
+def test_no_contents_come_back_while_a_case_is_timed(measure: Any) -> None:
+    record = measure("remembers_by_contents", "-s", "--attn-rounds=30")["remembers_by_contents"]
+    assert record["status"] == "measured"
+    counts = [line.split() for line in measure.result.outlines if line.startswith("computed")]
+    rounds = [int(line[1]) for line in counts[-31:]]
+    assert [after - before for before, after in pairwise(rounds)] == [1] * 30
 
 
 def test_outputs_that_differ_in_bits_within_the_tolerance_are_counted(measure: Any) -> None:
