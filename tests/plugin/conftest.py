@@ -16,6 +16,10 @@ from attnbench import registry, workloads
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Torch's threads on the CPU would wait by spinning, which takes the cores from the other tests. Its OpenMP reads this as
+# it is loaded, here and in fresh processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 SUITE = '''"""A kernel author's own suite."""
 from attnbench.suite import test_attention
 '''
