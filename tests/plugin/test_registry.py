@@ -122,7 +122,7 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
 )
 def test_a_wrong_registration_is_shown_with_its_line_and_one_sentence(sim, pytester, registration, sentence):
     pytester.makeconftest(f"from attnbench import register\n{registration}\ndef load(workload): pass\n")
-    result = sim.fresh()
+    result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", f"    {registration}", f"E   ValueError: {sentence}"])
     assert not [line for line in result.errlines if "registry.py:" in line and not line.startswith("E ")]
@@ -149,7 +149,7 @@ def test_a_workload_of_ones_own_is_selected_by_name(sim, pytester):
 
 def test_a_workload_under_a_taken_name_is_shown_with_its_line_and_one_sentence(sim, pytester):
     pytester.makeconftest(WORKLOAD.replace("llama-8k", "flux-256px-t128"))
-    result = sim.fresh()
+    result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["E   ValueError: workload 'flux-256px-t128' is registered already, *"])
     assert not [line for line in result.errlines if "workloads.py:" in line]
@@ -157,7 +157,7 @@ def test_a_workload_under_a_taken_name_is_shown_with_its_line_and_one_sentence(s
 
 def test_a_workload_whose_name_does_not_show_is_shown_with_its_line_and_one_sentence(sim, pytester):
     pytester.makeconftest(WORKLOAD.replace("llama-8k", r"llama\u200b"))
-    result = sim.fresh()
+    result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([r"E   ValueError: workload name 'llama\u200b': must be non-empty and printable"])
 
@@ -173,7 +173,7 @@ def test_an_installed_package_offers_a_backend(bench, pytester):
     pytester.makepyfile(offered=OWN_KERNEL)
     install(pytester, "offered", "mine = offered")
     pytester.syspathinsert()
-    result = bench.fresh("--attn-backend=mine", "--attn-mode=eager", *TINY)
+    result = bench("--attn-backend=mine", "--attn-mode=eager", *TINY)
     result.assert_outcomes(passed=1)
 
 
@@ -181,12 +181,12 @@ def test_an_installed_package_that_fails_to_import_is_an_error_row_with_the_caus
     pytester.makepyfile(offered="import libnosuch")
     install(pytester, "offered", "its kernels = offered")
     pytester.syspathinsert()
-    result = bench.fresh("--attn-backend=its-*", "--attn-backend=numpy", *TINY)
+    result = bench("--attn-backend=its-*", "--attn-backend=numpy", *TINY)
     result.assert_outcomes(passed=1, failed=1)
     cause = "entry point its kernels = offered failed: ModuleNotFoundError: No module named 'libnosuch'"
     assert cause in result.stdout.str()
     result.stdout.fnmatch_lines(["2 cases: 1 measured, 1 error"])
-    listed = bench.fresh("--attn-list", *TINY)
+    listed = bench("--attn-list", *TINY)
     listed.stdout.fnmatch_lines([f"  its-kernels *eager: cannot be loaded: ImportError: {cause}"])
 
 
@@ -194,7 +194,7 @@ def test_an_installed_package_that_skips_as_it_is_imported_is_an_error_row(bench
     pytester.makepyfile(offered="import pytest\npytest.skip('not today', allow_module_level=True)")
     install(pytester, "offered", "offered = offered")
     pytester.syspathinsert()
-    result = bench.fresh("--attn-backend=offered", *TINY)
+    result = bench("--attn-backend=offered", *TINY)
     result.assert_outcomes(failed=1)
     assert "entry point offered = offered failed: pytest.skip: not today" in " ".join(result.stdout.str().split())
 
@@ -203,6 +203,6 @@ def test_a_broken_package_under_a_taken_name_does_not_take_the_name(bench, pytes
     pytester.makepyfile(offered="import libnosuch")
     install(pytester, "offered", "numpy = offered")
     pytester.syspathinsert()
-    result = bench.fresh("--attn-backend=numpy*", *TINY)
+    result = bench("--attn-backend=numpy*", *TINY)
     result.assert_outcomes(passed=1, failed=1)
     assert "numpy-entry-point@eager" in result.stdout.str()
