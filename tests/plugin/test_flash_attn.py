@@ -627,7 +627,7 @@ def test_a_package_that_fails_to_import_is_an_error_row_with_the_cause(bench, py
     if there == ["flash-attn-4"]:
         write(pytester.path, {"flash_attn/cute/interface.py": "import cutlass_not_on_the_path\n"})
     arguments = ("--attn-device=cpu", "--attn-workload=1x64x2x32", "--attn-mode=eager")
-    result = bench.fresh(f"--attn-backend={backend}_on_cpu", "--benchmark-json=run.json", *arguments)
+    result = bench(f"--attn-backend={backend}_on_cpu", "--benchmark-json=run.json", *arguments)
     result.assert_outcomes(failed=1)
     [record] = bench.records().values()
     assert record["status"] == "error"
