@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +24,11 @@ from attnbench.report.__main__ import main as report
 from attnbench.torch_case import TorchCase
 from attnbench.variant import Variant
 
+ROOT = Path(__file__).resolve().parents[2]
+
 #: For two backends ten graphs of one code object, where dynamo's recompile limit lets eight pass.
-SHAPES = [f"--attn-workload=1x{16 * n}x1x16:fp32" for n in range(1, 6)]
+SHAPES = [f"1x{16 * n}x1x16:fp32" for n in range(1, 6)]
+SPELT_OUT = ["1x32x2x16:fp32", "1x48x2x16:fp32"]
 
 BACKENDS = """
 import torch
@@ -73,45 +86,79 @@ def never_compiled(workload):
 """
 
 
-@pytest.fixture
-def compiled(bench, pytester):
-    """`compiled(*arguments)` runs compiled backends on the CPU and gives their records."""
-    pytester.makeconftest(BACKENDS)
+@dataclass(frozen=True)
+class Compiled:
+    """What one process printed that compiled these cases, what it stored, and its records by backend."""
 
-    def run(*arguments: str, **outcomes: int) -> dict[str, dict]:
-        compiled = ("--attn-device=cpu", "--attn-mode=default", "--attn-rounds=1", "--benchmark-json=run.json")
-        result = bench.fresh(*compiled, *arguments, timeout_s=300)
-        result.assert_outcomes(warnings=0, **outcomes)  # nothing of what torch's compiler says about torch itself
-        assert "torch.__trace" not in result.stdout.str(), "a failure is not followed by pages of torch's own trace"
-        return bench.records()
+    printed: str
+    file: Path
+    records: dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def compile_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[str, list[str]]], Compiled]:
+    """`compile_cases(name, {backend: workloads})`: in a fresh process on the CPU; all share one cache of Inductor's."""
+    project = tmp_path_factory.mktemp("compiled")
+    (project / "conftest.py").write_text(BACKENDS)
+    (project / "test_suite.py").write_text("from attnbench.suite import test_attention\n")
+    (project / "pytest.ini").write_text("[pytest]\n")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_"))}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(project / "inductor")
+
+    def run(name: str, chosen: dict[str, list[str]]) -> Compiled:
+        command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", "--attn-device=cpu", "--attn-mode=default"]
+        command += ["--attn-rounds=1", f"--benchmark-json={name}.json"]
+        command += [f"--attn-backend={backend}" for backend in chosen]
+        command += [f"--attn-workload={workload}" for workload in {w: 0 for some in chosen.values() for w in some}]
+        for backend, workloads in chosen.items():
+            command += [f"test_suite.py::test_attention[{backend}@default-{workload}]" for workload in workloads]
+        ended = subprocess.run(
+            command, check=False, cwd=project, env=environment, capture_output=True, text=True, timeout=300
+        )
+        file, records = project / f"{name}.json", defaultdict(list)
+        for record in json.loads(file.read_text())["attnbench"]["records"]:
+            records[record["backend"]].append(record)
+        return Compiled(ended.stdout + ended.stderr, file, dict(records))
 
     return run
 
 
+@pytest.fixture(scope="module")
+def compiled(compile_cases: Any) -> Compiled:
+    """All of the backends in one process, where none spoils what follows, with nothing in Inductor's cache before."""
+    once = ("breaks", "must_not_break", "eager_first", "never_compiled")
+    chosen = {"first": SHAPES, "second": SHAPES, **dict.fromkeys(once, SHAPES[:1]), "spelt_out": SPELT_OUT}
+    return compile_cases("cold", chosen)
+
+
+def test_a_failure_is_a_failed_test_and_nothing_of_what_the_compiler_says_about_itself_is_shown(compiled):
+    assert re.search(r"^=+ 2 failed, 14 passed in [\d.:s() ]+ =+$", compiled.printed, re.M), "and no warnings"
+    assert "torch.__trace" not in compiled.printed, "a failure is not followed by pages of torch's own trace"
+
+
 def test_more_shapes_of_two_backends_than_dynamo_recompiles_in_one_process_are_each_compiled(compiled):
-    records = compiled(*SHAPES, "--attn-backend=first", "--attn-backend=second", passed=10)
-    assert len(records) == 10
-    found = [record["compilation"] for record in records.values()]
+    records = [*compiled.records["first"], *compiled.records["second"]]
+    assert [record["status"] for record in records] == ["measured"] * 10
+    found = [record["compilation"] for record in records]
     assert [(said["graphs"], said["graph_breaks"]) for said in found] == [(1, [])] * 10
 
 
-def test_what_inductor_chose_and_whether_its_cache_had_it_is_said_of_each_graph(
-    compiled, pytester, monkeypatch, capsys
-):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(pytester.path / "inductor"))
-    chosen = ("--attn-backend=spelt_out", "--attn-workload=1x32x2x16:fp32", "--attn-workload=1x48x2x16:fp32")
-    for cache in ("cold", "warm"):
-        found = [r["compilation"] for r in compiled(*chosen, passed=2).values()]
+def test_what_inductor_chose_and_whether_its_cache_had_it_is_said_of_each_graph(compiled, compile_cases, capsys):
+    warm = compile_cases("warm", {"spelt_out": SPELT_OUT})
+    for cache, run in (("cold", compiled), ("warm", warm)):
+        found = [record["compilation"] for record in run.records["spelt_out"]]
         assert [one["cache"] for one in found] == [cache] * 2
         # On the CPU; a line per Triton kernel comes with CUDA.
         assert [one["choices"] for one in found] == [["extern_kernels.bmm: 2 calls"]] * 2
-        report([str(pytester.path / "run.json")])
-        assert f"\nfirst calls of compiled cases, by Inductor's cache: 2 {cache}, " in capsys.readouterr().out
+        caches = [(r["compilation"] or {}).get("cache") for some in run.records.values() for r in some]
+        report([str(run.file)])
+        (line,) = re.findall(r"^first calls of compiled cases, by Inductor's cache: .*", capsys.readouterr().out, re.M)
+        assert f" {caches.count(cache)} {cache}, " in line
 
 
 def test_a_graph_break_is_reported(compiled):
-    records = compiled(SHAPES[0], "--attn-backend=breaks", passed=1)
-    (record,) = records.values()
+    (record,) = compiled.records["breaks"]
     assert record["status"] == "measured"
     assert record["compilation"]["graphs"] >= 2
     (said,) = record["compilation"]["graph_breaks"]
@@ -119,35 +166,31 @@ def test_a_graph_break_is_reported(compiled):
 
 
 def test_a_graph_break_where_none_is_allowed_is_an_error(compiled):
-    records = compiled(SHAPES[0], "--attn-backend=must_not_break", failed=1)
-    (record,) = records.values()
+    (record,) = compiled.records["must_not_break"]
     assert (record["status"], record["reasons"][0]["code"]) == ("error", "first-call")
 
 
 def test_a_call_that_dynamo_left_alone_is_not_measured_under_a_compiled_name(compiled):
-    records = compiled(SHAPES[0], "--attn-backend=never_compiled", failed=1)
-    (record,) = records.values()
+    (record,) = compiled.records["never_compiled"]
     assert (record["status"], record["reasons"][0]["code"]) == ("error", "not-compiled")
 
 
 def test_what_a_library_settles_on_its_first_call_is_settled_before_the_compilation_where_it_asks_for_that(compiled):
-    compiled(SHAPES[0], "--attn-backend=eager_first", passed=1)
+    (record,) = compiled.records["eager_first"]
+    assert record["status"] == "measured"
 
 
-REFUSES = """
-import torch
+def test_a_torch_that_cannot_compile_here_is_an_error_row(bench, pytester, monkeypatch):
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("torch.compile is not supported on this Python")
 
-def compile(*arguments, **options):
-    raise RuntimeError("torch.compile is not supported on this Python")
-
-torch.compile = compile
-"""
-
-
-def test_a_torch_that_cannot_compile_here_is_an_error_row(compiled, pytester):
-    conftest = pytester.path / "conftest.py"
-    conftest.write_text(f"{conftest.read_text()}{REFUSES}")
-    (record,) = compiled(SHAPES[0], "--attn-backend=first", failed=1).values()
+    monkeypatch.setattr(torch, "compile", refuse)
+    pytester.makeconftest(BACKENDS)
+    case = ("--attn-backend=first", f"--attn-workload={SHAPES[0]}", "--attn-mode=default", "--attn-device=cpu")
+    result = bench(*case, "--benchmark-json=run.json")
+    result.assert_outcomes(failed=1)
+    assert "torch.__trace" not in result.stdout.str()
+    (record,) = bench.records().values()
     (reason,) = record["reasons"]
     assert (record["status"], reason["code"]) == ("error", "load")
     assert reason["text"].startswith("cannot be compiled: RuntimeError: torch.compile is not supported on this Python")
