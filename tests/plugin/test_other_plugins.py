@@ -46,7 +46,8 @@ def header(result: pytest.RunResult) -> str:
 
 @pytest.mark.parametrize("theirs", [("--timeout=50",), ("--timeout=50", "--timeout-method=thread")], ids=" ".join)
 def test_the_limit_of_a_case_is_in_force_below_a_longer_one_of_pytest_timeout(kernels, theirs):
-    result = kernels.fresh(*HANGS, "--attn-timeout=2", *theirs)
+    run = kernels.fresh if "--timeout-method=thread" in theirs else kernels  # which ends the process where it fires
+    result = run(*HANGS, "--attn-timeout=1", *theirs)
     result.assert_outcomes(failed=1)
     (record,) = kernels.records().values()
     assert [reason["code"] for reason in record["reasons"]] == ["time-limit"]
@@ -57,19 +58,19 @@ def test_the_limit_of_a_case_is_in_force_below_a_longer_one_of_pytest_timeout(ke
 def test_a_shorter_limit_of_pytest_timeout_ends_the_case_and_is_said(kernels, pytester, monkeypatch, place):
     given = ()
     if place == "option":
-        given = ("--timeout=2",)
+        given = ("--timeout=1",)
     elif place == "ini":
-        pytester.makeini("[pytest]\ntimeout = 2\n")
+        pytester.makeini("[pytest]\ntimeout = 1\n")
     elif place == "variable":
-        monkeypatch.setenv("PYTEST_TIMEOUT", "2")
+        monkeypatch.setenv("PYTEST_TIMEOUT", "1")
     else:
-        pytester.makepyfile(test_suite=MARKED.format("timeout(2)"))
-    result = kernels.fresh(*HANGS, "--attn-timeout=100", *given)
+        pytester.makepyfile(test_suite=MARKED.format("timeout(1)"))
+    result = kernels(*HANGS, "--attn-timeout=100", *given)
     result.assert_outcomes(failed=1)
     (record,) = kernels.records().values()
     assert record["status"] == "error"
-    assert "Timeout (>2.0s) from pytest-timeout" in record["reasons"][0]["text"]
-    said = "pytest-timeout ends a case after 2 s, before --attn-timeout (100 s)"
+    assert "Timeout (>1.0s) from pytest-timeout" in record["reasons"][0]["text"]
+    said = "pytest-timeout ends a case after 1 s, before --attn-timeout (100 s)"
     if place == "marker":  # known when the tests are collected, after the header
         assert f"{said}, by the marker 'timeout' of test_suite.py::test_attention" in result.outlines
     else:
@@ -129,7 +130,7 @@ def test_a_wrong_output_is_not_repeated_until_it_is_right(kernels, pytester, pla
 
 @pytest.mark.parametrize("given", [("--force-reruns=1",), ("--reruns=1", "--reruns-mode=append")], ids=" ".join)
 def test_an_option_that_would_repeat_a_case_all_the_same_is_refused(sim, given):
-    result = sim.fresh(*given)
+    result = sim(*given)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         ["ERROR: --* would repeat a case that is wrong or regressed until it passes: drop it.*"]
@@ -171,6 +172,6 @@ def test_other_tests_may_be_forked(pytester, bench):
 
 
 def test_a_slow_down_beyond_compare_fail_fails_a_run_without_a_terminal(sim):
-    assert sim.fresh("--attn-backend=numpy", "--benchmark-save=before").ret == 0
+    assert sim("--attn-backend=numpy", "--benchmark-save=before").ret == 0
     slow = ("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+20%")
-    assert sim.fresh("-p", "no:terminal", "--attn-backend=numpy", *slow).ret == pytest.ExitCode.TESTS_FAILED
+    assert sim("-p", "no:terminal", "--attn-backend=numpy", *slow).ret == pytest.ExitCode.TESTS_FAILED

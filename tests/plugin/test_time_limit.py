@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 KERNELS = """
 import sys
@@ -58,14 +59,14 @@ ARGUMENTS = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu
 def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured(bench, pytester):
     pytester.makeconftest(KERNELS)
     backends = [f"--attn-backend={name}" for name in (*HANGING, "fine")]
-    result = bench(*ARGUMENTS, *backends, "--attn-timeout=2")
+    result = bench(*ARGUMENTS, *backends, "--attn-rounds=3", "--attn-timeout=1")
     result.assert_outcomes(failed=len(HANGING), passed=1)
     *hung, fine = bench.records().values()
     assert fine["status"] == "measured"
     for record in hung:
         assert (record["status"], record["sample"]) == ("error", None)
         [reason] = record["reasons"]
-        assert reason == {"code": "time-limit", "text": "took longer than 2 s (--attn-timeout) and was given up"}
+        assert reason == {"code": "time-limit", "text": "took longer than 1 s (--attn-timeout) and was given up"}
     assert "Traceback" not in result.stdout.str()
     assert [entry["extra_info"]["case"] for entry in bench.stored()["benchmarks"]] == [fine["case"]]
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
@@ -94,7 +95,7 @@ def test_somebody_else_s_alarm_is_given_back_with_its_time(bench, pytester):
 
 def test_an_alarm_that_is_due_later_does_not_keep_a_hanging_case(bench, pytester):
     pytester.makeconftest(KERNELS)
-    arguments = ("--attn-backend=never_returns", "--attn-timeout=2")
+    arguments = ("--attn-backend=never_returns", "--attn-timeout=1")
     _, handler, left_s = alarms(*arguments, bench=bench, handler=signal.SIG_IGN, due_s=500)
     (record,) = bench.records().values()
     assert record["reasons"][0]["code"] == "time-limit"
@@ -104,7 +105,7 @@ def test_an_alarm_that_is_due_later_does_not_keep_a_hanging_case(bench, pytester
 
 def test_an_ignored_alarm_that_is_due_earlier_ends_nothing_and_counts_as_none(bench, pytester):
     pytester.makeconftest(KERNELS)
-    arguments = ("--attn-backend=never_returns", "--attn-timeout=2")
+    arguments = ("--attn-backend=never_returns", "--attn-timeout=1")
     alarms(*arguments, bench=bench, handler=signal.SIG_IGN, due_s=0.1)
     (record,) = bench.records().values()
     assert record["reasons"][0]["code"] == "time-limit"
@@ -112,15 +113,12 @@ def test_an_ignored_alarm_that_is_due_earlier_ends_nothing_and_counts_as_none(be
 
 def test_outside_the_main_thread_a_line_says_that_the_limit_is_not_in_force(bench, pytester):
     pytester.makeconftest(KERNELS)
-    program = f"""
-        import threading
-        import pytest
-        arguments = ["-p", "attnbench.plugin", "--attn-backend=fine", "--attn-rounds=2", *{ARGUMENTS!r}]
-        thread = threading.Thread(target=pytest.main, args=(arguments,))
-        thread.start()
-        thread.join()
-    """
-    result = pytester.runpython(pytester.makepyfile(program=program))
+    results = []
+    run = lambda: results.append(bench(*ARGUMENTS, "--attn-backend=fine", "--attn-rounds=2"))  # noqa: E731
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    [result] = results
     said = "--attn-timeout (900 s) was not in force: pytest does not run in the main thread, which alone gets signals"
     assert result.outlines.count(said) == 1
     result.stdout.fnmatch_lines(["1 case: 1 measured"])
