@@ -1,9 +1,10 @@
 """The call that is timed: every round on other contents in the same memory, and every output checked (layer 2).
 
 An answer that was right once proves nothing of the next call: a kernel may take another path from its twentieth call on, or
-hand out what it computed before. So each round sees the inputs rolled by one more along their heads, in place, and along
-the rows of q whenever the heads have come round. Those are the same values and the same work, and the right output is the
-checked one, rolled likewise: no second reference is needed.
+hand out what it computed before. So each round sees the inputs rolled by one more along their heads, in place. When those
+have come round, their order is reversed, and when that was done, the rows of q are rolled. Those are the same values and the
+same work, and the right output is the checked one, moved likewise: no second reference is needed. Rows come last, because
+what quantises a block of them gives other bits when they move.
 What is written leaves the version counters of the tensors that the kernel gets alone, so an answer remembered by pointer,
 shape or version is wrong.
 """
@@ -69,6 +70,9 @@ class CheckedCall:
         self._compared = False
         self._round = 0
         self._by = dict.fromkeys(self._rolled, 0)  # by how much the contents are rolled now along each axis
+        self._reversed = (
+            False  # whether heads, and those of the checked output, are in the other order, before they are rolled
+        )
         self.unequal = 0
         self.torn = False
 
@@ -88,6 +92,10 @@ class CheckedCall:
             self._roll(axis, 1)
             if self._by[axis]:
                 return  # else it has come round, or has one place only: on with the next axis
+            if axis == HEADS and self._checked.shape[HEADS] > 2:  # of two, the other order is the one rolled by one
+                self._reverse()
+                if self._reversed:
+                    return
 
     def compare(self) -> None:
         """Queue the comparison of the output with the checked one; waits for nothing. Raises CaseEnded (incorrect)."""
@@ -122,11 +130,13 @@ class CheckedCall:
         self._drop()
         for axis, by in self._by.items():
             self._roll(axis, -by)
+        if self._reversed:
+            self._reverse()
 
     def give_up(self) -> None:
         """Drop what a call may have left, and leave the contents to whoever makes them anew."""
         self._drop()
-        self._by = dict.fromkeys(self._rolled, 0)
+        self._by, self._reversed = dict.fromkeys(self._rolled, 0), False
 
     def _settle(self) -> None:
         self.compare()
@@ -137,7 +147,7 @@ class CheckedCall:
             import torch
 
             back = torch.roll(plain(self._output), [-by for by in self._by.values()], list(self._by))
-            if reasons := self._violations(back):
+            if reasons := self._violations(back.flip(HEADS) if self._reversed else back):
                 raise self._wrong(reasons)
         self._drop()
 
@@ -155,6 +165,14 @@ class CheckedCall:
             for here, there in _ranges(size, by):
                 contents.narrow(axis, *here).copy_(self._scratch.narrow(axis, *there))
         self._by[axis] = (self._by[axis] + by) % size
+        self.torn = False
+
+    def _reverse(self) -> None:
+        self.torn = True
+        for contents in self._rolled[HEADS]:
+            contents.copy_(contents.flip(HEADS))
+        self._checked = self._checked.flip(HEADS)
+        self._reversed = not self._reversed
         self.torn = False
 
     def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:

@@ -265,9 +265,10 @@ def test_whatever_the_shape_a_remembered_answer_is_wrong_and_a_computed_one_is_r
     assert records["a_right"]["sample"]["unequal"] == 0
 
 
-def test_no_contents_come_back_while_a_case_is_timed(measure: Any) -> None:
-    record = measure("remembers_by_contents", "-s", "--attn-rounds=30")["remembers_by_contents"]
-    assert record["status"] == "measured"
+@pytest.mark.parametrize("workload", [WORKLOAD, "1x64x3x16:bf16", "2x16x1x16:bf16", "1x48x4x16:fp32"])
+def test_no_contents_come_back_while_a_case_is_timed(measure: Any, workload: str) -> None:
+    record = measure("remembers_by_contents", "-s", workload=workload)["remembers_by_contents"]
+    assert (record["status"], record["sample"]["unequal"]) == ("measured", 0)
     counts = [line.split() for line in measure.result.outlines if line.startswith("computed")]
     rounds = [int(line[1]) for line in counts[-31:]]
     assert [after - before for before, after in pairwise(rounds)] == [1] * 30
