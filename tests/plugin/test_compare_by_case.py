@@ -49,7 +49,7 @@ def by_package(pytester):
 @pytest.mark.parametrize("change", [renamed, moved, own_test, by_package], ids=lambda change: change.__name__)
 def test_a_slow_down_is_found_however_the_test_is_called_now(sim, pytester, stored, change):
     arguments = change(pytester)
-    result = sim.fresh(ONE, *SLOW, *arguments)
+    result = sim(ONE, *SLOW, *arguments)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "Performance has regressed" in result.stderr.str()
     assert said(result, "compared by case") == [
@@ -131,7 +131,7 @@ def test_other_benchmarks_are_compared_by_their_full_name_as_ever(sim, pytester)
 
 def test_a_case_with_a_slow_down_made_on_purpose_is_compared_and_shown_as_such(sim, pytester, stored):
     renamed(pytester)
-    result = sim.fresh(ONE, *SLOW[:2], "--attn-inject=numpy:+20%")
+    result = sim(ONE, *SLOW[:2], "--attn-inject=numpy:+20%")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert f"test_attention[{CASE}] INJECTED +20 % (NOW)" in result.stdout.str()
 

@@ -477,7 +477,7 @@ def test_the_folder_of_the_documentation_is_measured_in_a_launch_of_its_own(benc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LOCAL_KERNELS", "me/mine=mine")
     arguments = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x64x2x64", "--attn-mode=eager")
-    result = bench.fresh("--attn-backend=hf:me/mine@1", "--attn-isolate", "--benchmark-json=run.json", *arguments)
+    result = bench("--attn-backend=hf:me/mine@1", "--attn-isolate", "--benchmark-json=run.json", *arguments)
     result.assert_outcomes(passed=1)
     (record,) = bench.records().values()
     assert (record["backend"], record["family"], record["status"]) == ("hf--me--mine--1", "hf-kernels", "measured")

@@ -30,11 +30,9 @@ def job_summary(pytester, monkeypatch):
 
 
 @pytest.fixture
-def recorded(sim, pytester):
+def recorded(sim, baseline):
     """A project with a stored session of the simulated device."""
-    command = [sys.executable, "-m", "attnbench.recording", "--launches=2", "-p", "attnbench.plugin"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=pytester.path, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    baseline()
     return sim
 
 

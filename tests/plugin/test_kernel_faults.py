@@ -329,7 +329,7 @@ def test_the_memory_of_the_last_output_is_poisoned_before_the_call_that_is_check
 
 def test_a_workload_that_is_larger_than_any_memory_costs_its_own_cases(bench: Any) -> None:
     huge = "1x17592186044416x2x64:bf16"
-    result = bench.fresh(
+    result = bench(
         *("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=1"),
         *("--attn-backend=torch_math", "--attn-mode=eager", f"--attn-workload={huge}", f"--attn-workload={WORKLOAD}"),
     )

@@ -50,14 +50,14 @@ def test_pytests_own_switches_leave_measuring_alone(sim, switches):
 
 
 def test_without_a_terminal_cases_are_measured_and_stored(sim):
-    result = sim.fresh("-p", "no:terminal", "--attn-backend=numpy", "--benchmark-json=run.json")
+    result = sim("-p", "no:terminal", "--attn-backend=numpy", "--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.OK
     assert result.stdout.str() == ""
     assert sim.records()["numpy@eager-flux-256px-t128"]["status"] == "measured"
 
 
 def test_without_pytest_benchmark_a_sentence_says_what_is_missing(sim):
-    result = sim.fresh("-p", "no:benchmark")
+    result = sim("-p", "no:benchmark")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: attnbench times its cases with pytest-benchmark*: drop -p no:benchmark*"])
 
@@ -160,6 +160,6 @@ def test_what_libraries_say_of_each_others_old_names_is_left_out_and_every_other
 def test_who_asks_for_deprecation_warnings_gets_them(bench, pytester):
     pytester.makeconftest(NOISY)
     case = ("--attn-backend=noisy", "--attn-device=cpu", "--attn-workload=1x64x2x64:fp32")
-    result = bench.fresh("--benchmark-only", *case, "-W", "error::DeprecationWarning")
+    result = bench("--benchmark-only", *case, "-W", "error::DeprecationWarning")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*cannot be loaded: DeprecationWarning: the old name of something*"])

@@ -40,7 +40,7 @@ def test_the_own_kernel_of_the_readme_is_found_correct_and_timed_in_its_own_suit
     assert len([line for line in kernel.splitlines() if line]) < 15
     pytester.makeconftest(kernel)
     pytester.makepyfile(test_suite=block_after("README.md", "own suite"))
-    result = bench.fresh(
+    result = bench(
         "--benchmark-only", "--attn-backend=my_attention", "--attn-mode=eager", "--benchmark-json=run.json", *TINY
     )
     result.assert_outcomes(passed=1)
@@ -54,7 +54,7 @@ def test_the_suite_of_the_package_takes_the_own_kernel_of_the_readme(bench, pyte
     pytester.path.joinpath("test_suite.py").unlink()
     pytester.makeconftest(block_after("README.md", "own kernel"))
     arguments = ("--attn-backend=my_attention", "--attn-mode=eager", *TINY)
-    bench.fresh("--pyargs", "attnbench.suite", *arguments).assert_outcomes(passed=1)
+    bench("--pyargs", "attnbench.suite", *arguments).assert_outcomes(passed=1)
 
 
 def test_the_kernel_that_adding_a_kernel_calls_wrong_is_wrong_as_it_says(bench, pytester):

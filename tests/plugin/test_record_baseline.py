@@ -95,9 +95,9 @@ def pytest_configure(config):
     assert re.fullmatch(r"attnbench: its launches differ by [01]\.\d\d%: torch_flash@eager-flux-256px-t128", said)
 
 
-def test_sessions_that_hold_a_part_of_the_cases_each_are_one_baseline(sim: Any, project: None) -> None:
-    for backend in SUITE[3:]:
-        assert main(["--launches=2", *SUITE[:3], backend]) == 0
+def test_sessions_that_hold_a_part_of_the_cases_each_are_one_baseline(sim: Any, baseline: Any, project: None) -> None:
+    baseline("--attn-mode=eager", "--attn-backend=torch_flash")
+    assert main(["--launches=2", *SUITE[:3], "--attn-backend=torch_cudnn"]) == 0
     result = sim("--benchmark-json=run.json", "--benchmark-only", *SUITE[2:], "--attn-require-baseline")
     assert result.ret == 0
     verdicts = sim.stored()["attnbench"]["verdicts"]

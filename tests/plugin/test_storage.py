@@ -128,7 +128,7 @@ def test_another_machine_is_one_sentence(sim, pytester, stored):
     document = json.loads(path.read_text())
     document["machine_info"] |= {"protocol": "cuda-events/1", "flags": ["cpu"] * 200}
     path.write_text(json.dumps(document))
-    result = sim.fresh(ONE, "--benchmark-compare=0001")
+    result = sim(ONE, "--benchmark-compare=0001")
     said = [line for line in result.outlines if line.startswith("NOT COMPARABLE")]
     assert said == ["NOT COMPARABLE with what is compared: protocol simulated here, cuda-events/1 there"]
     assert "flags" not in result.stdout.str() + result.stderr.str()
@@ -136,7 +136,7 @@ def test_another_machine_is_one_sentence(sim, pytester, stored):
 
 def test_a_slow_down_beyond_compare_fail_fails_the_run_and_keeps_the_section(sim, stored):
     slow = (ONE, "--benchmark-compare", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+20%")
-    result = sim.fresh(*slow)
+    result = sim(*slow)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["failed by --benchmark-compare-fail*", "1 case: 1 measured"])
     assert "Performance has regressed" in result.stderr.str()

@@ -86,7 +86,7 @@ def test_the_options_of_the_table_do_not_matter_where_nothing_is_timed(sim):
 def test_a_table_that_raises_is_one_sentence_and_a_failed_run_with_its_section(sim, pytester, hook, error):
     arguments = {"scale_unit": "unit, benchmarks", "group_stats": "benchmarks, group_by"}[hook]
     pytester.makeconftest(f"def pytest_benchmark_{hook}({arguments}):\n    raise {error}\n")
-    result = sim.fresh(*ONE, "--benchmark-json=run.json")
+    result = sim(*ONE, "--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         ["1 case: 1 measured", f"pytest-benchmark could not show its table: {error.split('(')[0]}: *"]
@@ -99,6 +99,6 @@ def test_a_table_that_raises_is_one_sentence_and_a_failed_run_with_its_section(s
 def test_a_table_that_raises_does_not_hide_a_slow_down_beyond_compare_fail(sim, pytester):
     sim(*ONE, "--benchmark-save=before")
     pytester.makeconftest("def pytest_benchmark_scale_unit(unit): raise KeyError('speed')\n")
-    result = sim.fresh(*ONE, "--benchmark-compare=0001", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+50%")
+    result = sim(*ONE, "--benchmark-compare=0001", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+50%")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "Performance has regressed" in result.stderr.str()
