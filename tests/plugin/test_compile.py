@@ -105,6 +105,7 @@ def compile_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, di
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_"))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(project / "inductor")
+    environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"  # or it compiles a program for each set of instructions, to try it
 
     def run(name: str, chosen: dict[str, list[str]]) -> Compiled:
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", "--attn-device=cpu", "--attn-mode=default"]

@@ -122,6 +122,13 @@ def changes(record: dict[str, Any]) -> list[str]:
     return [one["what"] for one in record["changed"]]
 
 
+@pytest.fixture
+def threads_as_before():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("launched", [False, True], ids=["here", "launched"])
 def test_no_case_is_measured_in_the_state_that_another_one_left(bench, pytester, monkeypatch, launched):
     monkeypatch.setenv("HOME", str(pytester.path))
@@ -306,12 +313,16 @@ look("b_other")
 """
 
 
-def test_what_a_library_sets_as_it_is_imported_is_kept_for_it_and_nobody_is_blamed(bench, pytester):
+def test_what_a_library_sets_as_it_is_imported_is_kept_for_it_and_nobody_is_blamed(
+    bench, pytester, monkeypatch, threads_as_before
+):
+    monkeypatch.setenv("LIBRARY_FOUND", "")  # as before, whatever becomes of it
+    monkeypatch.delenv("LIBRARY_FOUND")
     pytester.makeconftest(KERNELS + USES_IT)
     pytester.makepyfile(library_that_sets_things=ONCE)
     pytester.syspathinsert()
     two = (WORKLOAD, "--attn-workload=1x48x2x16:fp32")
-    run(bench, *two, *chosen("a_library", "b_other")).assert_outcomes(passed=4)
+    run_here(bench, *two, *chosen("a_library", "b_other")).assert_outcomes(passed=4)
     threads = bench.stored()["attnbench"]["launches"][0]["fingerprint"]["key"]["torch_threads"]
     used = (pytester.path / "used.txt").read_text().splitlines()
     assert used == [f"/usr/lib {threads + 1}"] * 2, "it is imported once, and its second case is like its first"
@@ -362,7 +373,7 @@ def pytest_unconfigure():
     print("AT THE END", os.environ.get("LEFT_BEHIND"), torch.is_grad_enabled())
 """
     )
-    result = run(bench, WORKLOAD, "--attn-timeout=4", *chosen("hangs", "looks", "interrupts"))
+    result = run(bench, WORKLOAD, "--attn-timeout=2", *chosen("hangs", "looks", "interrupts"))
     assert result.ret == pytest.ExitCode.INTERRUPTED
     records = bench.records()
     assert changes(records[f"hangs@eager-{SHAPE}"]) == ["environment variable LEFT_BEHIND set", "grad mode on → off"]
