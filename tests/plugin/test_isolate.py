@@ -53,14 +53,14 @@ def test_each_backend_has_one_process_and_its_cases_share_it(sim: Any) -> None:
     [
         ("crash", "its process was ended by SIGSEGV in prepare ("),
         ("exit", "its process ended with exit code 3"),
-        ("hang", "its process gave no answer within 2 s (--attn-timeout) and was killed"),
+        ("hang", "its process gave no answer within 5 s (--attn-timeout) and was killed"),
         ("context-lost", "an illegal memory access took the context"),
     ],
 )
 def test_a_process_that_ends_costs_the_case_that_it_was_at(sim: Any, outcome: str, sentence: str) -> None:
     result = sim(
         *("--benchmark-only", "--benchmark-json=run.json", "--attn-backend=torch_math", "--attn-isolate"),
-        *("--attn-timeout=2", f"--attn-sim=torch_math@default:{outcome}"),
+        *("--attn-timeout=5", f"--attn-sim=torch_math@default:{outcome}"),
     )
     assert result.ret == 1
     result.assert_outcomes(passed=2, failed=1)

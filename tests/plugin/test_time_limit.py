@@ -59,14 +59,14 @@ ARGUMENTS = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu
 def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured(bench, pytester):
     pytester.makeconftest(KERNELS)
     backends = [f"--attn-backend={name}" for name in (*HANGING, "fine")]
-    result = bench(*ARGUMENTS, *backends, "--attn-rounds=3", "--attn-timeout=1")
+    result = bench(*ARGUMENTS, *backends, "--attn-rounds=3", "--attn-timeout=2")
     result.assert_outcomes(failed=len(HANGING), passed=1)
     *hung, fine = bench.records().values()
     assert fine["status"] == "measured"
     for record in hung:
         assert (record["status"], record["sample"]) == ("error", None)
         [reason] = record["reasons"]
-        assert reason == {"code": "time-limit", "text": "took longer than 1 s (--attn-timeout) and was given up"}
+        assert reason == {"code": "time-limit", "text": "took longer than 2 s (--attn-timeout) and was given up"}
     assert "Traceback" not in result.stdout.str()
     assert [entry["extra_info"]["case"] for entry in bench.stored()["benchmarks"]] == [fine["case"]]
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
