@@ -237,8 +237,8 @@ class Judging:
         return found and self._as_new(found)
 
     def _as_new(self, verdict: Verdict) -> Verdict:
-        if verdict.kind is Judgement.NO_BASELINE:
-            return verdict
+        if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
+            return verdict  # nothing was compared
         note = (
             f"compared with a session that is new in this change: {self.reviewed.commit} has none of this case that is "
             "comparable"
