@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 #: Share of the rounds that a trimmed mean leaves out at either end.
@@ -39,6 +40,63 @@ def trimmed_error(values: Sequence[float]) -> float:
     kept = ordered[cut : len(ordered) - cut]
     winsorized = [min(max(value, kept[0]), kept[-1]) for value in ordered]
     return statistics.stdev(winsorized) / (len(kept) / len(ordered)) / math.sqrt(len(ordered))
+
+
+def grouped_mean(values: Sequence[float], groups: Sequence[int]) -> tuple[float, float]:
+    """Centre of values that were taken in successive groups of these lengths, and its standard error.
+
+    The mean of the groups' trimmed means, and the error that these leave it, not smaller than that of all values: what
+    groups differ by is what the device's state adds, which rounds of one group share. For two groups or more, which hold
+    all values.
+    """
+    means, begin = [], 0
+    for length in groups:
+        means.append(trimmed_mean(values[begin : begin + length]))
+        begin += length
+    error = statistics.stdev(means) / math.sqrt(len(means))
+    return statistics.fmean(means), max(error, trimmed_error(values))
+
+
+def variance(values: Sequence[float]) -> float:
+    """Sample variance of two values or more, in floats: `statistics.variance` is exact, and slow for a whole suite."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+@lru_cache(maxsize=1024)
+def chi2_quantile(share: float, freedom: int) -> float:
+    """Where chi-squared with `freedom` degrees of freedom lies below with probability `share`.
+
+    By bisection of the regularized incomplete gamma function's series (Abramowitz and Stegun 6.5.29).
+    """
+    low, high = 0.0, freedom + 20.0 * math.sqrt(2.0 * freedom) + 20.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _chi2_below(middle, freedom) < share else (low, middle)
+    return high
+
+
+def upper_bound(sd: float, freedom: int, confidence: float = 0.9) -> float:
+    """What a standard deviation is at most, with this confidence, that was estimated as `sd`; infinite without freedom.
+
+    sd · sqrt(freedom / chi-squared quantile of 1 - confidence), for independent normal values: 3.1, 1.9, 1.5 times for 3, 5,
+    10 of them.
+    """
+    return sd * math.sqrt(freedom / chi2_quantile(1 - confidence, freedom)) if freedom > 0 else math.inf
+
+
+def _chi2_below(value: float, freedom: int) -> float:
+    """Probability that chi-squared is below `value`."""
+    half, shape = value / 2, freedom / 2
+    if half <= 0:
+        return 0.0
+    term = total = math.exp(shape * math.log(half) - half - math.lgamma(shape + 1))
+    step = 1
+    while term > total * 1e-16:
+        term *= half / (shape + step)
+        total += term
+        step += 1
+    return min(1.0, total)
 
 
 def tflop_per_s(flop: int, seconds: float) -> float:

@@ -1,5 +1,9 @@
 """Statistics of rounds."""
 
+import math
+import random
+import statistics
+
 import pytest
 
 from attnbench import stats
@@ -22,3 +26,51 @@ def test_the_resolution_is_the_smallest_difference_of_two_different_rounds(round
 def test_a_coefficient_of_variation_needs_two_rounds():
     assert stats.coefficient_of_variation((1.0,)) is None
     assert stats.coefficient_of_variation((1.0, 3.0)) == pytest.approx(2**0.5 / 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "value"),
+    [
+        (0.1, 1, 0.01579), (0.1, 2, 0.21072), (0.1, 3, 0.58437), (0.1, 4, 1.06362), (0.1, 9, 4.16816), (0.1, 100, 82.358),
+        (0.1, 1000, 943.13), (0.025, 3, 0.21580), (0.5, 1, 0.45494), (0.95, 2, 5.99146), (0.999, 1000, 1143.92),
+    ],
+)  # fmt: skip
+def test_quantiles_of_chi_squared_are_those_of_the_tables(share, freedom, value):
+    assert stats.chi2_quantile(share, freedom) == pytest.approx(value, rel=2e-4)
+
+
+@pytest.mark.parametrize(("occasions", "times"), [(3, 3.1), (5, 1.9), (10, 1.5)])
+def test_a_deviation_is_at_most_so_many_times_its_estimate(occasions, times):
+    assert stats.upper_bound(0.002, occasions - 1) / 0.002 == pytest.approx(times, abs=0.05)
+    assert stats.upper_bound(0.002, occasions - 1, 0.975) > stats.upper_bound(0.002, occasions - 1)
+
+
+def test_a_deviation_without_freedom_has_no_bound():
+    assert math.isinf(stats.upper_bound(0.001, 0))
+
+
+def test_the_variance_is_the_samples():
+    values = [0.1, 0.3, 0.35, 1.0]
+    assert stats.variance(values) == pytest.approx(statistics.variance(values))
+
+
+def test_groups_that_differ_tell_the_error_of_their_mean():
+    rng, means, errors = random.Random(1), [], []
+    for _ in range(2000):
+        values = []
+        for _ in range(6):
+            state = rng.gauss(1, 0.01)
+            values += [state + rng.gauss(0, 0.002) for _ in range(10)]
+        centre, error = stats.grouped_mean(values, (10,) * 6)
+        means.append(centre)
+        errors.append(error**2)
+    assert math.sqrt(statistics.fmean(errors)) == pytest.approx(statistics.stdev(means), rel=0.05)
+
+
+def test_groups_that_agree_by_chance_are_not_known_better_than_their_values():
+    values = (1.0, 1.1, 1.2) * 4
+    assert stats.grouped_mean(values, (3,) * 4) == (pytest.approx(1.1), stats.trimmed_error(values))
+
+
+def test_a_group_of_a_few_weighs_as_much_as_one_of_many():
+    assert stats.grouped_mean((1.0, *(2.0,) * 9, 3.0), (1, 9, 1))[0] == 2.0
