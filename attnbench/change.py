@@ -1,4 +1,4 @@
-"""How far a case has changed: its launches beside the stored ones, a measure at a time, and its error (layer 1).
+"""How far a case has changed: its launches beside the stored ones, what the clocks did meanwhile, and the error (layer 1).
 
 The code of "Change" and "Its error" in docs/method.md; what a change comes to is rule.py's.
 """
@@ -6,22 +6,32 @@ The code of "Change" and "Its error" in docs/method.md; what a change comes to i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 
+from attnbench import stats
 from attnbench.readings import (
     CYCLES,
+    LOAD,
+    SECONDS,
     SELF_THROTTLED_LAUNCH,
     Noise,
     Reading,
-    Scatter,
-    at_clock,
-    between,
+    Share,
+    Spread,
+    agreeing,
     grouped,
     has_cycles,
-    start_clock_hz,
+    measured,
+    memory_share,
 )
+
+#: What is expected of launches counts as so many degrees of freedom, beside those of how they differ.
+EXPECTED_FREEDOM = 4
+#: Launches disagree that differ by more than so many times what is expected.
+DISAGREE = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,95 +46,137 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Our launches, and the stored ones that they are held against.
+class Clocks:
+    """What the SM clock of ours was beside the baseline's, in logarithms.
 
-    known: whether all are of one unit; slope_error: standard error of their difference in cycles that comes from moving them
-    to one clock, which does not shrink with their number; explained: by how much a higher clock may have shortened the
-    seconds of ours, in logarithms.
+    during: of the calls; risen: by how much both that clock and the one right before were higher; dropped: by how much that
+    clock was lower beyond what the one right before explains, so by the load itself or by a step of the hour.
+    """
+
+    during: float = 0.0
+    risen: float = 0.0
+    dropped: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Our launches, and the stored ones that they are held against, without those that were slow by themselves.
+
+    known: whether all are of one unit; left_out: how many of ours were slow by themselves.
     """
 
     ours: Sequence[Reading]
     base: Sequence[Reading]
     known: bool
-    slope_error: float = 0.0
-    explained: float = 0.0
+    left_out: int = 0
 
     def both(self) -> tuple[Reading, ...]:
         return (*self.ours, *self.base)
 
-    def risen(self) -> float | None:
-        """Log of the clock that our rounds started at over the baseline's; None where it was not read for all of them."""
-        ours_hz, base_hz = start_clock_hz(self.ours), start_clock_hz(self.base)
-        return math.log(ours_hz / base_hz) if ours_hz and base_hz else None
+    @cached_property
+    def measure(self) -> str:
+        """Cycles where all launches have them, else seconds."""
+        return CYCLES if has_cycles(self.both()) else SECONDS
+
+    @cached_property
+    def weighted(self) -> list[tuple[Sequence[Reading], float]]:
+        """The stored sessions, and the weight of each in the baseline's mean.
+
+        Sessions weigh alike, whatever number of launches they have, because occasions differ by more than launches do; on
+        another unit the units do, and the sessions of each.
+        """
+        units = [list(self.base)] if self.known else grouped(self.base, "unit")
+        sessions = [grouped(unit, "session") for unit in units]
+        return [(session, 1 / len(units) / len(of_unit)) for of_unit in sessions for session in of_unit]
+
+    @cached_property
+    def memory(self) -> Share:
+        """The share of memory's time in the calls of either side."""
+        return memory_share(self.both())
+
+    def logs(self, readings: Sequence[Reading], measure: str) -> list[float]:
+        """What these launches say of a measure; of cycles, at one clock."""
+        found = (measured(one, measure, self.memory.value) for one in readings)
+        return [one.log for one in found if one is not None]
+
+    def base_log(self, measure: str) -> float:
+        """Mean of the baseline in logarithms."""
+        return sum(weight * fmean(self.logs(session, measure)) for session, weight in self.weighted)
+
+    def ours_log(self, measure: str) -> float:
+        """Mean of ours in logarithms."""
+        return fmean(self.logs(self.ours, measure))
+
+    def difference(self, measure: str) -> float:
+        """Mean log of ours less the baseline's; in cycles, at the baseline's clock."""
+        return self.ours_log(measure) - self.base_log(measure)
+
+    @cached_property
+    def clocks(self) -> Clocks:
+        """What the clock did; nothing is known of it without cycles."""
+        if self.measure == SECONDS:
+            return Clocks()
+        during = (self.difference(CYCLES) - self.difference(SECONDS)) / (1 - self.memory.value)
+        if any(measured(one, LOAD) is None for one in self.both()):
+            return Clocks(during, max(0.0, during))  # the start clock may explain any of it
+        before = during - self.difference(LOAD)
+        return Clocks(during, max(0.0, min(before, during)), max(0.0, -during - max(0.0, -before)))
 
 
-def sides(ours: Sequence[Reading], theirs: Sequence[Reading], scatter: Scatter) -> Sides:
-    """What counts of the stored launches; on a known unit all launches at one clock, where the slope for that is known."""
+def sides(ours: Sequence[Reading], theirs: Sequence[Reading]) -> Sides:
+    """What counts of either side: on a unit that the baseline knows only that unit's launches."""
     units = {one.unit for one in ours}
     same = [one for one in theirs if one.unit in units and one.unit is not None]
-    if not same or len(units) > 1:
-        return Sides(ours, theirs, known=False)
-    found = Sides(ours, same, known=True)
-    slope, risen, hz = scatter.slopes.get(ours[0].variant), found.risen(), start_clock_hz(same)
-    if slope is None or risen is None or hz is None or not has_cycles(found.both()):
-        return found
-    return Sides(
-        at_clock(ours, hz, slope),
-        at_clock(same, hz, slope),
-        known=True,
-        slope_error=abs(slope.error * risen),
-        explained=max(0.0, (1 - slope.value) * risen),
-    )
+    known = bool(same) and len(units) == 1
+    kept = agreeing(ours)
+    base = [one for session in grouped(same if known else theirs, "session") for one in agreeing(session)]
+    return Sides(kept, base, known, len(ours) - len(kept))
 
 
-def difference(held: Sides, measure: str) -> float:
-    """Mean log of ours less the baseline's."""
-    return fmean(one.estimates[measure].log for one in held.ours) - _centre(held.base, measure, held.known)
+def error_of(held: Sides, measure: str, noise: Noise, of: Callable[[Spread], float], launches: float = 0) -> float:
+    """Standard error of the difference: the root of the sum of everything that may differ by noise.
 
-
-def change_of(held: Sides, measure: str, quantile: float, noise: Noise, launches: float = 0) -> Change:
-    """Difference of the mean logs, and the root of the sum of everything that may scatter.
-
-    quantile: standard errors to either end of the interval; launches: how many launches like these the error is for, as
-    many as there are by default.
+    of: which value of a spread counts; launches: how many launches like ours it is for, as many as there are by default.
     """
-    value = difference(held, measure)
-    variance = launch_variance(held.ours, measure, noise) / (launches or len(held.ours))
-    variance += _of_base(held.base, measure, noise) + _of_origin(held.base, held.known, noise)
-    if measure == CYCLES:
-        variance += held.slope_error**2
-    error = math.sqrt(variance)
-    width = quantile * error
-    return Change(measure, math.expm1(value), math.expm1(value - width), math.expm1(value + width), error)
+    ours = launch_variance(held, held.ours, measure, noise) / (launches or len(held.ours))
+    return math.sqrt(ours + _base_variance(held, measure, noise, of))
 
 
-def _centre(base: Sequence[Reading], measure: str, known: bool) -> float:
-    """Mean log of the baseline: every launch alike on one unit, every unit alike otherwise."""
-    groups = [list(base)] if known else grouped(base, "unit")
-    return fmean(fmean(one.estimates[measure].log for one in group) for group in groups)
+def error_expected(held: Sides, measure: str, noise: Noise, of: Callable[[Spread], float], launches: int) -> float:
+    """The standard error that so many launches of a run will have, as far as the baseline alone can say."""
+    ours = expected_variance(held, held.base, measure, noise) / launches
+    return math.sqrt(ours + _base_variance(held, measure, noise, of))
 
 
-def launch_variance(readings: Sequence[Reading], measure: str, noise: Noise) -> float:
-    """Variance of one launch of an occasion.
+def launch_variance(held: Sides, readings: Sequence[Reading], measure: str, noise: Noise) -> float:
+    """Variance of one launch of an occasion: what is expected, or more where these launches differ by more.
 
-    From the pooled noise and the rounds' scatter, or from how these launches differ, where that is larger.
+    A few launches that differ by more may do so by chance, so the two are weighed by their degrees of freedom. Launches do
+    not disagree by chance: then what they differ by counts as it is.
     """
-    floor = max(noise.launch, SELF_THROTTLED_LAUNCH) if any(r.self_throttled for r in readings) else noise.launch
-    expected = fmean(floor**2 + one.estimates[measure].error ** 2 for one in readings)
-    seen, _ = between([one.estimates[measure].log for one in readings])
-    return max(expected, seen)
+    expected = expected_variance(held, readings, measure, noise)
+    logs = held.logs(readings, measure)
+    seen, freedom = (stats.variance(logs) if len(logs) > 1 else 0.0), len(logs) - 1
+    if seen > DISAGREE**2 * expected:
+        return seen
+    return max(expected, (EXPECTED_FREEDOM * expected + freedom * seen) / (EXPECTED_FREEDOM + freedom))
 
 
-def _of_base(base: Sequence[Reading], measure: str, noise: Noise) -> float:
-    sessions = grouped(base, "session")
-    shares = [len(session) / len(base) for session in sessions]
-    return sum(
-        share**2 * launch_variance(s, measure, noise) / len(s) for share, s in zip(shares, sessions, strict=True)
+def expected_variance(held: Sides, readings: Sequence[Reading], measure: str, noise: Noise) -> float:
+    """Variance of one launch by the family's noise and the rounds' own error.
+
+    A call that lowers its own clock, on either side, has a higher floor.
+    """
+    floor = SELF_THROTTLED_LAUNCH if any(one.self_throttled for one in held.both()) else 0.0
+    errors = [found.error for one in readings if (found := measured(one, measure, held.memory.value)) is not None]
+    return max(noise.launch, floor) ** 2 + fmean(error**2 for error in errors)
+
+
+def _base_variance(held: Sides, measure: str, noise: Noise, of: Callable[[Spread], float]) -> float:
+    """What the stored launches leave open by the very weights of their mean, and that ours are another occasion, or unit."""
+    launches = sum(
+        weight**2 * launch_variance(held, session, measure, noise) / len(session) for session, weight in held.weighted
     )
-
-
-def _of_origin(base: Sequence[Reading], known: bool, noise: Noise) -> float:
-    """Variance of another occasion, and of another unit where this one is not in the baseline."""
-    sessions, units = len(grouped(base, "session")), len(grouped(base, "unit"))
-    return noise.occasion**2 * (1 + 1 / sessions) + (0.0 if known else noise.unit**2 * (1 + 1 / units))
+    occasions = of(noise.occasion) ** 2 * (1 + sum(weight**2 for _, weight in held.weighted))
+    units = 0.0 if held.known else of(noise.unit) ** 2 * (1 + 1 / len(grouped(held.base, "unit")))
+    return launches + occasions + units

@@ -105,10 +105,9 @@ class Judging:
         self._launches = launches
         self._relaunch = relaunch
         self._arguments = arguments
-        limits = {} if settings.limit is None else {"known_limit": settings.limit, "unknown_limit": settings.limit}
         # The others cannot be called anything.
         held = sum(any(case in baseline.records for baseline in self._baselines) for case in cases)
-        self._rule = Rule(held, settings.relaunches, **limits)
+        self._rule = Rule(held, settings.relaunches, limit=settings.limit)
         self._choices_left_s = CHOICES_BUDGET_S
         self._own_caches = 0  # processes with a compiler's cache of their own, so far
         self.verdicts: dict[str, Verdict] = {}  # by node id: a case may be in several tests

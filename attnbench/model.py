@@ -323,6 +323,22 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Bearing:
+    """What the stored sessions of a unit bear for one family, and how many of them would bear a limit of 1 %.
+
+    occasion, launch: relative standard deviations that the interval holds, between sessions and between launches; assumed:
+    whether `occasion` is, as the sessions are too few to tell it. sessions_for_one_percent: in all, where further ones agree
+    with these; None where no number of them would do.
+    """
+
+    sessions: int
+    occasion: float
+    assumed: bool
+    launch: float
+    sessions_for_one_percent: int | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the comparison of one case with its baseline came to, and all that it rests on.
 

@@ -97,8 +97,7 @@ def _compared(
     compared = [one for one in theirs if not found.known_unit or one.unit == ours[0].unit]
     names = tuple(dict.fromkeys(one.session for one in compared))
     session, latest = next((s, r) for s, r in reversed(fitting) if s.name == names[-1])
-    baseline_s = math.exp(fmean(one.estimates[SECONDS].log for one in compared))
-    measured_s = math.exp(fmean(one.estimates[SECONDS].log for one in ours))
+    baseline_s, measured_s = found.base_s, found.ours_s
     found_s = measured_s if found.said.measure == SECONDS else baseline_s * (1 + found.said.value)
     verdict = replace(
         plain,
