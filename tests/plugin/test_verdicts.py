@@ -23,7 +23,7 @@ ONCE = (*RUN, "--attn-relaunch=0")
 SLOWER = "--attn-sim=torch_cudnn:+2%"
 REQUIRE, REQUIRE_VERDICT = "--attn-require-baseline", "--attn-require-verdict"
 #: Leaves the first of the two undecided.
-UNDECIDED = ("--attn-limit=0.5%", "--attn-sim=torch_cudnn:+0.4%", "--attn-sim=torch_flash:-0.5%")
+UNDECIDED = ("--attn-limit=2%", "--attn-sim=torch_cudnn:+1.1%", "--attn-sim=torch_flash:-0.5%")
 CUDNN, FLASH = "torch_cudnn@eager-flux-256px-t128", "torch_flash@eager-flux-256px-t128"
 
 #: A conftest.py whose code acts in the processes of the launcher only.
@@ -75,8 +75,8 @@ def test_a_regression_fails_its_own_test_with_one_line_and_no_traceback(sim: Any
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1, failed=1)
     assert re.fullmatch(
-        r"REGRESSED torch_cudnn@eager · flux-256px-t128  0\.0030\d → 0\.0031\d ms  \+[12]\.\d % \[\+1\.\d, \+2\.\d\]"
-        r"  limit 1 %  known unit  \(reproduce: pytest --benchmark-only --attn-backend=torch_cudnn --attn-mode=eager"
+        r"REGRESSED torch_cudnn@eager · flux-256px-t128  0\.0030\d → 0\.0031\d ms  \+[12]\.\d % \[\+[01]\.\d, \+3\.\d\]"
+        r"  limit 2\.\d+ %  known unit  \(reproduce: pytest --benchmark-only --attn-backend=torch_cudnn --attn-mode=eager"
         r" --attn-workload=flux-256px-t128 --attn-sim=torch_cudnn:\+2%\)",
         only_line(result, "REGRESSED"),
     )
@@ -217,8 +217,8 @@ def pytest_configure(config):
 """
     )
     result = sim(*RUN, SLOWER)
-    assert kinds(sim)[CUDNN] != "regressed"
-    assert verdicts(sim)[CUDNN]["launches"] == 4
+    assert kinds(sim)[CUDNN] == "unchanged"
+    assert 2 <= verdicts(sim)[CUDNN]["launches"] <= 4
     assert result.ret == 0
 
 
@@ -295,7 +295,7 @@ def test_a_case_that_some_fresh_processes_measured_says_how_often(
 ) -> None:
     baseline(*TWO)
     pytester.makeconftest(IN_THE_CHILD + "assert not (IN_CHILD and '--attn-sim=launch=2' in sys.argv)")
-    assert sim(*RUN, "--attn-limit=0.5%", "--attn-sim=torch_cudnn:+0.25%", "-k", "cudnn").ret == 0
+    assert sim(*RUN, "--attn-limit=2%", "--attn-sim=torch_cudnn:+1.1%", "-k", "cudnn").ret == 0
     found = verdicts(sim)[CUDNN]
     assert (found["kind"], found["launches"]) == ("inconclusive", 2)
     assert found["reasons"][1]["text"] == "measured 2 times"
@@ -509,14 +509,15 @@ def test_other_inputs_are_incomparable(bench: Any, pytester: pytest.Pytester) ->
     )
 
 
-@pytest.mark.parametrize("slower", ["+2%", "+50%"])
+@pytest.mark.parametrize("slower", ["+3%", "+50%"])
 def test_an_unknown_unit_is_a_screen_that_fails_nothing(sim: Any, baseline: Any, slower: str) -> None:
     stored = baseline(*TWO)
     other = "--attn-sim=unit=other"
     result = sim(*RUN, f"--attn-sim=torch_cudnn:{slower}", other)
     assert result.ret == 0
     found = verdicts(sim)[CUDNN]
-    assert (found["kind"], found["known_unit"], found["limit"]) == ("inconclusive", False, 0.02)
+    assert (found["kind"], found["known_unit"]) == ("inconclusive", False)
+    assert 0.04 < found["limit"] < 0.06, "units differ by more than occasions"
     assert (found["found_by"], found["launches"]) == (None, 1), "more launches would not make the unit known"
     result.stdout.fnmatch_lines(
         [
@@ -540,7 +541,7 @@ def test_a_gain_on_an_unknown_unit_is_said_and_not_claimed(sim: Any, baseline: A
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "unchanged"}
     said = "  unchanged: torch_cudnn@eager * -29.* %: suspected gain: *"
-    result.stdout.fnmatch_lines(["  unchanged: 1 case, *; limit 2 %; unknown unit, upper end at most -2* %", said])
+    result.stdout.fnmatch_lines(["  unchanged: 1 case, *; limit 5* %; unknown unit, upper end at most -2* %", said])
     assert "suspected gain: " in markdown(sim)
 
 
