@@ -111,7 +111,7 @@ def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, 
     ],
 )
 def test_sessions_that_differ_alike_are_one_reason_for_all_cases(verdict, session, count, named):
-    protocol = ("protocol cuda-events/3 here, cuda-events/2 there",)
+    protocol = ("protocol cuda-events/4 here, cuda-events/2 there",)
     cases = [f"case {number}" for number in range(count)]  # each in another session
     unfit = [(session(f"{number:04}", case=case), protocol) for number, case in enumerate(cases, 1)]
     locked = (session("0009", case="another"), ("ceiling_mhz 1980 here, 1500 there", *protocol))
