@@ -1,6 +1,6 @@
 """The cycle counters of all multiprocessors, written down before and after a piece of work (layer 2).
 
-Every group of multiprocessors (GPC) has a clock of its own: on two H200s they were 0.5 to 1.9 % apart during one call, in
+Every group of multiprocessors (GPC) has a clock of its own: on two H200s they were 0.6 to 1.7 % apart during one call, in
 steps, and not the same ones for every kernel. A single counter tells of one group, which is another one from process to
 process, so flash-attn 4's cycles had two modes 0.8 % apart. The mean over all has one (docs/method.md). Each counter is
 subtracted from itself: what two multiprocessors count has nothing to do with each other.
