@@ -257,6 +257,7 @@ class Record:
     layout: str = ""
     tolerance: str = ""
     source: str = ""  # what was loaded, where the backend says: a commit, a build
+    versions: dict[str, str] = field(default_factory=dict)  # of the code that the backend needs, by distribution
     input_sha256: str | None = None
     output_contiguous: bool | None = None
     first_call_s: float | None = None
@@ -323,6 +324,22 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Bearing:
+    """What the stored sessions of a unit bear for one family, and how many of them would bear a limit of 1 %.
+
+    occasion, launch: relative standard deviations that the interval holds, between sessions and between launches; assumed:
+    whether `occasion` is, as the sessions are too few to tell it. sessions_for_one_percent: in all, where further ones agree
+    with these; None where no number of them would do.
+    """
+
+    sessions: int
+    occasion: float
+    assumed: bool
+    launch: float
+    sessions_for_one_percent: int | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the comparison of one case with its baseline came to, and all that it rests on.
 
@@ -332,6 +349,7 @@ class Verdict:
     the SM clock during the call was above the baseline's; None where seconds were judged.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included; None
     where nothing would be, as on a unit that the baseline does not know. nodeid: the test, as one case may be in several.
+    carried: the smallest limit that the stored sessions bear, and bearing why; None on a unit that they do not know.
     """
 
     case: str
@@ -353,6 +371,11 @@ class Verdict:
     notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, versions
     reproduce: str = ""
     nodeid: str = ""
+    carried: float | None = None
+    bearing: Bearing | None = None
+    history: tuple[
+        str, ...
+    ] = ()  # stored sessions of other versions of the code, which do not count, with what differs
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from attnbench.change import Change, Sides, change_of, difference, launch_variance, sides
-from attnbench.model import Judgement, Reason
+from attnbench.model import Bearing, Judgement, Reason
 from attnbench.readings import CYCLES, SECONDS, Reading, Scatter, has_cycles
 
 #: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
@@ -53,7 +53,7 @@ class Rule:
     """What counts as a slow-down, and how often a verdict may be wrong.
 
     cases: how many are judged in the run; relaunches: fresh launches that a suspect may still be given, 0 to convict on
-    the first.
+    the first; limit: the slow-down that counts, where one is asked for.
     """
 
     cases: int
@@ -62,6 +62,7 @@ class Rule:
     known_limit: float = 0.01
     unknown_limit: float = 0.02
     alpha: float = 0.01
+    limit: float | None = None
 
     @property
     def quantile(self) -> float:
@@ -81,6 +82,8 @@ class Comparison:
     known_unit: bool
     found_by: float
     suspect: bool
+    carried: float | None = None
+    bearing: Bearing | None = None
 
 
 def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scatter: Scatter) -> Comparison:
@@ -92,7 +95,7 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     if not ours or not theirs:
         raise ValueError("a comparison needs a launch on either side")
     held = sides(ours, theirs, scatter)
-    wanted = rule.known_limit if held.known else rule.unknown_limit
+    wanted = rule.limit or (rule.known_limit if held.known else rule.unknown_limit)
     limit = max(wanted, RESOLUTIONS * max(one.resolution for one in held.both()))
     risen = held.risen()
     measures = _measures(held, cycles_decide=held.known and risen is not None and abs(risen) < SAME_CLOCK)

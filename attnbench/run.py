@@ -27,6 +27,7 @@ from attnbench.model import SCHEMA_VERSION, Case, Launch, Reason, Record, RunFil
 from attnbench.names import UnknownName, require
 from attnbench.settings import Settings
 from attnbench.variant import Variant, select_variants
+from attnbench.versions import CodeVersions
 from attnbench.workloads import default_patterns, select_workloads
 
 RUN = pytest.StashKey["Run"]()
@@ -50,6 +51,7 @@ class Run:
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.spoilt_by = ""  # the case after which nothing may be measured in this process any more
         self._launchers: dict[int, Launcher] = {}
+        self._versions = CodeVersions(settings.baselines)
         self._child_command = ChildCommand(config)
         self._entry_points_loaded = False
 
@@ -209,6 +211,7 @@ class Run:
             status=Status.NOT_RUN,
             reasons=(Reason("not-reached", "the run ended before this case"),),
             nodeid=nodeid,
+            versions=self._versions.of(variant.backend),
         )
 
     def expect(self, items: Sequence[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnbench import autotuned
+from attnbench import autotuned, code_lines
 from attnbench.baseline import load_document, next_number, session_files
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
@@ -68,13 +68,17 @@ class Baseline:
 
     @cached_property
     def scatter(self) -> Scatter:
-        """How stored launches of the same case differ that had the same inputs and autotune choices, over all cases."""
+        """How stored launches of the same case differ that measured the same code, on the same inputs, over all cases.
+
+        The same code is the same line and the same autotune choices.
+        """
         alike: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
         for case, stored in self.records.items():
             small = autotuned.negligible(record for _, record in stored)
-            for session, record in stored:
-                found = reading(record, session.launches.get(record.launch), session.name)
-                alike[case, record.input_sha256, autotuned.key(record, small)].append(found)
+            for number, line in enumerate(code_lines.by_line(stored)):
+                for session, record in line:
+                    found = reading(record, session.launches.get(record.launch), session.name)
+                    alike[case, number, record.input_sha256, autotuned.key(record, small)].append(found)
         return scatter(alike.values())
 
 
