@@ -77,7 +77,8 @@ def difference(history: Sequence[Stored], line: Sequence[Stored]) -> str:
         if name == _KERNELS:
             told.append("other kernels ran")
         elif name == REPOSITORY:
-            told.append("other code of the repository")
+            is_dirty = any(DIRTY in value for value in (*then[name], *now[name]))
+            told.append("code with local changes" if is_dirty else "other code of the repository")
         else:
             told.append(f"{name} {_shown(then[name])}, the baseline's is {_shown(now[name])}")
     return "; ".join(told) or "another version"

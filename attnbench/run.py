@@ -52,7 +52,7 @@ class Run:
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.spoilt_by = ""  # the case after which nothing may be measured in this process any more
         self._launchers: dict[int, Launcher] = {}
-        self._versions = CodeVersions(settings.baselines)
+        self._versions = CodeVersions()
         self._child_command = ChildCommand(config)
         self._entry_points_loaded = False
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent
 _SITE_PACKAGES = ("site-packages", "dist-packages")
 _DIGITS = 12
+#: Kernels of our own, below the package, which change without a new version.
+_OWN_KERNELS = {"attnbench": "backends/triton_kernel.py"}
+#: Files of a repository that no kernel is made of: stored sessions, whose commit would make the next one another version's,
+#: and texts. As git's patterns, and as a regular expression.
+_NO_CODE = ("**/[0-9][0-9][0-9][0-9]*_*.json", "**/*.md", "**/*.rst")
+_IS_NO_CODE = re.compile(rb"(^|/)\d{4,}_[^/]*\.json$|\.(md|rst)$")
 #: Distributions whose kernels a family calls where they are installed, beside those that it requires.
 CALLED_TOO = {"xformers": ("flash-attn",), "transformer-engine": ("flash-attn", "flash-attn-4", "flash_attn_3")}
 
@@ -32,9 +39,7 @@ CALLED_TOO = {"xformers": ("flash-attn",), "transformer-engine": ("flash-attn", 
 class CodeVersions:
     """Asked by one run, of whose code nothing changes while it lasts."""
 
-    def __init__(self, baselines: Path | None = None) -> None:
-        """`baselines`: the folder of stored sessions, which hold results and no code."""
-        self._baselines = baselines
+    def __init__(self) -> None:
         self._found: dict[str, dict[str, str]] = {}
         self._installed: dict[str, str] = {}
         self._repositories: dict[Path, str] = {}
@@ -43,9 +48,8 @@ class CodeVersions:
         """By distribution, the version of what the backend needs, and under `repository` the code that defines it.
 
         A build of one's own, which keeps its version while its code changes, is told apart by its files: `2.8.3 (build
-        0f1e2d…)`. `repository` is there for a backend that is neither ours nor an installed distribution's: a hash of all
-        files of the commit but those below the baselines; where they were changed since, `+dirty` follows. What cannot be
-        told is left out.
+        0f1e2d…)`. `repository` is there for a backend that is not an installed distribution's: a hash of all files of the
+        commit that may be code, where they were changed since with `+dirty`. What cannot be told is left out.
         """
         if backend.name not in self._found:
             self._found[backend.name] = {name: version for name, version in self._asked(backend) if version}
@@ -57,7 +61,9 @@ class CodeVersions:
         names += CALLED_TOO.get(backend.family, ())
         file = _defined_in(backend)
         repository = ""
-        if file is not None and _PACKAGE not in file.parents:
+        if backend.family in _OWN_KERNELS:
+            repository = _sha256(_PACKAGE.joinpath(_OWN_KERNELS[backend.family]).read_bytes())
+        elif file is not None and _PACKAGE not in file.parents:
             if set(_SITE_PACKAGES).isdisjoint(file.parts):
                 repository = self._repository(file)
             else:
@@ -88,7 +94,7 @@ class CodeVersions:
 
     def _repository(self, file: Path) -> str:
         if file not in self._repositories:
-            self._repositories[file] = _repository(file, self._baselines)
+            self._repositories[file] = _repository(file)
         return self._repositories[file]
 
 
@@ -127,26 +133,17 @@ def _defined_in(backend: Backend) -> Path | None:
     return file.resolve() if file is not None and file.is_file() else None
 
 
-def _repository(file: Path, baselines: Path | None) -> str:
+def _repository(file: Path) -> str:
     """A hash of the commit's files in the work tree that this file lies in; empty where git knows none."""
     try:
-        top = Path(os.fsdecode(ask_git(file.parent, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
-        below = _below(top, baselines)
+        top = Path(os.fsdecode(ask_git(file.parent, "rev-parse", "--show-toplevel").rstrip(b"\n")))
         listed = ask_git(top, "ls-tree", "-r", "--full-tree", "-z", "HEAD").split(b"\0")
-        code = [one for one in listed if not (below and one.partition(b"\t")[2].startswith(os.fsencode(below)))]
-        leave_out = [f":(exclude,top,literal){below}"] if below else []
-        changed = ask_git(top, "diff", "--name-only", "HEAD", "--", ".", *leave_out)
-        known = not file.exists() or ask_git(top, "ls-files", "--", str(file))
-    except (Unreadable, OSError):
+        changed = ask_git(top, "diff", "--name-only", "HEAD", "--", ".", *(f":(exclude,glob){one}" for one in _NO_CODE))
+        is_known = not file.exists() or ask_git(top, "ls-files", "--", str(file))
+    except Unreadable:
         return ""
-    return f"{_sha256(bytes(0).join(code))}{'' if known and not changed else DIRTY}"
-
-
-def _below(top: Path, folder: Path | None) -> str:
-    """The folder as git lists what lies in it, `baselines/`; empty where it is elsewhere, or the whole repository."""
-    if folder is None or top not in folder.resolve().parents:
-        return ""
-    return f"{folder.resolve().relative_to(top).as_posix()}/"
+    code = [one for one in listed if not _IS_NO_CODE.search(one.partition(b"\t")[2])]
+    return f"{_sha256(bytes(1).join(code))}{'' if is_known and not changed else DIRTY}"
 
 
 def _sha256(content: bytes) -> str:

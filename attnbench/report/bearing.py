@@ -27,13 +27,14 @@ def carried(verdicts: Sequence[Verdict]) -> list[str]:
     for members in _grouped(known, _cause):
         head = f"limit {_range(v.limit for v in members)} % for {counted(len(members), 'case')}"
         bearings = [v.bearing for v in members if v.bearing is not None]
+        versions = " and these versions" if any(v.history for v in members) else ""
         if _is_below(members[0]):
             limits = f"the baseline carries {_range(v.carried for v in members)} %"
             said.append(
-                f"{head} (--attn-limit), but {limits}: {_why(bearings)}. A slow-down in between may stay undecided"
+                f"{head} (--attn-limit), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
             )
         else:
-            said.append(f"{head}: {_why(bearings)}{_what_to_do(members, bearings[0])}")
+            said.append(f"{head}: {_why(bearings, versions)}{_what_to_do(members, bearings[0])}")
     unknown = [verdict for verdict in compared if not verdict.known_unit]
     if unknown:
         said.append(
@@ -105,13 +106,16 @@ def _is_below(verdict: Verdict) -> bool:
     return verdict.limit is not None and verdict.carried is not None and verdict.limit < 0.9999 * verdict.carried
 
 
-def _why(bearings: Sequence[Bearing]) -> str:
+def _why(bearings: Sequence[Bearing], versions: str) -> str:
+    """What the limit comes from; `versions`: what else the sessions must have to count, beside this GPU."""
     sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
     if not bearings[0].assumed:
-        return f"{counted(sessions, 'session')} of this GPU, which show {occasion} between occasions"
+        return f"{counted(sessions, 'session')} of this GPU{versions}, which show {occasion} between occasions"
     if sessions == 1:
-        return f"one session of this GPU, so {occasion} between occasions is assumed"
-    return f"{sessions} sessions of this GPU, too few to tell what occasions differ by, so {occasion} is assumed"
+        return f"one session of this GPU{versions}, so {occasion} between occasions is assumed"
+    return (
+        f"{sessions} sessions of this GPU{versions}, too few to tell what occasions differ by, so {occasion} is assumed"
+    )
 
 
 def _what_to_do(verdicts: Sequence[Verdict], bearing: Bearing) -> str:
