@@ -193,9 +193,10 @@ def _less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]
         for metric in ("rel_l1", "rel_l2") if before else ():
             now, then = getattr(check.error, metric), max(getattr(error, metric) for error in before)
             if now > (1 + growth) * then:
+                by = f" ({change(round(now / then - 1, 4))})" if then else ""
                 text = (
-                    f"less accurate: {metric} {now:.4g} on {check.distribution} inputs, the baseline's is {then:.4g} "
-                    f"and {growth * 100:g} % more is tolerated{why}"
+                    f"less accurate: {metric} {now:.4g} on {check.distribution} inputs, {then:.4g} in the baseline{by}, "
+                    f"where {change(growth)} is tolerated{why}"
                 )
                 reasons.append(Reason("accuracy", text))
     return tuple(reasons)
@@ -212,8 +213,8 @@ def _more_workspace(ours: Sequence[Record], stored: Sequence[Record]) -> tuple[R
     if now <= allowed:
         return ()
     text = (
-        f"more workspace: {mebibytes(now)} MiB, the baseline's is {mebibytes(then)} MiB and {mebibytes(round(allowed))} MiB "
-        "are allowed"
+        f"more workspace: {mebibytes(now)} MiB, {mebibytes(then)} MiB in the baseline, where {mebibytes(round(allowed))} "
+        "MiB are allowed"
     )
     return (Reason("workspace", text),)
 

@@ -63,7 +63,7 @@ def details(run: RunFile) -> list[str]:
         for session in verdict.history:
             older[session] = older.get(session, 0) + 1
     if older:
-        said.append(f"{counted(len(older), 'older session')} of other versions are history, and not compared with:")
+        said.append(f"history, not compared with: {counted(len(older), 'older session')} of other versions")
         said += [f"  {session} ({counted(count, 'case')})" for session, count in older.items()]
     return said
 

@@ -107,7 +107,7 @@ def test_a_run_that_is_verbose_names_the_history(sim: Any, releases: list[str]) 
     result = sim(*RUN, "-v")
     result.stdout.fnmatch_lines(
         [
-            "  4 older sessions of other versions are history, and not compared with:",
+            "  history, not compared with: 4 older sessions of other versions",
             f"    {releases[3]}: torch 2.3, the baseline's is 2.4 (2 cases)",
         ]
     )

@@ -62,7 +62,10 @@ def test_the_command_line_beats_the_environment_beats_the_ini_file(
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("torch_flash:2", "'torch_flash:2' is no limit of some cases, GLOB:P% with a percentage above 0 is needed: sage_*:2%"),
+        (
+            "torch_flash:2",
+            "'torch_flash:2' is no limit of some cases, GLOB:P% with a percentage above 0 is needed: *",
+        ),
         ("torch_flash:0%", "'torch_flash:0%' is no limit of some cases, *"),
         (":2%", "':2%' is no limit of some cases, *"),
         ("", "'' is no slow-down, a percentage above 0 is needed: 1%"),
@@ -93,7 +96,9 @@ def test_a_lasting_limit_of_no_case_at_all_is_said(sim: Any, monkeypatch: pytest
     monkeypatch.setenv("ATTN_LIMIT", "torch_falsh:2%")
     result = sim(*RUN)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["ATTN_LIMIT has no effect: no known case matches 'torch_falsh'; nearest: torch_flash*"])
+    result.stdout.fnmatch_lines(
+        ["ATTN_LIMIT has no effect: no known case matches 'torch_falsh'; nearest: torch_flash*"]
+    )
 
 
 def test_the_command_that_repeats_a_case_has_its_own_limit(sim: Any, baseline: Any, pytester: pytest.Pytester) -> None:

@@ -27,8 +27,8 @@ def install(tmp_path, monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (folder / "top_level.txt").write_text(f"{module}\n")
-        listed = f"{module}.py,sha256={hash(code)},3\n{folder.name}/INSTALLER,sha256=x,4\n../../bin/mine,sha256={version},1\n"
-        (folder / "RECORD").write_text(listed)
+        listed = (f"{module}.py,sha256={hash(code)},3", f"{folder.name}/INSTALLER,sha256=x,4", "../../bin/mine,,1")
+        (folder / "RECORD").write_text("\n".join(listed))
         if origin is not None:
             (folder / "direct_url.json").write_text(json.dumps(origin))
         (site / f"{module}.py").write_text("def load(workload): ...\n")
@@ -72,7 +72,7 @@ def repository(tmp_path):
 def backend_in(path, **changes):
     """A backend whose `load` stands in this file."""
     names: dict = {}
-    exec(compile(Path(path).read_text(), str(path), "exec"), names)  # noqa: S102  # as Python imports it
+    exec(compile(Path(path).read_text(), str(path), "exec"), names)  # as Python imports it
     return Backend("mine", changes.pop("family", "me"), names["load"], **changes)
 
 
@@ -100,7 +100,10 @@ def test_the_module_that_is_taken_instead_is_the_one_whose_version_counts(instal
     ("origin", "version"),
     [
         (None, "1.2"),
-        ({"url": "https://x/y", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}}, "1.2 (commit 0123456789ab)"),
+        (
+            {"url": "https://x/y", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}},
+            "1.2 (commit 0123456789ab)",
+        ),
         ({"url": "file:///no/such/folder", "dir_info": {"editable": True}}, "1.2"),
         ({"url": "file:///x", "dir_info": {}}, "1.2 (build "),
         (["damaged"], "1.2"),
