@@ -349,7 +349,7 @@ class Verdict:
     the SM clock during the call was above the baseline's; None where seconds were judged.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included; None
     where nothing would be, as on a unit that the baseline does not know. nodeid: the test, as one case may be in several.
-    carried: the smallest limit that the stored sessions bear, and bearing why; None on a unit that they do not know.
+    carried: the smallest limit that the stored sessions bear; bearing: why, None on a unit that they do not know.
     """
 
     case: str

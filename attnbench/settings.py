@@ -68,7 +68,7 @@ OPTIONS = (
         "limit",
         "many",
         "Slow-down that counts: P%%, or GLOB:P%% for some cases; repeatable, the last that matches wins. Default: what the "
-        "baseline carries, at least 1%%; 2%% on a GPU that it does not know.",
+        "baseline carries, at least 1%%.",
         "ENTRY",
     ),
     Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),

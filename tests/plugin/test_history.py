@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,14 +104,21 @@ def test_on_an_unknown_unit_too_only_the_newest_version_is_compared_with(sim: An
     assert (found["known_unit"], found["compared_with"]) == (True, [f"simulated-device/{paths[0].name}"])
 
 
-def test_a_run_that_is_verbose_names_the_history(sim: Any, releases: list[str]) -> None:
-    result = sim(*RUN, "-v")
+def test_a_run_that_is_verbose_names_the_history_and_so_does_its_report(
+    sim: Any, releases: list[str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    result = sim(*RUN, "-v", "--color=no")
     result.stdout.fnmatch_lines(
         [
             "  history, not compared with: 4 older sessions of other versions",
             f"    {releases[3]}: torch 2.3, the baseline's is 2.4 (2 cases)",
         ]
     )
+    command = [sys.executable, "-m", "attnbench.report", "-v", "run.json"]
+    again = subprocess.run(command, capture_output=True, cwd=pytester.path, timeout=60, check=True).stdout.decode()
+    assert again in "".join(f"{line}\n" for line in result.outlines)
+    assert f"    {releases[0]}: " in again
 
 
 def test_the_error_and_the_workspace_of_an_older_version_excuse_nothing(sim: Any, baseline: Any) -> None:
