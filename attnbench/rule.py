@@ -82,7 +82,7 @@ class Comparison:
     known_unit: bool
     found_by: float
     suspect: bool
-    carried: float | None = None
+    carried: float = math.inf
     bearing: Bearing | None = None
 
 

@@ -122,7 +122,7 @@ def _compared(
         high=_finite(found.said.high),
         limit=found.limit,
         known_unit=found.known_unit,
-        carried=None if found.carried is None else _finite(found.carried),
+        carried=_finite(found.carried),
         bearing=_stored_bearing(found.bearing),
         found_by=_finite(found.found_by),
         launches=len(records),

@@ -34,7 +34,7 @@ def carried(verdicts: Sequence[Verdict]) -> list[str]:
                 f"{head} (--attn-limit), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
             )
         else:
-            said.append(f"{head}: {_why(bearings, versions)}{_what_to_do(members, bearings[0])}")
+            said.append(f"{head}: {_why(bearings, versions)}{_what_to_do(members, bearings)}")
     unknown = [verdict for verdict in compared if not verdict.known_unit]
     if unknown:
         said.append(
@@ -98,7 +98,12 @@ def shared(run: RunFile) -> str:
 def _cause(verdict: Verdict) -> Hashable:
     bearing = verdict.bearing
     assert bearing is not None
-    return bearing.sessions, bearing.assumed, bearing.sessions_for_one_percent, _is_below(verdict)
+    reachable = bearing.sessions_for_one_percent is not None
+    return bearing.sessions, bearing.assumed, _is_above_aim(verdict), reachable, _is_below(verdict)
+
+
+def _is_above_aim(verdict: Verdict) -> bool:
+    return verdict.carried is not None and verdict.carried > 1.0001 * AIM
 
 
 def _is_below(verdict: Verdict) -> bool:
@@ -118,18 +123,18 @@ def _why(bearings: Sequence[Bearing], versions: str) -> str:
     )
 
 
-def _what_to_do(verdicts: Sequence[Verdict], bearing: Bearing) -> str:
+def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str:
     """What brings the limit to 1 %, where it is above that."""
-    if all((verdict.carried or 0) <= 1.0001 * AIM for verdict in verdicts):
+    if not _is_above_aim(verdicts[0]):
         return ""
-    if bearing.sessions_for_one_percent is None:
-        launches = _range(v.bearing.launch for v in verdicts if v.bearing)
+    needed = [b.sessions_for_one_percent - b.sessions for b in bearings if b.sessions_for_one_percent is not None]
+    if not needed:
+        launches = _range(bearing.launch for bearing in bearings)
         return f"; launches differ by {launches} %, and more sessions alone do not bring it to 1 %"
-    more = bearing.sessions_for_one_percent - bearing.sessions
-    brings = "agrees brings" if more == 1 else "agree bring"
-    return f"; {counted(more, 'more session')} ({_RECORD}, at least 10 minutes apart) that {brings} it to 1 %" * (
-        more > 0
-    )
+    fewest, most = max(1, min(needed)), max(1, *needed)
+    more = counted(most, "more session") if fewest == most else f"{fewest} to {most} more sessions"
+    bring = "agrees brings" if most == 1 else "agree bring"
+    return f"; {more} ({_RECORD}, at least 10 minutes apart) that {bring} it to 1 %"
 
 
 def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:

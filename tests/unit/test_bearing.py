@@ -80,6 +80,12 @@ def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run
     assert line == f"limit {100 * limit:.2g} % for 1 case: {why}"
 
 
+def test_families_that_need_different_numbers_of_sessions_are_one_line(run_of):
+    more = replace(ONE, sessions_for_one_percent=8, occasion=0.0026)
+    (line,) = said(run_of(*({"limit": 0.021, "carried": 0.021, "bearing": bearing} for bearing in (more, ONE))))
+    assert "so 0.24 to 0.26 % between occasions is assumed; 3 to 7 more sessions (" in line
+
+
 def test_each_reason_is_one_line_whatever_number_of_cases_has_it(run_of):
     carried = [{"limit": 0.021, "carried": 0.021, "bearing": ONE}] * 3 + [
         {"limit": 0.01, "carried": 0.008, "bearing": FIVE}
