@@ -175,7 +175,13 @@ class Settings:
         found += [("sim", f"={value}") for value in self.sim]
         found += [("require-baseline", "")] if self.require_baseline else []
         found += [("require-verdict", "")] if self.require_verdict else []
-        return [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
+        arguments = [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
+        if self.limit and limit is None and self.sources["limit"].startswith("--"):
+            arguments += [
+                "-o",
+                "attn_limit=",
+            ]  # those of other cases were given here, which the ini file's would stand in for
+        return arguments
 
 
 def add_options(parser: pytest.Parser) -> None:

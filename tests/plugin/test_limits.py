@@ -114,6 +114,17 @@ def test_the_command_that_repeats_a_case_has_its_own_limit(sim: Any, baseline: A
     assert (again["kind"], again["limit"]) == ("regressed", 0.075)
 
 
+def test_the_command_of_a_case_without_a_limit_of_its_own_has_that_of_no_ini_file(sim: Any, baseline: Any) -> None:
+    baseline(*TWO)
+    lasting = ("-o", "attn_limit=90%")
+    assert sim(*RUN, *lasting, "--attn-sim=torch_cudnn:+20%").ret == 0
+    result = sim(*RUN, *lasting, "--attn-sim=torch_cudnn:+20%", "--attn-limit=torch_flash:3%")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    found = {verdict["case"]: verdict for verdict in sim.stored()["attnbench"]["verdicts"]}[CUDNN]
+    _, *arguments = shlex.split(found["reproduce"])
+    assert sim(*arguments).ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_a_suspect_is_measured_again_under_a_limit_of_some_cases(sim: Any, baseline: Any) -> None:
     baseline(*TWO)
     result = sim(*RUN[:2], *TWO, "--attn-sim=torch_cudnn:+20%", "--attn-limit=torch_cudnn:7%")
