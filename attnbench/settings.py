@@ -177,10 +177,7 @@ class Settings:
         found += [("require-verdict", "")] if self.require_verdict else []
         arguments = [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
         if self.limit and limit is None and self.sources["limit"].startswith("--"):
-            arguments += [
-                "-o",
-                "attn_limit=",
-            ]  # those of other cases were given here, which the ini file's would stand in for
+            arguments += ["-o", "attn_limit="]  # what was given is for other cases, and the ini file's did not count
         return arguments
 
 
