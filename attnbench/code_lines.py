@@ -76,9 +76,10 @@ def difference(history: Sequence[Stored], line: Sequence[Stored]) -> str:
     for name in _differing(then, now):
         if name == _KERNELS:
             told.append("other kernels ran")
+        elif any(DIRTY in value for value in (*then[name], *now[name])):
+            told.append("code with local changes")
         elif name == REPOSITORY:
-            is_dirty = any(DIRTY in value for value in (*then[name], *now[name]))
-            told.append("code with local changes" if is_dirty else "other code of the repository")
+            told.append("other code of the repository")
         else:
             told.append(f"{name} {_shown(then[name])}, the baseline's is {_shown(now[name])}")
     return "; ".join(told) or "another version"
@@ -109,7 +110,7 @@ def _facts(launches: Sequence[Stored], small: frozenset[str]) -> dict[str, froze
     found: dict[str, set[str]] = {}
     for session, record in launches:
         for name, version in versions(record, session.launches.get(record.launch)).items():
-            own = f" in {session.name}" if version.endswith(DIRTY) else ""
+            own = f" in {session.name}" if DIRTY in version else ""
             found.setdefault(name, set()).add(f"{version}{own}")
         if record.source:
             found.setdefault(_SOURCE, set()).add(record.source)

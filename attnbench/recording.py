@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from attnbench.baseline import load_document
+from attnbench.code_lines import DIRTY
 from attnbench.early_stop import STOPPED
 from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
@@ -86,7 +87,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
         return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     cases = {record.case for record in run.records if record.sample is not None}
     _say(f"recorded {path}: {len(cases)} cases × {options.launches} launches; review it, then commit it")
-    for line in _wide(run):
+    for line in (*_with_local_changes(run), *_wide(run)):
         _say(line)
     if signals.came:
         _say(f"{signals.came[0].name} came while the session was being written; the session was finished first")
@@ -161,6 +162,19 @@ class Signals:
             self._running.send_signal(number)
         elif first and not self._held:
             raise Ended(f"ended by {self.came[0].name}")
+
+
+def _with_local_changes(run: RunFile) -> list[str]:
+    """A line about the backends whose code was not committed: no other session will be of the same code."""
+    versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
+    changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
+    if not changed:
+        return []
+    text = (
+        f"its code has local changes, so no other session will count together with this one: {', '.join(changed)}; "
+        "commit them first, and record again, for a limit of 1 %"
+    )
+    return [text]
 
 
 def _wide(run: RunFile) -> list[str]:

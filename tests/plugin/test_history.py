@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from attnbench import recording
+
 TWO = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 RUN = ("--benchmark-only", "--benchmark-json=run.json", "--attn-relaunch=0", *TWO)
 CUDNN, FLASH = "torch_cudnn@eager-flux-256px-t128", "torch_flash@eager-flux-256px-t128"
@@ -142,6 +144,22 @@ import attnbench
 def load(workload):
     return lambda q, k, v: q
 """
+
+
+def test_a_recording_of_code_with_local_changes_says_what_that_means(
+    sim: Any, pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makeconftest(OWN)
+    subprocess.run(["git", "init", "--quiet"], cwd=pytester.path, check=True)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    command = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message=empty"]
+    subprocess.run(command, cwd=pytester.path, check=True)
+    assert recording.main(["--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
+    said = capfd.readouterr().err.splitlines()
+    (line,) = [line for line in said if "local changes" in line]
+    assert line.startswith(
+        "attnbench: its code has local changes, so no other session will count together with this one: mine;"
+    )
 
 
 def test_a_backend_of_a_repository_is_recorded_with_its_code(
