@@ -13,7 +13,8 @@ from enum import Enum
 from attnbench import printable
 
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
-SCHEMA_VERSION = 1
+#: 2: a record may be the difference from an earlier one (attnbench/records.py).
+SCHEMA_VERSION = 2
 
 #: Metrics that are better the larger they are: what a check allows of them is the smallest value, of all others the largest.
 SIMILARITIES = ("cosine",)

@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from attnbench.baseline import load_document, next_number, session_files
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
-from attnbench.records import Unreadable, run_from
-from attnbench.writing import write_new
+from attnbench.records import Unreadable, compact, run_from, to_digits
+from attnbench.writing import by_line, write_new
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
@@ -185,18 +185,16 @@ def write_session(folder: Path, run: RunFile, document: dict[str, Any]) -> Path:
     """
     device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
     below = folder / slug(device)
-    content = f"{_text(document)}\n".encode()
+    content = by_line(_kept(run, document), partial(json.dumps, separators=(",", ":"))).encode()
     return write_new(
         below, lambda number: f"{number:04}_{run.launches[0].id}.json", lambda: next_number(below), content
     )
 
 
-def _text(value: Any, depth: int = 0) -> str:
-    """JSON with a line for everything that holds nothing further: half as many lines as there are numbers in it."""
-    parts = list(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
-    if not any(isinstance(part, (dict, list)) for part in parts):
-        return json.dumps(value, separators=(",", ":"))
-    names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(parts)
-    lines = [f"{' ' * (depth + 1)}{name}{_text(part, depth + 1)}" for name, part in zip(names, parts, strict=True)]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return "\n".join([opening, ",\n".join(lines), " " * depth + closing])
+def _kept(run: RunFile, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with every round once, in the records: what pytest-benchmark keeps of them without being asked."""
+    entries = [
+        {**entry, "stats": {name: value for name, value in entry["stats"].items() if name != "data"}}
+        for entry in document["benchmarks"]
+    ]
+    return {**document, "benchmarks": to_digits(entries), "attnbench": compact(run)}

@@ -18,6 +18,7 @@ import pytest
 
 from attnbench.baseline import NUMBERED
 from attnbench.recording import main
+from attnbench.records import run_from
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
@@ -57,10 +58,10 @@ def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: Non
     assert first.stderr.splitlines()[-1] == (
         f"attnbench: recorded baselines/simulated-device/{name}: 2 cases × 2 launches; review it, then commit it"
     )
-    stored = json.loads(content)["attnbench"]
-    assert name == f"0001_{stored['launches'][0]['id']}.json"
-    assert len({record["launch"] for record in stored["records"]}) == len(stored["launches"]) == 2
-    assert [record["status"] for record in stored["records"]] == ["measured"] * 4
+    stored = run_from(json.loads(content))
+    assert name == f"0001_{stored.launches[0].id}.json"
+    assert len({record.launch for record in stored.records}) == len(stored.launches) == 2
+    assert [record.status for record in stored.records] == ["measured"] * 4
     assert "verdicts" not in first.stdout, "a session is not judged by the one before"
 
     one = ("--benchmark-json=run.json", "--benchmark-only", *SUITE[2:4])
