@@ -85,23 +85,29 @@ def written_out(plain: Mapping[str, Any]) -> Any:
     if not isinstance(schema, int) or schema < _DIFFERENCES_SINCE or not isinstance(records, list):
         return records
     whole: list[Any] = []
-    sizes: list[int] = []
-    written = 0
+    sizes: list[int] = []  # of each record in JSON, or a little more
+    least, written = len(json.dumps(_defaults(Record))), 0
     for at, record in enumerate(records):
-        is_difference = isinstance(record, dict) and "like" in record
-        like = record["like"] if is_difference else at
-        if is_difference and (type(like) is not int or not 0 <= like < at or not isinstance(whole[like], dict)):
-            shown = printable.message(str(like), printable.LONGEST_NAME)
-            raise Unreadable(f"its record {at} is the difference from record {shown}, which does not stand before it")
-        sizes.append(len(json.dumps(record)) + (sizes[like] if is_difference else 0))
-        written += sizes[-1]
+        sizes.append(least + len(json.dumps(record)))
+        earlier = None
+        if isinstance(record, dict) and "like" in record:
+            earlier = _earlier(record["like"], whole, at)
+            sizes[at] += sizes[record["like"]]
+            written += sizes[at]
         if written > MOST_WRITTEN:
             most = MOST_WRITTEN / 2**20
-            raise Unreadable(
-                f"its records are differences that become more than {most:.0f} MiB when they are written out"
-            )
-        whole.append(_whole(Record, record, whole[like] if is_difference else None))
+            raise Unreadable(f"its records are differences, of more than {most:.0f} MiB when they are written out")
+        whole.append(_whole(Record, record, earlier))
     return whole
+
+
+def _earlier(like: Any, whole: Sequence[Any], at: int) -> Mapping[str, Any]:
+    """The record that record `at` is a difference from. Raises Unreadable where that is none of those before it."""
+    if type(like) is not int or not 0 <= like < at or not isinstance(whole[like], dict):
+        shown = printable.message(json.dumps(like), printable.LONGEST_NAME)
+        raise Unreadable(f"its record {at} is the difference from record {shown}, which does not stand before it")
+    earlier: Mapping[str, Any] = whole[like]
+    return earlier
 
 
 def record_from(plain: Any) -> Record:
