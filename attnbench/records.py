@@ -1,9 +1,10 @@
 """Records as JSON: one codec for files, for the stream of a launch, and for its schema (layer 1).
 
-Since schema 2 a record of a file may be the *difference* from an earlier one of its list, which it names in `like`: fields
-that are the same are left out. A field that holds a part of the model is a difference itself, and so is each of a list of
-as many parts. All else (a number, a sentence, a list of numbers, a dictionary) stands whole where it differs. Of a record
-without `like`, and of a part that the earlier record lacks, what is left out is the model's default.
+Since schema 2 a record of a file may be the *difference* from an earlier one of its list: fields that are the same are left
+out, and `like` names that one by case and launch, not by its place, which moves when a line is taken out. A field that
+holds a part of the model is a difference itself, and so is each of a list of as many parts. All else (a number, a sentence,
+a list of numbers, a dictionary) stands whole where it differs. Of a record without `like`, and of a part that the earlier
+record lacks, what is left out is the model's default.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeGuard, get_args, get_origin, get_type_hints
 from attnbench import printable
 from attnbench.model import SCHEMA_VERSION, Launch, Record, RunFile
 
-#: Significant digits of what is measured: a round is at most 5e-7 of itself off, a hundredth of the timer's resolution.
+#: Significant digits of what is measured: a round is at most 5e-7 of itself off, a thousandth of what launches differ by.
 DIGITS = 7
 #: By field or metric, where other ones are enough, or needed: a step of the clock is 7.6e-3 of it and its readings scatter
 #: by 1e-4; of a cosine the distance from 1 is what is looked at.
@@ -86,28 +87,35 @@ def written_out(plain: Mapping[str, Any]) -> Any:
         return records
     whole: list[Any] = []
     sizes: list[int] = []  # of each record in JSON, or a little more
+    places: dict[Any, int] = {}  # by what `like` calls it
     least, written = len(json.dumps(_defaults(Record))), 0
     for at, record in enumerate(records):
         sizes.append(least + len(json.dumps(record)))
         earlier = None
         if isinstance(record, dict) and "like" in record:
-            earlier = _earlier(record["like"], whole, at)
-            sizes[at] += sizes[record["like"]]
+            place = _place(record["like"], places, at)
+            earlier = whole[place]
+            sizes[at] += sizes[place]
             written += sizes[at]
         if written > MOST_WRITTEN:
             most = MOST_WRITTEN / 2**20
             raise Unreadable(f"its records are differences, of more than {most:.0f} MiB when they are written out")
         whole.append(_whole(Record, record, earlier))
+        if isinstance(record, dict):
+            places.setdefault(_name(whole[at]), at)
     return whole
 
 
-def _earlier(like: Any, whole: Sequence[Any], at: int) -> Mapping[str, Any]:
-    """The record that record `at` is a difference from. Raises Unreadable where that is none of those before it."""
-    if type(like) is not int or not 0 <= like < at or not isinstance(whole[like], dict):
-        shown = printable.message(json.dumps(like), printable.LONGEST_NAME)
-        raise Unreadable(f"its record {at} is the difference from record {shown}, which does not stand before it")
-    earlier: Mapping[str, Any] = whole[like]
-    return earlier
+def _place(like: Any, places: Mapping[Any, int], at: int) -> int:
+    """Where the record stands that record `at` is a difference from. Raises Unreadable where none before it is called so."""
+    if not isinstance(like, str) or like not in places:
+        raise Unreadable(f"its record {at} is the difference from {json.dumps(like)}, which does not stand before it")
+    return places[like]
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    """What `like` calls a record, or the first one of its case in that launch."""
+    return f"{record.get('case')} {record.get('launch')}"
 
 
 def record_from(plain: Any) -> Record:
@@ -181,9 +189,8 @@ def _schema_of_differences(definitions: Mapping[str, Any]) -> dict[str, Any]:
         differences[f"{name}Difference"] = {**json.loads(text), "title": f"{name}Difference"}
     record = differences["RecordDifference"]
     record["properties"]["like"] = {
-        "description": "The place in this list, from 0, of the earlier record whose fields it has where it lacks them.",
-        "minimum": 0,
-        "type": "integer",
+        "description": "`CASE LAUNCH` of the earlier record in this list whose fields it has where it lacks them.",
+        "type": "string",
     }
     record["required"] = ["like"]
     return differences
@@ -192,14 +199,17 @@ def _schema_of_differences(definitions: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each record as the shortest of what it may be written as."""
     written = []
+    of_name: dict[str, int] = {}
     of_case: dict[str, int] = {}
     of_workload: dict[str, int] = {}  # the first one that was checked, as the reference is the same for all of them
     for at, record in enumerate(records):
         case, workload = record["case"], json.dumps(record["workload"])
         earlier = [found[key] for found, key in ((of_case, case), (of_workload, workload)) if key in found]
-        candidates = [{"like": like, **_difference(Record, record, records[like])} for like in earlier]
+        named = {name: one for one in earlier if of_name[name := _name(records[one])] == one}
+        candidates = [{"like": name, **_difference(Record, record, records[one])} for name, one in named.items()]
         candidates.append(_difference(Record, record, _defaults(Record)))
         written.append(min(candidates, key=lambda one: len(json.dumps(one))))
+        of_name.setdefault(_name(record), at)
         of_case.setdefault(case, at)
         if workload not in of_workload or (record["checks"] and not records[of_workload[workload]]["checks"]):
             of_workload[workload] = at

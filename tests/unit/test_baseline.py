@@ -315,15 +315,18 @@ def test_a_record_of_a_launch_that_is_not_there_is_refused(store, run_file, reco
         load_document(path)
 
 
+LIKE = "torch_flash@eager-flux-256px-t128 0123456789ab"
+
+
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ([{"like": 7}], "its record 1 is the difference from record 7, which does not stand before it"),
-        ([{"like": 1}], "its record 1 is the difference from record 1, which does not stand before it"),
-        ([{"like": 2}, {"like": 1}], "its record 1 is the difference from record 2, which does not stand before it"),
-        ([{"like": 0, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, at least 1 is needed"),
-        ([{"like": 0, "launch": "x"}], "names launch 'x', which the file does not hold"),
-        ([{"like": 0, "sample": None}], "'measured' needs a sample"),
+        ([{"like": 7}], "its record 1 is the difference from 7, which does not stand before it"),
+        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not stand before it'),
+        ([{"like": "b a", "case": "a", "launch": "a"}, {"like": "a a", "case": "b"}], 'from "b a", which does not'),
+        ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, at least 1 is needed"),
+        ([{"like": LIKE, "launch": "x"}], "names launch 'x', which the file does not hold"),
+        ([{"like": LIKE, "sample": None}], "'measured' needs a sample"),
     ],
 )
 def test_a_difference_that_cannot_be_written_out_is_refused(store, run_file, record, records, said):

@@ -114,9 +114,10 @@ def test_a_compact_record_holds_what_differs_from_an_earlier_one_of_its_case_or_
     other = record("b@eager", checks=(check({"max_abs": 1.0}, max_abs=0.5),))
     alone = record("c@eager", workload=dataclasses.replace(first.workload, seq=7), status="unsupported")
     kept = json.loads(json.dumps(compact(run_file(first, again, other, alone))))["records"]
-    assert kept[1] == {"like": 0, "launch": "b", "sample": {"rounds_s": [2e-3]}, "route": [{}, {"count": 2}]}
+    name = "a@eager-flux-256px-t128 0123456789ab"
+    assert kept[1] == {"like": name, "launch": "b", "sample": {"rounds_s": [2e-3]}, "route": [{}, {"count": 2}]}
     differing = {"case": other.case, "backend": "b", "checks": [{"error": {"max_abs": 0.5}}], "route": []}
-    assert kept[2] == {"like": 0, **differing}
+    assert kept[2] == {"like": name, **differing}
     assert "like" not in kept[3]
     assert "sample" not in kept[3], "the default of a field is not stored"
 
@@ -125,7 +126,20 @@ def test_what_was_checked_first_is_what_others_of_its_workload_are_like(run_file
     """The reference is a third of a record, and what cannot run has none."""
     checked = [record(f"{name}@eager", checks=(check({"max_abs": 1.0}),)) for name in "bc"]
     kept = compact(run_file(record("a@eager", status="unsupported"), *checked))["records"]
-    assert [one.get("like") for one in kept] == [None, 0, 1]
+    names = [f"{one}@eager-flux-256px-t128 0123456789ab" for one in "ab"]
+    assert [one.get("like") for one in kept] == [None, *names]
+
+
+def test_records_of_one_case_in_one_launch_are_like_the_first(run_file, record):
+    """Several tests may be of one case: what is called the same is the first of them."""
+    tests = [record(nodeid=name, route=(model.DeviceOp(name),)) for name in ("a", "b", "c")]
+    run = run_file(*tests, *(dataclasses.replace(one, launch="x") for one in tests))
+    kept = json.loads(json.dumps(compact(run)))
+    assert run_from({"attnbench": kept}) == run
+    assert {one.get("like") for one in kept["records"]} == {None, NAME}
+
+
+NAME = "torch_flash@eager-flux-256px-t128 0123456789ab"  # of the record that tests begin with
 
 
 def differences(run_file, record, *likes):
@@ -134,26 +148,41 @@ def differences(run_file, record, *likes):
     return {"attnbench": {**plain, "records": [*plain["records"], *({"like": like, "launch": "x"} for like in likes)]}}
 
 
-@pytest.mark.parametrize("like", [1, 2, -1, True, 0.0, "0", None, [0]])
+ITSELF = f"{NAME.split(maxsplit=1)[0]} x"
+
+
+@pytest.mark.parametrize("like", [ITSELF, f"{NAME} ", NAME.upper(), "", "None None", 0, True, None, [NAME], {NAME: 0}])
 def test_a_record_that_is_like_none_before_it_is_refused(run_file, record, like):
     with pytest.raises(Unreadable) as refused:
-        run_from(differences(run_file, record, like, 0))
+        run_from(differences(run_file, record, like, NAME))
     assert str(refused.value) == (
-        f"its record 1 is the difference from record {json.dumps(like)}, which does not stand before it"
+        f"its record 1 is the difference from {json.dumps(like)}, which does not stand before it"
     )
 
 
+def test_a_line_that_others_rest_on_cannot_be_taken_out(run_file, record):
+    document = differences(run_file, record, NAME)
+    del document["attnbench"]["records"][0]
+    with pytest.raises(Unreadable, match=r"its record 0 is the difference from .*, which does not stand before it"):
+        run_from(document)
+
+
+def test_a_line_that_none_rests_on_may_be_taken_out(run_file, record):
+    run = run_file(record("a@eager"), record("b@eager"), record("b@eager", launch="x"))
+    kept = compact(run)
+    kept["records"] = [one for one in kept["records"] if one.get("launch") != "x"]
+    assert run_from({"attnbench": kept}).records == run.records[:2]
+
+
 def test_a_record_like_something_that_is_no_record_is_refused(run_file, record):
-    document = differences(run_file, record, 0)
+    document = differences(run_file, record, NAME)
     document["attnbench"]["records"][0] = "a record"
-    with pytest.raises(
-        Unreadable, match="its record 1 is the difference from record 0, which does not stand before it"
-    ):
+    with pytest.raises(Unreadable, match=r"its record 1 is the difference from .*, which does not stand before it"):
         run_from(document)
 
 
 def test_a_part_of_another_form_than_the_earlier_one_is_named_by_its_place(run_file, record):
-    document = differences(run_file, record, 0)
+    document = differences(run_file, record, NAME)
     document["attnbench"]["records"][1]["sample"] = {"rounds_s": "fast"}
     with pytest.raises(Unreadable, match=r"Expected `array`, got `str` - at `\$\.records\[1\]\.sample\.rounds_s`"):
         run_from(document)
@@ -166,7 +195,7 @@ def test_a_part_of_another_form_than_the_earlier_one_is_named_by_its_place(run_f
 def test_differences_that_become_more_than_any_run_are_refused(run_file, record, monkeypatch, length):
     """A few bytes each, of a record with a sentence of a million characters, or of which most is left out."""
     monkeypatch.setattr("attnbench.records.MOST_WRITTEN", 2**22)
-    document = differences(run_file, record, *[0] * (5 if length > 1 else 5000))
+    document = differences(run_file, record, *[NAME] * (5 if length > 1 else 5000))
     document["attnbench"]["records"][0]["apart"] = "x" * length
     with pytest.raises(Unreadable, match="its records are differences, of more than 4 MiB when they are written out"):
         run_from(document)
