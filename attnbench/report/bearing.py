@@ -134,7 +134,7 @@ def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str
     fewest, most = max(1, min(needed)), max(1, *needed)
     more = counted(most, "more session") if fewest == most else f"{fewest} to {most} more sessions"
     bring = "agrees brings" if most == 1 else "agree bring"
-    return f"; {more} ({_RECORD}, at least 10 minutes apart) that {bring} it to 1 %"
+    return f"; {more} ({_RECORD} --occasions={most}) that {bring} it to 1 %"
 
 
 def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:

@@ -14,7 +14,7 @@ ONE = Bearing(sessions=1, occasion=0.0024, assumed=True, launch=0.0008, sessions
 TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)
 FIVE = Bearing(sessions=5, occasion=0.0003, assumed=False, launch=0.0006, sessions_for_one_percent=5)
 NOISY = replace(FIVE, launch=0.004, sessions_for_one_percent=None)
-RECORD = "(scripts/record_baseline, at least 10 minutes apart)"
+RECORD = "(scripts/record_baseline --occasions={})"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_perc
     (line,) = said(run)
     assert line == (
         "limit 2.1 to 2.4 % for 3 cases: one session of this GPU, so 0.24 % between occasions is assumed; 3 more sessions "
-        f"{RECORD} that agree bring it to 1 %"
+        f"{RECORD.format(3)} that agree bring it to 1 %"
     )
     assert line in " ".join(markdown(run).split())
 
@@ -69,8 +69,8 @@ FIVE_SHOW = "5 sessions of this GPU, which show 0.03 % between occasions"
 @pytest.mark.parametrize(
     ("bearing", "limit", "why"),
     [
-        (TWO, 0.019, f"2 sessions of this GPU, {FEW}; 2 more sessions {RECORD} that agree bring it to 1 %"),
-        (THREE, 0.015, f"3 sessions of this GPU, {FEW}; 1 more session {RECORD} that agrees brings it to 1 %"),
+        (TWO, 0.019, f"2 sessions of this GPU, {FEW}; 2 more sessions {RECORD.format(2)} that agree bring it to 1 %"),
+        (THREE, 0.015, f"3 sessions of this GPU, {FEW}; 1 more session {RECORD.format(1)} that agrees brings it to 1 %"),
         (FIVE, 0.01, FIVE_SHOW),
         (NOISY, 0.03, f"{FIVE_SHOW}; launches differ by 0.4 %, and more sessions alone do not bring it to 1 %"),
     ],
