@@ -28,8 +28,8 @@ MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
 NUMBERED = re.compile(r"(\d{4,})_.+\.json")
 #: What pytest-benchmark's table reads of a compared run, by default or with --benchmark-columns.
 _TIMES, _COUNTS = ("min", "max", "mean", "stddev", "median", "iqr"), ("rounds", "iterations")
-#: What no stored run comes near, so that no file costs more than a sentence: the largest session so far has 8 MB,
-#: 9 levels and 30 rounds in a sample.
+#: What no stored run comes near, so that no file costs more than a sentence: the largest ones have 10 MB, 9 levels and some
+#: dozens of rounds in a sample.
 MOST_BYTES = 2**28
 MOST_LEVELS = 100
 MOST_DIGITS = 30

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from attnbench.writing import by_line
+
 Text = Callable[[], bytes]  # of a file, worked out when it is asked for: what a test stored may not fit into JSON
 
 
@@ -82,5 +84,4 @@ class BenchmarkSaving:
 def _text(output: dict[str, Any]) -> bytes:
     from pytest_benchmark.utils import safe_dumps
 
-    text: str = safe_dumps(output, ensure_ascii=True, indent=4)
-    return text.encode()
+    return by_line(output, partial(safe_dumps, ensure_ascii=True, separators=(",", ":"))).encode()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from attnbench.model import Workload
+from attnbench.records import Unreadable, written_out
 
 #: What a workload is; the other fields say what it is called, what it is for and where it comes from.
 _PROBLEM = tuple(field.name for field in fields(Workload) if field.name not in ("name", "why", "source"))
@@ -96,7 +97,10 @@ def _extra(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _records(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ours = document.get("attnbench")
-    records = ours.get("records") if isinstance(ours, dict) else None
+    try:
+        records = written_out(ours) if isinstance(ours, dict) else None
+    except Unreadable:
+        records = None
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []
 
 

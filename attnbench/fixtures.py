@@ -15,6 +15,7 @@ from attnbench.device import OpenDevice
 from attnbench.faults import errors_as_rows
 from attnbench.launched_case import ENDED_BY_TEST, LaunchedCase
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
+from attnbench.records import rounded, to_digits
 from attnbench.run import RUN, Run
 from attnbench.sim import SimCase
 from attnbench.time_limit import time_limit
@@ -84,7 +85,11 @@ class AttnCase:
 
     @property
     def record(self) -> Record:
-        """What is known of this case, as it will be stored."""
+        """What is known of this case, as it will be stored: with the digits that files have, so that both say the same."""
+        return rounded(self._found)
+
+    @property
+    def _found(self) -> Record:
         record = self._steps.record
         if self._spent_s:  # a launched case brings its own
             record = replace(record, spent_s={**self._spent_s, **record.spent_s})
@@ -191,6 +196,7 @@ class AttnCase:
             self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
         self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
         timed: Any = self._benchmark.stats
+        timed.stats.data[:] = to_digits(timed.stats.data)  # or its median were another one than that of our rounds
         return rounds.sample(list(timed.stats.data))
 
     def _withdraw(self) -> None:

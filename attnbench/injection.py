@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from attnbench import names
@@ -105,13 +105,13 @@ def share_for(injections: Sequence[Injection], record: Record) -> float | None:
     return next((injection.share for injection in injections if matches(injection.glob, record)), None)
 
 
-def require_targets(injections: Sequence[Injection], known: Sequence[str]) -> None:
-    """Raise UnknownName, with the nearest of the `known` names, for an injection that would slow down no case."""
-    for injection in injections:
+def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kind: str = "selected case") -> None:
+    """Raise UnknownName of this option, with the nearest of the `known` names, for a glob that matches none of them."""
+    for glob in globs:
         try:
-            select("selected case", injection.glob, known)
+            select(kind, glob, known)
         except UnknownName as exc:
-            raise UnknownName("inject", str(exc)) from exc
+            raise UnknownName(option, str(exc)) from exc
 
 
 def slowed(call: Callable[[], None], share: float, device: str) -> Callable[[], None]:

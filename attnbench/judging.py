@@ -14,6 +14,7 @@ import pytest
 
 from attnbench.baseline import Unlisted
 from attnbench.fingerprint import slug
+from attnbench.limits import limit_for
 from attnbench.model import CaseEnded, Judgement, Launch, Reason, Record, Status, Verdict
 from attnbench.records import Unreadable
 from attnbench.report.verdicts import MEASURED_ONCE, line
@@ -107,7 +108,7 @@ class Judging:
         self._arguments = arguments
         # The others cannot be called anything.
         held = sum(any(case in baseline.records for baseline in self._baselines) for case in cases)
-        self._rule = Rule(held, settings.relaunches, limit=settings.limit)
+        self._rule = Rule(held, settings.relaunches)
         self._choices_left_s = CHOICES_BUDGET_S
         self._own_caches = 0  # processes with a compiler's cache of their own, so far
         self.verdicts: dict[str, Verdict] = {}  # by node id: a case may be in several tests
@@ -220,10 +221,11 @@ class Judging:
     def _judged(self, records: Sequence[Record]) -> Judged:
         """By the reviewed sessions; where none is comparable, by those that are new in this change, which is said."""
         reproduce = self._reproduce(records[0])
-        judged = judge(records, self._launches, self.reviewed.baseline, self._rule, reproduce)
+        rule = replace(self._rule, limit=limit_for(self._settings.limits, records[0]))
+        judged = judge(records, self._launches, self.reviewed.baseline, rule, reproduce)
         if self.reviewed.work_tree is None or judged.verdict.kind not in UNCOMPARED:
             return judged
-        other = judge(records, self._launches, self.reviewed.work_tree, self._rule, reproduce)
+        other = judge(records, self._launches, self.reviewed.work_tree, rule, reproduce)
         if other.verdict.kind in UNCOMPARED and judged.verdict.kind is not Judgement.NO_BASELINE:
             return judged
         return replace(other, verdict=self._as_new(other.verdict))

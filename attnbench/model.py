@@ -13,7 +13,8 @@ from enum import Enum
 from attnbench import printable
 
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
-SCHEMA_VERSION = 1
+#: 2: a record may be the difference from an earlier one (attnbench/records.py).
+SCHEMA_VERSION = 2
 
 #: Metrics that are better the larger they are: what a check allows of them is the smallest value, of all others the largest.
 SIMILARITIES = ("cosine",)
@@ -257,6 +258,7 @@ class Record:
     layout: str = ""
     tolerance: str = ""
     source: str = ""  # what was loaded, where the backend says: a commit, a build
+    versions: dict[str, str] = field(default_factory=dict)  # of the code that the backend needs, by distribution
     input_sha256: str | None = None
     output_contiguous: bool | None = None
     first_call_s: float | None = None
@@ -348,6 +350,7 @@ class Verdict:
     the SM clock during the call was above the baseline's; None where seconds were judged.
     found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included; None
     where nothing would be, as on a unit that the baseline does not know. nodeid: the test, as one case may be in several.
+    carried: the smallest limit that the stored sessions bear; bearing: why, None on a unit that they do not know.
     """
 
     case: str
@@ -369,6 +372,11 @@ class Verdict:
     notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, versions
     reproduce: str = ""
     nodeid: str = ""
+    carried: float | None = None
+    bearing: Bearing | None = None
+    history: tuple[
+        str, ...
+    ] = ()  # stored sessions of other versions of the code, which do not count, with what differs
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Attention at full rate draws more than the board's power limit, so the clock wanders within a second. Before each round the
 device spins, which draws almost nothing, until its clock reads the ceiling. Then, without waiting again: a tail spin that
-hides Python and the launch, a write of twice the L2 cache, a stamp of the cycle counter, the start event, the call, the end
+hides Python and the launch, a write of twice the L2 cache, a stamp of the cycle counters, the start event, the call, the end
 event, and a second stamp. The clock moves in steps of 15 MHz (0.76 %) even within one call, where no reading before or after
 sees it; the cycles between the stamps do not care. A round whose start event was no longer pending when everything behind it
 was queued was not hidden: it is taken again with a longer tail.
@@ -102,6 +102,20 @@ class CudaPacer:
     def rounds_for(self, count: int) -> int:
         """How many rounds this call takes where `count` are wanted: at most 10 of one that lowers its own clock."""
         return min(count, SELF_THROTTLED_ROUNDS) if self._call_s >= SELF_THROTTLING_S else count
+
+    def warm_up(self) -> None:
+        """Take paced rounds that nobody keeps: a kernel's cycles are not its own right after the device idled.
+
+        `Protocol.warm_rounds` of them, or as many as fit into `warm_limit_s` where the call is long; contents stay.
+        """
+        rule = self._protocol
+        until_s = time.perf_counter() + rule.warm_limit_s
+        for _ in range(rule.warm_rounds):
+            probed(self._clock, rule, self._probe_s, rule.warm_limit_s)
+            if time.perf_counter() >= until_s:
+                return
+            self._hide()
+            self._call()
 
     def before_round(self) -> None:
         """Switch the contents, settle the clock, then leave the device spinning with the flush queued behind the spin."""

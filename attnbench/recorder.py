@@ -133,7 +133,7 @@ class Recorder:
                     f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
                 )
             return
-        heading, *lines = terminal.section(run)
+        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.comparison_said):
             terminalreporter.write_line(line)

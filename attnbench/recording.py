@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from attnbench.baseline import load_document
+from attnbench.code_lines import DIRTY
 from attnbench.early_stop import STOPPED
 from attnbench.model import RunFile
 from attnbench.occupancy import disturbances, look
@@ -23,8 +25,11 @@ from attnbench.parentage import dying_with_this_process
 from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
 from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, write_session
+from attnbench.units import duration
 
 DEFAULT_LAUNCHES = 3
+#: Seconds between the starts of two sessions that count as two occasions.
+APART_S = 600.0
 INTERRUPTED = 2  # as pytest
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
@@ -37,22 +42,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/record_baseline",
         description="Measure every case in several fresh processes and store them as one reviewed session, "
-        "FOLDER/<gpu>/NNNN_<id>.json. Other arguments go to pytest.",
+        "FOLDER/<gpu>/NNNN_<id>.json; several sessions tell what occasions differ by. Other arguments go to pytest.",
     )
     parser.add_argument("--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes (3)")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first case that is refused")
     parser.add_argument("--into", type=Path, default=Path("baselines"), metavar="FOLDER", help="baselines")
+    parser.add_argument("--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (1)")
+    parser.add_argument(
+        "--apart", type=float, default=APART_S, metavar="SECONDS", help=f"between the starts of two ({APART_S:g})"
+    )
     options, pytest_arguments = parser.parse_known_args(arguments)
     if options.launches < FEWEST_LAUNCHES:
         parser.error(
             f"--launches {options.launches}: at least {FEWEST_LAUNCHES} are needed to know how launches differ"
         )
+    if options.occasions < 1:
+        parser.error(f"--occasions {options.occasions}: at least 1 is needed")
+    if not 0 <= options.apart <= threading.TIMEOUT_MAX:
+        parser.error(f"--apart {options.apart:g}: a number of seconds of at least 0 is needed")
     with Signals() as signals:
-        try:
-            return _record(options, pytest_arguments, signals)
-        except Ended as ended:
-            _say(f"nothing was written: {ended}")
-            return INTERRUPTED
+        return _record_occasions(options, pytest_arguments, signals)
+
+
+def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
+    """Sessions one after the other, until one is refused or a signal comes; those before it stay."""
+    written, due_s = 0, time.monotonic()
+    try:
+        while written < options.occasions:
+            if (left_s := due_s - time.monotonic()) > 0:
+                _say(f"session {written + 1} of {options.occasions} begins in {duration(left_s)}")
+                time.sleep(left_s)
+            due_s = time.monotonic() + options.apart
+            if code := _record(options, pytest_arguments, signals):
+                return code
+            written += 1
+            signals.let_go()
+    except Ended as ended:
+        _say(f"{ended} after {written} of {options.occasions} sessions" if written else f"nothing was written: {ended}")
+        return INTERRUPTED
+    return 0
 
 
 def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
@@ -86,7 +114,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
         return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     cases = {record.case for record in run.records if record.sample is not None}
     _say(f"recorded {path}: {len(cases)} cases × {options.launches} launches; review it, then commit it")
-    for line in _wide(run):
+    for line in (*_with_local_changes(run), *_wide(run)):
         _say(line)
     if signals.came:
         _say(f"{signals.came[0].name} came while the session was being written; the session was finished first")
@@ -133,6 +161,10 @@ class Signals:
         """From here on they only wait."""
         self._held = True
 
+    def let_go(self) -> None:
+        """They end what goes on again."""
+        self._held = False
+
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Run a program that gets every signal which comes, and goes with this process; its exit code.
 
@@ -161,6 +193,19 @@ class Signals:
             self._running.send_signal(number)
         elif first and not self._held:
             raise Ended(f"ended by {self.came[0].name}")
+
+
+def _with_local_changes(run: RunFile) -> list[str]:
+    """A line about the backends whose code was not committed: no other session will be of the same code."""
+    versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
+    changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
+    if not changed:
+        return []
+    text = (
+        f"its code has local changes, so no other session will count together with this one: {', '.join(changed)}; "
+        "commit them first, and record again, for a limit of 1 %"
+    )
+    return [text]
 
 
 def _wide(run: RunFile) -> list[str]:

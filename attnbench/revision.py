@@ -66,7 +66,7 @@ class Revision:
             for name, blob in self.files.items():
                 if name.startswith(f"{device}/"):
                     path = f"--path={posixpath.join(self.below, name)}"
-                    content = _git(self.top, "cat-file", "--filters", path, blob)
+                    content = ask_git(self.top, "cat-file", "--filters", path, blob)
                     below.joinpath(PurePosixPath(name).name).write_bytes(content)
             yield Path(scratch)
 
@@ -89,7 +89,7 @@ class Revision:
         found = {f"{path.parent.name}/{path.name}": "" for path in paths}
         regular = [name for name in found if folder.joinpath(name).is_file() and "\n" not in name]
         listed = "".join(f"{posixpath.join(self.below, name)}\n" for name in regular)
-        blobs = _git(self.top, "hash-object", "--stdin-paths", given=os.fsencode(listed)).decode().split()
+        blobs = ask_git(self.top, "hash-object", "--stdin-paths", given=os.fsencode(listed)).decode().split()
         return {**found, **dict(zip(regular, blobs, strict=True))}
 
 
@@ -103,8 +103,8 @@ def open_revision(root: Path, folder: Path, ref: str) -> Revision:
         raise Unreadable(
             "git is not installed, and only it can read the sessions of a commit: install it, or drop the option"
         )
-    top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
-    prefix = os.fsdecode(_git(root, "rev-parse", "--show-prefix").rstrip(b"\n"))
+    top = Path(os.fsdecode(ask_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
+    prefix = os.fsdecode(ask_git(root, "rev-parse", "--show-prefix").rstrip(b"\n"))
     below = _below(root, folder, top, prefix)
     commit = _commit(top, ref)
     return Revision(ref, commit, top, below, _sessions(top, commit, below))
@@ -142,7 +142,7 @@ def _listed(top: Path, commit: str, folder: str) -> list[tuple[str, str, str]]:
     if tree is None or tree[0] != "tree":
         return []
     found = []
-    for line in filter(None, os.fsdecode(_git(top, "ls-tree", "-z", tree[1])).split("\0")):
+    for line in filter(None, os.fsdecode(ask_git(top, "ls-tree", "-z", tree[1])).split("\0")):
         (mode, kind, blob), name = line.partition("\t")[0].split(), line.partition("\t")[2]
         entry: tuple[str, str] | None = (kind, blob)
         if mode == _LINK:
@@ -157,7 +157,7 @@ def _followed(top: Path, commit: str, path: str) -> tuple[str, str] | None:
     asked = f"{commit}:{path}"
     if "\n" in path:  # git reads one line
         return None
-    said = os.fsdecode(_git(top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(f"{asked}\n")))
+    said = os.fsdecode(ask_git(top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(f"{asked}\n")))
     first, _, rest = said.removesuffix("\n").partition("\n")
     if first == f"{asked} missing" or first.startswith("notdir "):
         return None
@@ -188,9 +188,9 @@ def _commit(top: Path, ref: str) -> str:
     try:
         if ref.startswith("-"):  # git would take it for an option
             raise Unreadable("no name")
-        return _git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
+        return ask_git(top, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
     except Unreadable:
-        is_shallow = _git(top, "rev-parse", "--is-shallow-repository").strip() == b"true"
+        is_shallow = ask_git(top, "rev-parse", "--is-shallow-repository").strip() == b"true"
         what_to_do = (
             ", a shallow clone: fetch more of its history (git fetch --deepen=1; for actions/checkout, fetch-depth: 2)"
             if is_shallow
@@ -199,7 +199,7 @@ def _commit(top: Path, ref: str) -> str:
         raise Unreadable(f"there is no commit {ref!r} in {top}{what_to_do}") from None
 
 
-def _git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
+def ask_git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
     """What git prints. Raises Unreadable with what it said, which may end with what to do."""
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
     environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}

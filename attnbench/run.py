@@ -25,9 +25,11 @@ from attnbench.judging import Judging, open_reviewed
 from attnbench.launcher import Launcher
 from attnbench.model import SCHEMA_VERSION, Case, Launch, Reason, Record, RunFile, Status, Workload
 from attnbench.names import UnknownName, require
+from attnbench.registry import Backend
 from attnbench.settings import Settings
 from attnbench.variant import Variant, select_variants
-from attnbench.workloads import default_patterns, select_workloads
+from attnbench.versions import CodeVersions
+from attnbench.workloads import all_workloads, default_patterns, select_workloads
 
 RUN = pytest.StashKey["Run"]()
 
@@ -50,6 +52,7 @@ class Run:
         self.uncompared: list[str] = []  # what fails the run, and has no test that could
         self.spoilt_by = ""  # the case after which nothing may be measured in this process any more
         self._launchers: dict[int, Launcher] = {}
+        self._versions = CodeVersions()
         self._child_command = ChildCommand(config)
         self._entry_points_loaded = False
 
@@ -92,9 +95,9 @@ class Run:
             workloads = select_workloads(settings.workloads or default_patterns(self.device_type))
             variants = select_variants(backends, wanted, settings.modes)
             cases = [str(variant.case(workload)) for variant in variants for workload in workloads]
-            require_targets(
-                settings.injections, [*dict.fromkeys(v.backend.name for v in variants), *map(str, variants), *cases]
-            )
+            names = [*dict.fromkeys(v.backend.name for v in variants), *map(str, variants), *cases]
+            require_targets("inject", (injection.glob for injection in settings.injections), names)
+            self._require_limits(names, backends)
             require(
                 "reference", settings.reference, [f"{b.name}@{mode}" for b in backends.values() for mode in b.modes]
             )
@@ -103,6 +106,29 @@ class Run:
             raise pytest.UsageError(f"{source}: {exc}") from exc
         self.workloads = {workload.name: workload for workload in workloads}
         self.variants = {str(variant): variant for variant in variants}
+
+    def _require_limits(self, selected: Sequence[str], backends: dict[str, Backend]) -> None:
+        """Raise UnknownName for a limit of the command line that is no selected case's.
+
+        One of the ini file or the environment stays while other cases are selected: one that is of no case that is known
+        here is said.
+        """
+        globs = [limit.glob for limit in self.settings.limits if limit.glob]
+        source = self.settings.sources["limit"]
+        try:
+            require_targets("limit", globs, selected)
+        except UnknownName:
+            if source.startswith("--"):
+                raise
+        else:
+            return
+        variants = select_variants(backends, (), ())
+        cases = [str(variant.case(workload)) for variant in variants for workload in all_workloads().values()]
+        for glob in globs:
+            try:
+                require_targets("limit", [glob], [*selected, *backends, *map(str, variants), *cases], "known case")
+            except UnknownName as exc:
+                self.say(f"{source} has no effect: {exc}")
 
     def launched(self, draft: Record, number: int) -> Record:
         """One case as the process `number` of those that this run starts measures it.
@@ -209,6 +235,7 @@ class Run:
             status=Status.NOT_RUN,
             reasons=(Reason("not-reached", "the run ended before this case"),),
             nodeid=nodeid,
+            versions=self._versions.of(variant.backend),
         )
 
     def expect(self, items: Sequence[pytest.Item]) -> None:

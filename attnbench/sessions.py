@@ -6,17 +6,17 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from attnbench import autotuned
+from attnbench import autotuned, code_lines
 from attnbench.baseline import load_document, next_number, session_files
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
-from attnbench.records import Unreadable, run_from
-from attnbench.writing import write_new
+from attnbench.records import Unreadable, compact, run_from, to_digits
+from attnbench.writing import by_line, write_new
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
@@ -68,13 +68,17 @@ class Baseline:
 
     @cached_property
     def scatter(self) -> Scatter:
-        """How stored launches of the same case differ that had the same inputs and autotune choices, over all cases."""
+        """How stored launches of the same case differ that measured the same code, on the same inputs, over all cases.
+
+        The same code is the same line and the same autotune choices.
+        """
         alike: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
         for case, stored in self.records.items():
             small = autotuned.negligible(record for _, record in stored)
-            for session, record in stored:
-                found = reading(record, session.launches.get(record.launch), session.name)
-                alike[case, record.input_sha256, autotuned.key(record, small)].append(found)
+            for number, line in enumerate(code_lines.by_line(stored)):
+                for session, record in line:
+                    found = reading(record, session.launches.get(record.launch), session.name)
+                    alike[case, number, record.input_sha256, autotuned.key(record, small)].append(found)
         return scatter(alike.values())
 
 
@@ -181,18 +185,16 @@ def write_session(folder: Path, run: RunFile, document: dict[str, Any]) -> Path:
     """
     device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
     below = folder / slug(device)
-    content = f"{_text(document)}\n".encode()
+    content = by_line(_kept(run, document), partial(json.dumps, separators=(",", ":"))).encode()
     return write_new(
         below, lambda number: f"{number:04}_{run.launches[0].id}.json", lambda: next_number(below), content
     )
 
 
-def _text(value: Any, depth: int = 0) -> str:
-    """JSON with a line for everything that holds nothing further: half as many lines as there are numbers in it."""
-    parts = list(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
-    if not any(isinstance(part, (dict, list)) for part in parts):
-        return json.dumps(value, separators=(",", ":"))
-    names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(parts)
-    lines = [f"{' ' * (depth + 1)}{name}{_text(part, depth + 1)}" for name, part in zip(names, parts, strict=True)]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return "\n".join([opening, ",\n".join(lines), " " * depth + closing])
+def _kept(run: RunFile, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with every round once, in the records: what pytest-benchmark keeps of them without being asked."""
+    entries = [
+        {**entry, "stats": {name: value for name, value in entry["stats"].items() if name != "data"}}
+        for entry in document["benchmarks"]
+    ]
+    return {**document, "benchmarks": to_digits(entries), "attnbench": compact(run)}

@@ -18,6 +18,7 @@ import pytest
 
 from attnbench.device import DEVICES
 from attnbench.injection import Injection, matches, parse_injections
+from attnbench.limits import Limit, limit_for, parse_limits
 from attnbench.model import MODES, Record
 from attnbench.names import UnknownName, require
 from attnbench.sim import Scenario, parse_scenario
@@ -65,9 +66,10 @@ OPTIONS = (
     Option("launches", "one", "Fresh processes that each measure every case. Default: none, this process does.", "N"),
     Option(
         "limit",
-        "one",
-        "Slow-down that counts, P%%. Default: 1%% on a GPU that the baseline knows, else 2%%.",
-        "PERCENT",
+        "many",
+        "Slow-down that counts: P%%, or GLOB:P%% for some cases; repeatable, the last that matches wins. Default: what the "
+        "baseline carries, at least 1%%.",
+        "ENTRY",
     ),
     Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),
     Option(
@@ -110,7 +112,7 @@ class Settings:
     isolate: bool = False
     timeout_s: float = 900.0
     launches: int | None = None
-    limit: float | None = None
+    limit: tuple[str, ...] = ()
     require_baseline: bool = False
     baselines_from: str | None = None
     require_verdict: bool = False
@@ -130,6 +132,10 @@ class Settings:
     @property
     def injections(self) -> tuple[Injection, ...]:
         return parse_injections(self.inject)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return parse_limits(self.limit)
 
     def rounds_on(self, device: str) -> int:
         return self.rounds or (CPU_ROUNDS if device == "cpu" else DEVICE_ROUNDS)
@@ -155,12 +161,13 @@ class Settings:
         own = next(
             (entry for entry, i in zip(self.inject, self.injections, strict=True) if matches(i.glob, record)), None
         )
+        limit = limit_for(self.limits, record)
         one = {
             "device": self.device,
             "rounds": self.rounds,
             "launches": self.launches,
             "relaunch": self.relaunches,
-            "limit": None if self.limit is None else f"{self.limit * 100:g}%",
+            "limit": None if limit is None else f"{limit * 100:g}%",
             "inject": own,
             "baselines-from": self.baselines_from,
         }
@@ -168,7 +175,10 @@ class Settings:
         found += [("sim", f"={value}") for value in self.sim]
         found += [("require-baseline", "")] if self.require_baseline else []
         found += [("require-verdict", "")] if self.require_verdict else []
-        return [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
+        arguments = [f"--attn-{name}{value}" for name, value in found if not self.sources[name].startswith("ini key ")]
+        if self.limit and limit is None and self.sources["limit"].startswith("--"):
+            arguments += ["-o", "attn_limit="]  # what was given is for other cases, and the ini file's did not count
+        return arguments
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -205,7 +215,7 @@ def parse_settings(config: pytest.Config) -> Settings:
         isolate=bool(value["isolate"]),
         timeout_s=_seconds(*found["timeout"]) or Settings.timeout_s,
         launches=_whole_number(*found["launches"], "launches"),
-        limit=_limit(*found["limit"]),
+        limit=tuple(value["limit"] or ()),
         require_baseline=bool(value["require-baseline"]),
         baselines_from=value["baselines-from"] or None,
         require_verdict=bool(value["require-verdict"]),
@@ -226,6 +236,8 @@ def parse_settings(config: pytest.Config) -> Settings:
             require("device", settings.device, DEVICES)
         source = sources["inject"]
         _ = settings.injections
+        source = sources["limit"]
+        _ = settings.limits
         source = sources["sim"]
         _ = settings.scenario
     except ValueError as exc:
@@ -294,19 +306,6 @@ def _whole_number(text: str | None, source: str, what: str, lowest: int = 1) -> 
     if not text.isdecimal() or int(text) < lowest:
         raise pytest.UsageError(f"{source}: {text!r} is no number of {what}, a whole number from {lowest} is needed")
     return int(text)
-
-
-def _limit(text: str | None, source: str) -> float | None:
-    """The slow-down that counts as a share: `1.5%` is 0.015."""
-    if text is None:
-        return None
-    try:
-        percent = float(text.removesuffix("%")) if text.endswith("%") else math.nan
-    except ValueError:
-        percent = math.nan
-    if not 0 < percent < math.inf:
-        raise pytest.UsageError(f"{source}: {text!r} is no slow-down, a percentage above 0 is needed: 1%")
-    return percent / 100
 
 
 def _seconds(text: str | None, source: str) -> float | None:

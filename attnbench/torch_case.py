@@ -213,6 +213,7 @@ class TorchCase:
         self.record = replace(self.record, injected=share)
         if self._device == "cuda":
             pacer = pacing.CudaPacer(spin_clock(), timed, contents=checked)
+            pacer.warm_up()
             timer.use("cuda_event", pacer.instant)
             count, setup, sampled = pacer.rounds_for(count), pacer.before_round, pacer.sample
         else:

@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from attnbench import autotuned
-from attnbench.model import Judgement, Launch, Reason, Record, Verdict
+from attnbench import autotuned, code_lines
+from attnbench.model import Bearing, Judgement, Launch, Reason, Record, Verdict
 from attnbench.readings import CYCLES, SECONDS, Reading, reading
 from attnbench.rule import Rule, compare
 from attnbench.sessions import Baseline, Session, once
-from attnbench.units import change
+from attnbench.units import change, mebibytes
 
-#: Versions whose change is said beside a verdict: comparing them may be the point, so they are not part of the key.
-SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
-#: By how much an error may exceed the stored one, inside the tolerance too.
-ERROR_GROWTH = 0.05
+#: By how much an error may exceed every stored one, inside the tolerance too: it repeats to 1e-8 between launches and units.
+ERROR_GROWTH = 0.005
+#: The same where another order of summation is to be expected: in fp32, of whose error rounding is the whole, and where
+#: other kernels ran.
+REORDERED_GROWTH = 0.05
+#: By how much the workspace may exceed every stored one, as a share and in bytes, whichever is more: it repeats to 0.5 %,
+#: and 2 MiB is the block in which torch's allocator takes small tensors.
+WORKSPACE_GROWTH, WORKSPACE_BYTES = 0.01, 2 * 2**20
 #: The reason where the fingerprint of the sessions that hold the case is another one.
 SET_UP = "fingerprint"
 #: The reason where no stored launch made the autotune choices of ours, and what more may be said of that.
@@ -41,8 +45,9 @@ def judge(
 ) -> Judged:
     """Hold the measured launches of one case against the baseline. Raises ValueError for a record without a sample.
 
-    A launch of ours is held against all stored ones that made the same autotune choices in the kernels that matter.
-    Where ours made several choices, those of each are judged by themselves, and the worst verdict is the case's.
+    Only the newest line of the stored launches counts, those that measured one version of the code (code_lines.py). Of these
+    a launch of ours is held against all that made the same autotune choices in the kernels that matter. Where ours made
+    several choices, those of each are judged by themselves, and the worst verdict is the case's.
     """
     first = records[0]
     stored = baseline.records.get(first.case, ())
@@ -56,17 +61,20 @@ def judge(
             f"in {stored[-1][0].name}"
         )
         return Judged(_changed(plain, Judgement.INCOMPARABLE, Reason("inputs", text)))
+    line, older = code_lines.baseline_line(same_inputs, _unit(records, launches))
+    history = tuple(f"{launched[0][0].name}: {code_lines.difference(launched, line)}" for launched in older)
+    plain = replace(plain, history=history)
     records = [*once(records), *(record for record in records if record.sample is None)]
-    small = autotuned.negligible([*records, *(theirs for _, theirs in same_inputs)])
+    small = autotuned.negligible([*records, *(theirs for _, theirs in line)])
     groups: list[tuple[list[Record], list[tuple[Session, Record]]]] = []
     left = records
     while left:
         ours = autotuned.alike(left[0], left, small)
-        fitting = [(s, theirs) for s, theirs in same_inputs if not autotuned.other_choices(ours[0], theirs, small)]
+        fitting = [(s, theirs) for s, theirs in line if not autotuned.other_choices(ours[0], theirs, small)]
         groups += [(ours, fitting)] if fitting else []
         left = [record for record in left if not any(record is one for one in ours)]
     if not groups:
-        return Judged(_other_choices(plain, records, same_inputs, small), other_choices=True)
+        return Judged(_other_choices(plain, records, line, small), other_choices=True)
     rule = replace(rule, cases=rule.cases * len(groups))  # each of them may be called regressed
     found = [_compared(ours, fitting, launches, baseline, rule, plain) for ours, fitting in groups]
     worst = min(found, key=_how_bad)
@@ -113,18 +121,34 @@ def _compared(
         high=_finite(found.said.high),
         limit=found.limit,
         known_unit=found.known_unit,
+        carried=_finite(found.carried),
+        bearing=_stored_bearing(found.bearing),
         found_by=_finite(found.found_by),
         launches=len(records),
         compared_with=names,
         notes=(*_notes(first, launches.get(first.launch), latest, session), *baseline.repeated),
     )
-    less_accurate = _less_accurate(first, [record for _, record in fitting])
-    if (
-        less_accurate
-    ):  # the same inputs give the same output: there is nothing to measure again, and no unit explains it
+    stored = [record for _, record in fitting]
+    worse = (*_less_accurate(first, stored), *_more_workspace(records, stored))
+    if worse:  # the same inputs give the same output in the same memory: there is nothing to measure again, on any unit
         latency = tuple(reason for reason in found.reasons if reason.code != "unknown-unit")
-        return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*less_accurate, *latency)))
+        return Judged(replace(verdict, kind=Judgement.REGRESSED, reasons=(*worse, *latency)))
     return Judged(verdict, found.suspect)
+
+
+def _unit(records: Sequence[Record], launches: Mapping[str, Launch]) -> str | None:
+    """The unit of our launches; None where it is unknown, or there are several."""
+    of = [launches.get(record.launch) for record in records if record.sample is not None]
+    units = {launch.fingerprint.context.get("unit") if launch else None for launch in of}
+    unit = units.pop() if len(units) == 1 else None
+    return str(unit) if unit else None
+
+
+def _stored_bearing(found: Bearing | None) -> Bearing | None:
+    """As it is stored, where JSON has no infinity."""
+    if found is None or not (math.isfinite(found.occasion) and math.isfinite(found.launch)):
+        return None
+    return found
 
 
 def _other_choices(
@@ -154,19 +178,44 @@ def _clock_change(ours: Sequence[Reading], theirs: Sequence[Reading]) -> float:
 
 
 def _less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]:
-    """Every distribution on which the error grew past that of all stored launches by more than `ERROR_GROWTH`."""
+    """Every distribution on which the error grew past that of all stored launches by more than is tolerated."""
+    here, there = code_lines.kernels(ours), [code_lines.kernels(record) for record in stored]
+    other_kernels = bool(here) and all(there) and here not in there
+    growth, why = ERROR_GROWTH, ""
+    if ours.workload.dtype == "fp32":
+        growth, why = REORDERED_GROWTH, " in fp32"
+    elif other_kernels:
+        growth, why = REORDERED_GROWTH, " where other kernels ran"
     reasons = []
     for check in ours.checks:
         before = [c.error for record in stored for c in record.checks if c.distribution == check.distribution]
         for metric in ("rel_l1", "rel_l2") if before else ():
             now, then = getattr(check.error, metric), max(getattr(error, metric) for error in before)
-            if now > (1 + ERROR_GROWTH) * then:
+            if now > (1 + growth) * then:
+                by = f" ({change(round(now / then - 1, 4))})" if then else ""
                 text = (
-                    f"less accurate: {metric} {now:.3g} on {check.distribution} inputs, the baseline's is {then:.3g} "
-                    f"and {ERROR_GROWTH:.0%} more is tolerated"
+                    f"less accurate: {metric} {now:.4g} on {check.distribution} inputs, {then:.4g} in the baseline{by}, "
+                    f"where {change(growth)} is tolerated{why}"
                 )
                 reasons.append(Reason("accuracy", text))
     return tuple(reasons)
+
+
+def _more_workspace(ours: Sequence[Record], stored: Sequence[Record]) -> tuple[Reason, ...]:
+    """Why the peak memory of a call is more than that of every stored launch, in each of ours; empty where it is not."""
+    here = [record.workspace_bytes for record in ours if record.workspace_bytes is not None]
+    there = [record.workspace_bytes for record in stored if record.workspace_bytes is not None]
+    if not here or not there:
+        return ()
+    now, then = min(here), max(there)
+    allowed = then + max(WORKSPACE_GROWTH * then, WORKSPACE_BYTES)
+    if now <= allowed:
+        return ()
+    text = (
+        f"more workspace: {mebibytes(now)} MiB, {mebibytes(then)} MiB in the baseline, where {mebibytes(round(allowed))} "
+        "MiB are allowed"
+    )
+    return (Reason("workspace", text),)
 
 
 def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | None:
@@ -220,23 +269,16 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
     notes = []
     if ours.source and theirs.source and ours.source != theirs.source:
         notes.append(f"loaded {ours.source}; the baseline's was {theirs.source}")
-    here, there = _kernels(ours), _kernels(theirs)
+    here, there = code_lines.kernels(ours), code_lines.kernels(theirs)
     if here and there and here != there:
         notes.append(f"other kernels ran: {autotuned.difference(here, there)}")
-    stored = session.launches.get(theirs.launch)
-    if launch is not None and stored is not None:
-        for name in SOFTWARE:
-            now, then = launch.fingerprint.context.get(name), stored.fingerprint.context.get(name)
-            if now is not None and then is not None and now != then:
-                notes.append(f"{name} {now}, the baseline's was {then}")
+    now, then = code_lines.versions(ours, launch), code_lines.versions(theirs, session.launches.get(theirs.launch))
+    differing = [name for name in now if name in then and now[name] != then[name]]
+    differing = [name for name in differing if name != code_lines.REPOSITORY]  # it is another one in every change
+    notes += [f"{name} {now[name]}, the baseline's was {then[name]}" for name in differing]
     if ours.injected is not None:
         notes.append(f"INJECTED {change(ours.injected)}")
     return tuple(notes)
-
-
-def _kernels(record: Record) -> set[str]:
-    """Names of what ran, without the numbers and hashes that change from one build to the next."""
-    return {autotuned.plain(op.name) for op in record.route}
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whoever writes them at the same time (layer 1).
+"""Files that are written whole or not at all, whoever writes them at the same time, and how runs are laid out (layer 1).
 
 What is new is written beside its place under a name of its own, `.attnbench-<random>.tmp`, flushed to the disk, and only
 then put in place. A full disk, a signal or a kill on the way leaves what stood there; a kill may leave the hidden file.
@@ -14,14 +14,38 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 #: The folder forbids a second file, or the place is a mount point: only the file itself can be written.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 #: File systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MOST_LINKS = 40  # as the kernel follows
+#: Where in a stored run each part has a line of its own, so that a difference of two files is one of cases.
+_OF_LINES = {
+    (),
+    ("benchmarks",),
+    ("attnbench",),
+    *(("attnbench", name) for name in ("launches", "records", "verdicts")),
+}
+
+
+def by_line(document: Mapping[str, Any], dumps: Callable[[Any], str]) -> str:
+    """A stored run as JSON without indentation, a line for each benchmark, launch, record and verdict."""
+    return f"{_by_line(document, dumps, ())}\n"
+
+
+def _by_line(value: Any, dumps: Callable[[Any], str], place: tuple[str, ...]) -> str:
+    if place not in _OF_LINES or not value or not isinstance(value, (dict, list)):
+        return dumps(value)
+    if isinstance(value, list):
+        lines = [dumps(part) for part in value]
+    else:
+        lines = [f"{dumps(name)}: {_by_line(part, dumps, (*place, name))}" for name, part in value.items()]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([opening, ",\n".join(lines), closing])
 
 
 def write_whole(path: Path, content: bytes) -> None:

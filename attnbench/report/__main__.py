@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from attnbench.baseline import load_document
@@ -25,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Print the attnbench section of a run stored with --benchmark-json or --benchmark-save.",
     )
     parser.add_argument("--markdown", action="store_true", help="as the Markdown of a GitHub job summary")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="with what the verdicts rest on, as pytest -v has it"
+    )
     parser.add_argument("file", type=Path, help="JSON file of pytest-benchmark that an attnbench run wrote")
     options = parser.parse_args(arguments)
     path: Path = options.file
-    show = markdown if options.markdown else _section
+    show = markdown if options.markdown else partial(_section, details=options.verbose)
     try:
         text, code = _shown(path, show), 0
     except Unreadable as exc:
@@ -56,8 +60,8 @@ def _shown(path: Path, show: Callable[[RunFile], str]) -> str:
     return text
 
 
-def _section(run: RunFile) -> str:
-    return "".join(f"{line}\n" for line in section(run))
+def _section(run: RunFile, details: bool) -> str:
+    return "".join(f"{line}\n" for line in section(run, details))
 
 
 if __name__ == "__main__":

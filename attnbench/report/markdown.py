@@ -16,6 +16,7 @@ from itertools import accumulate, takewhile
 
 from attnbench import printable
 from attnbench.model import Judgement, Record, RunFile, Status, Verdict
+from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
@@ -46,9 +47,10 @@ _COLUMNS = (
     ("clock %", True),
 )
 _LEGEND = (
-    "Interval: wrong at either end in less than 1 % of runs. Finds: the smallest slow-down that would have been called "
-    "regressed in 95 of 100 runs. Regressed: all of the interval is above 0.3 %, which is tolerated, and the change is half "
-    "of the limit or more; or the output's error grew."
+    "Interval: if noise is as stored and assumed, its lower end is wrong in at most 1 % of runs, and its upper end in at "
+    "most 1 % of cases. Finds: the smallest slow-down that 95 of 100 such runs would call regressed. Regressed: all of the "
+    "interval is above 0.3 %, which is tolerated, and the change is half of the limit or more; or the output's error or the "
+    "workspace grew."
 )
 _FAILED = (Status.INCORRECT, Status.ERROR)
 
@@ -76,6 +78,7 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         *_interrupted(run),
         *_compared_with(run),
         *_baselines(run),
+        *_bearing(run),
         *_open(run.verdicts),
         *_of_the_set_up(elsewhere),
         *_changed(changed, name),
@@ -145,6 +148,14 @@ def _baselines(run: RunFile) -> list[_Block]:
         "compared with those of this change, and a note says so."
     )
     return [_code_block("changed baseline files", (text, ""), run.baseline_changes)]
+
+
+def _bearing(run: RunFile) -> list[_Block]:
+    """Which limit the baseline carries and why, and what all cases share, in our own words and figures."""
+    text = bearing.shared(run)
+    lines = [*([text] if text else []), *bearing.carried(run.verdicts)]
+    wrapped_lines = [part for line in lines for part in _wrapped(line)]
+    return [_code_block("lines about the limit", (), wrapped_lines)] if lines else []
 
 
 def _open(verdicts: Sequence[Verdict]) -> list[_Block]:

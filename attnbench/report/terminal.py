@@ -22,8 +22,10 @@ _FEW = 4
 _NOT_RESTORED = "cannot be restored, so the cases after it ran in fresh processes"
 
 
-def section(run: RunFile) -> list[str]:
+def section(run: RunFile, details: bool = False) -> list[str]:
     """Every line, without colour; the first is the heading. Empty for a run without a case.
+
+    details: whether to say what the verdicts rest on at length, as under -v.
 
     Whatever the run holds, its own kernels' words or those of a file from elsewhere, the lines are safe to print.
     """
@@ -37,7 +39,7 @@ def section(run: RunFile) -> list[str]:
         blocks += by_sequence(records, mode, numbers)
     for workload in dict.fromkeys(r.workload for r in ran):
         blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers))
-    blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run)]]
+    blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(WIDTH, max(map(len, lines)))), *map(printable.line, lines)]

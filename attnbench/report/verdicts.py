@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from attnbench import printable
 from attnbench.model import Judgement, Record, RunFile, Verdict
+from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
@@ -21,6 +22,8 @@ _HEADER = [
 #: Reasons that the figures of a row tell.
 IN_THE_ROW = ("slower", "faster", "below-limit", "interval")
 MEASURED_ONCE = "measured-once"
+#: Reasons that make a verdict one on the output or its memory, and not on the latency.
+OF_THE_OUTPUT = ("accuracy", "workspace")
 #: From this difference on, relative, the clock during the call is said.
 _OTHER_CLOCK = 0.002
 
@@ -39,12 +42,15 @@ def line(verdict: Verdict, record: Record) -> str:
         ]
     else:
         parts.append("; ".join(reason.text for reason in verdict.reasons))
-    parts += [*_accuracy(verdict), *_more(verdict), *_clock(verdict), *verdict.notes]
+    parts += [*_of_the_output(verdict), *_more(verdict), *_clock(verdict), *verdict.notes]
     return printable.lines("  ".join([*parts, f"(reproduce: {verdict.reproduce})"]))
 
 
-def verdicts(run: RunFile) -> list[str]:
-    """The block of the section: every verdict but *unchanged* is a row, and those are counted with what they rule out."""
+def verdicts(run: RunFile, details: bool = False) -> list[str]:
+    """The block of the section: every verdict but *unchanged* is a row, and those are counted with what they rule out.
+
+    details: whether to say what the verdicts rest on by family, too.
+    """
     if not run.verdicts:
         return []
     name = names(run)
@@ -58,6 +64,8 @@ def verdicts(run: RunFile) -> list[str]:
     lines += [f"  {text}" for text in _unchanged(unchanged)]
     lines += [f"  {text}" for text in _explained(ordered, name)]
     lines += [f"  {text}" for text in _notes(ordered, name)]
+    said = [*bearing.carried(ordered), *(bearing.details(run) if details else []), bearing.shared(run)]
+    lines += [part for text in said if text for part in wrapped(text, "  ")]
     counts = Counter(v.kind for v in ordered)
     return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
 
@@ -115,8 +123,8 @@ def marks(verdict: Verdict) -> str:
 def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """Legend and rows, with a last column on the clock where it was another one during some of the calls."""
     legend = [
-        "  interval: wrong at either end in less than 1 % of runs; finds: the smallest slow-down that would have",
-        "  been called regressed in 95 of 100 runs; n: launches",
+        "  interval, if noise is as stored and assumed: the lower end is wrong in at most 1 % of runs, the upper in 1 % of",
+        "  cases; finds: the smallest slow-down that 95 of 100 such runs would call regressed; n: launches",
     ]
     header, rows = _HEADER, [_row(v, name) for v in verdicts]
     if any(_other_clock(verdict) is not None for verdict in verdicts):
@@ -168,9 +176,9 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     changes = sorted(v.change for v in verdicts if v.change is not None)
     found = sorted(v.found_by for v in verdicts if v.found_by is not None)
     screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
-    limits = sorted({_limit(v.limit) for v in verdicts})
+    limits = sorted({v.limit for v in verdicts if v.limit is not None})
     text = f"unchanged: {counted(len(verdicts), 'case')}, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
-    text += f"; limit {' or '.join(limits)} %"
+    text += f"; limit {_limits(limits)} %"
     if found:
         text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
     if screened:
@@ -200,22 +208,21 @@ def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> l
 
 def _more(verdict: Verdict) -> list[str]:
     """The reasons of a verdict with figures that these do not tell, but for those about the output."""
-    told = (*IN_THE_ROW, "accuracy")
+    told = (*IN_THE_ROW, *OF_THE_OUTPUT)
     return [r.text for r in verdict.reasons if r.code not in told] if verdict.change is not None else []
 
 
-def _accuracy(verdict: Verdict) -> list[str]:
-    """What makes a verdict one on the output and not on the latency."""
-    return (
-        [reason.text for reason in verdict.reasons if reason.code == "accuracy"] if verdict.change is not None else []
-    )
+def _of_the_output(verdict: Verdict) -> list[str]:
+    """What makes a verdict one on the output or its memory, and not on the latency."""
+    reasons = verdict.reasons if verdict.change is not None else ()
+    return [reason.text for reason in reasons if reason.code in OF_THE_OUTPUT]
 
 
 def _notes(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """What else differs from the baseline, each once."""
     cases: dict[str, list[str]] = {}
     for verdict in verdicts:
-        for note in (*_accuracy(verdict), *verdict.notes):
+        for note in (*_of_the_output(verdict), *verdict.notes):
             cases.setdefault(note, []).append(name(verdict))
     compared = sum(v.change is not None for v in verdicts)
     return [f"{note}: {'all' if len(names) == compared > 1 else _some(names)}" for note, names in cases.items()]
@@ -232,6 +239,12 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 def _percent(value: float | None, digits: int) -> str:
     return "?" if value is None else signed_percent(value, digits)
+
+
+def _limits(limits: Sequence[float]) -> str:
+    """`1`, `1 or 2`, and of more than two different ones their ends, `1 to 2.4`."""
+    texts = list(dict.fromkeys(map(_limit, limits))) or ["?"]
+    return " or ".join(texts) if len(texts) < 3 else f"{texts[0]} to {texts[-1]}"
 
 
 def _limit(limit: float | None) -> str:

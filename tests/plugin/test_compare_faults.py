@@ -34,7 +34,7 @@ DAMAGE: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "list": (lambda text: "[1, 2]", "is JSON, but not from pytest-benchmark: it has no list 'benchmarks'"),
     "unmeasured": (_changed(benchmarks=[]), "holds no measurement: nothing in that run could be measured"),
     "newer": (_changed(attnbench={"schema": 99}), "its attnbench schema is 99, this version reads up to *: upgrade*"),
-    "odd": (_changed(attnbench={"schema": 1, "records": 3}), "its attnbench records do not fit schema 1: *"),
+    "odd": (_changed(attnbench={"schema": 1, "records": 3}), "its attnbench records do not fit schema 2: *"),
     "no-machine": (_changed(machine_info=None), "is not from pytest-benchmark: it has no 'machine_info'"),
     "no-stats": (_with_stats(lambda stats: {"min": 1.0}), "entry 0 of 'benchmarks' (*) lacks stats max, *"),
     "deep": (

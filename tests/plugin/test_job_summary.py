@@ -107,7 +107,7 @@ def test_a_file_that_is_no_run_is_a_summary_too_and_exit_code_two(pytester, job_
 def test_figures_that_no_run_can_have_are_a_sentence(sim, pytester, job_summary):
     sim("--benchmark-only", "--benchmark-json=run.json", "--attn-backend=numpy")
     path = pytester.path / "run.json"
-    path.write_text(re.sub(r'"seq": \d+', f'"seq": 1{"0" * 400}', path.read_text()))
+    path.write_text(re.sub(r'"seq":\d+', f'"seq":1{"0" * 400}', path.read_text()))
     done = job_summary(path)
     assert done.returncode == 2
     assert done.stdout.startswith("## attnbench: no result\n")

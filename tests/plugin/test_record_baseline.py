@@ -18,6 +18,7 @@ import pytest
 
 from attnbench.baseline import NUMBERED
 from attnbench.recording import main
+from attnbench.records import run_from
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
@@ -57,10 +58,10 @@ def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: Non
     assert first.stderr.splitlines()[-1] == (
         f"attnbench: recorded baselines/simulated-device/{name}: 2 cases × 2 launches; review it, then commit it"
     )
-    stored = json.loads(content)["attnbench"]
-    assert name == f"0001_{stored['launches'][0]['id']}.json"
-    assert len({record["launch"] for record in stored["records"]}) == len(stored["launches"]) == 2
-    assert [record["status"] for record in stored["records"]] == ["measured"] * 4
+    stored = run_from(json.loads(content))
+    assert name == f"0001_{stored.launches[0].id}.json"
+    assert len({record.launch for record in stored.records}) == len(stored.launches) == 2
+    assert [record.status for record in stored.records] == ["measured"] * 4
     assert "verdicts" not in first.stdout, "a session is not judged by the one before"
 
     one = ("--benchmark-json=run.json", "--benchmark-only", *SUITE[2:4])
@@ -181,6 +182,49 @@ def test_a_run_that_pytest_refuses_ends_with_its_code(
         f"attnbench: nothing was written: pytest ended with exit code {code}, the lines above say why\n"
     )
     assert not sessions()
+
+
+def test_several_occasions_are_as_many_sessions_some_time_apart(
+    project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("attnbench.recording.time.sleep", slept.append)
+    assert main(["--launches=2", "--occasions=3", "--apart=3600", *SUITE[:4]]) == 0
+    assert [name[:5] for name in sessions()] == ["0001_", "0002_", "0003_"]
+    assert [3500 < seconds <= 3600 for seconds in slept] == [True, True]
+    said = capfd.readouterr().err
+    assert "attnbench: session 2 of 3 begins in 60 min\n" in said
+    assert said.count("attnbench: recorded ") == 3
+
+
+def test_a_signal_between_two_occasions_leaves_the_sessions_before(
+    project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnbench.recording.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    assert main(["--launches=2", "--occasions=2", *SUITE[:4]]) == 2
+    assert len(sessions()) == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "attnbench: ended by SIGTERM after 1 of 2 sessions"
+
+
+def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: Any) -> None:
+    assert main(["--launches=2", "--occasions=2", "--apart=0", *SUITE[:4], "--attn-sim=torch_flash:incorrect"]) == 1
+    assert capfd.readouterr().err.count("nothing was written") == 1
+    assert not sessions()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--occasions=0", "--occasions 0: at least 1 is needed"),
+        ("--apart=-1", "--apart -1: a number of seconds of at least 0 is needed"),
+        ("--apart=nan", "--apart nan: a number of seconds of at least 0 is needed"),
+    ],
+)
+def test_occasions_that_cannot_be_are_wrong_usage(project: None, capsys: Any, option: str, said: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([option])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["1", "0", "two"])
@@ -320,7 +364,7 @@ def test_the_script_says_how_it_is_called_without_installing_anything() -> None:
     script = ROOT / "scripts" / "record_baseline"
     said = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert said.stdout.startswith(
-        "Usage: scripts/record_baseline [--launches N] [--into FOLDER] [--keep-going] [PYTEST ARGUMENTS]\n"
+        "Usage: scripts/record_baseline [--launches N] [--occasions N] [--into FOLDER] [--keep-going] [PYTEST ARGUMENTS]\n"
     )
     assert said.stderr == ""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-ALL = ("--benchmark-only",)  # every simulated case: some 130 kB of JSON
+ALL = ("--benchmark-only",)  # every simulated case: some 60 kB of JSON
 NOTHING = ("--benchmark-only", "--attn-backend=torch_math", "--attn-sim=torch_math:error")
 
 Mount = Callable[[Path, str], None]
@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_earlier_saves_as_they_are_and_no_cut_off_file(
     sim: Any, pytester: pytest.Pytester, mount: Mount
 ) -> None:
     folder = pytester.path / "baselines"
-    mount(folder, "size=64k")
+    mount(folder, "size=32k")
     assert sim("--benchmark-only", "--attn-backend=numpy", "--benchmark-save=small").ret == 0
     [saved] = folder.glob("*/*.json")
     before = saved.read_bytes()
@@ -70,7 +70,7 @@ def test_a_full_disk_under_an_existing_json_file_leaves_it_byte_for_byte(
     sim: Any, pytester: pytest.Pytester, mount: Mount
 ) -> None:
     folder = pytester.path / "disk"
-    mount(folder, "size=64k")
+    mount(folder, "size=32k")
     run = folder / "run.json"
     run.write_text('{"measured": "last week"}\n')
     _assert_said_once(sim(*ALL, f"--benchmark-json={run}"), "run.json", "No space left on device")
@@ -80,7 +80,7 @@ def test_a_full_disk_under_an_existing_json_file_leaves_it_byte_for_byte(
 
 def test_a_full_disk_leaves_no_new_json_file_that_is_cut_off(sim: Any, pytester: pytest.Pytester, mount: Mount) -> None:
     folder = pytester.path / "disk"
-    mount(folder, "size=64k")
+    mount(folder, "size=32k")
     _assert_said_once(sim(*ALL, f"--benchmark-json={folder}/run.json"), "run.json", "No space left on device")
     assert list(folder.iterdir()) == []
 
@@ -91,7 +91,7 @@ def test_a_read_only_file_system_is_one_sentence(
     sim: Any, pytester: pytest.Pytester, mount: Mount, option: str, arguments: tuple[str, ...]
 ) -> None:
     folder = pytester.path / "baselines"
-    mount(folder, "size=64k")
+    mount(folder, "size=32k")
     (folder / "run.json").write_text("{}")
     mount(folder, "remount,ro")
     result = sim(*arguments, option)

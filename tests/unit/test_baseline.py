@@ -315,6 +315,29 @@ def test_a_record_of_a_launch_that_is_not_there_is_refused(store, run_file, reco
         load_document(path)
 
 
+LIKE = "torch_flash@eager-flux-256px-t128 0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([{"like": 7}], "its record 1 is the difference from 7, which does not stand before it"),
+        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not stand before it'),
+        ([{"like": "b a", "case": "a", "launch": "a"}, {"like": "a a", "case": "b"}], 'from "b a", which does not'),
+        ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, at least 1 is needed"),
+        ([{"like": LIKE, "launch": "x"}], "names launch 'x', which the file does not hold"),
+        ([{"like": LIKE, "sample": None}], "'measured' needs a sample"),
+    ],
+)
+def test_a_difference_that_cannot_be_written_out_is_refused(store, run_file, record, records, said):
+    run = to_plain(run_file(record()))
+    run["records"] = [*run["records"], *records]
+    path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
+    with pytest.raises(Unreadable, match=f"^{path} cannot be used: .*{said}") as refused:
+        load_document(path)
+    assert "\n" not in str(refused.value)
+
+
 # Folders
 
 

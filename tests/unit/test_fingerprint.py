@@ -73,13 +73,13 @@ def test_steps_are_granted_to_the_ceiling_only():
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ({"ceiling_mhz": 1965, "protocol": "cuda-events/3"}, ()),
-        ({"ceiling_mhz": 1410, "protocol": "cuda-events/3"}, ("ceiling_mhz 1980 here, 1410 there",)),
-        ({"protocol": "cuda-events/1"}, ("protocol cuda-events/3 here, cuda-events/1 there",)),
+        ({"ceiling_mhz": 1965, "protocol": "cuda-events/4"}, ()),
+        ({"ceiling_mhz": 1410, "protocol": "cuda-events/4"}, ("ceiling_mhz 1980 here, 1410 there",)),
+        ({"protocol": "cuda-events/1"}, ("protocol cuda-events/4 here, cuda-events/1 there",)),
     ],
 )
 def test_what_pytest_benchmark_compares_with_is_held_against_the_same_rule(there, said):
-    ours = Fingerprint({"device": "GPU", "ceiling_mhz": 1980, "protocol": "cuda-events/3"}, {})
+    ours = Fingerprint({"device": "GPU", "ceiling_mhz": 1980, "protocol": "cuda-events/4"}, {})
     stored = json.loads(json.dumps({"device": "GPU", "node": "elsewhere", **there}))
     assert machine_differences(SimpleNamespace(launch=SimpleNamespace(fingerprint=ours)), stored) == said
 
@@ -97,7 +97,7 @@ def test_a_gpus_key_holds_its_ceiling(monkeypatch):
     monkeypatch.setattr(device, "spin_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
     monkeypatch.setattr(device, "_nvml", lambda uuid: {})
     key = device._cuda(torch).key
-    assert (key["ceiling_mhz"], key["protocol"]) == (1980, "cuda-events/3")
+    assert (key["ceiling_mhz"], key["protocol"]) == (1980, "cuda-events/4")
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_the_first_injection_that_matches_a_case_is_its_own(record):
 
 def test_an_injection_that_would_slow_down_nothing_is_an_unknown_name():
     known = ["torch_flash", "torch_flash@eager", "torch_flash@eager-w", "numpy", "numpy@eager"]
-    injection.require_targets((Injection("torch_*", 0.01), Injection("numpy@eager", 0.01)), known)
+    injection.require_targets("inject", ("torch_*", "numpy@eager"), known)
     with pytest.raises(names.UnknownName, match="no selected case matches 'nunpy'; nearest: numpy") as raised:
-        injection.require_targets((Injection("torch_*", 0.01), Injection("nunpy", 0.01)), known)
+        injection.require_targets("inject", ("torch_*", "nunpy"), known)
     assert raised.value.kind == "inject"
 
 

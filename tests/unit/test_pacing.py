@@ -202,6 +202,25 @@ def test_contents_are_switched_before_every_round_and_looked_at_after_it_outside
     assert steps.taken == [*(["advance", "call", "compare"] * 2), "conclude"]
 
 
+def test_warm_up_rounds_are_paced_and_not_kept(gpu):
+    steps = Steps(gpu)
+    pacer = pacing.CudaPacer(clock.SpinClock(), lambda: (steps.taken.append("call"), gpu.kernel()), contents=steps)
+    steps.taken.clear()
+    pacer.warm_up()
+    assert steps.taken == ["call"] * protocol.Protocol().warm_rounds
+    assert not pacer.rounds
+    assert pacer.sample([KERNEL_S]).waited_s == 0
+
+
+def test_a_long_call_warms_up_in_few_rounds(gpu, monkeypatch):
+    monkeypatch.setattr(pacing.time, "perf_counter", lambda: gpu.host_s)
+    gpu.kernel_s = lambda: 0.2
+    pacer = pacing.CudaPacer(clock.SpinClock(), gpu.kernel)
+    before_s = gpu.host_s
+    pacer.warm_up()
+    assert gpu.host_s - before_s < 1
+
+
 def test_a_round_that_is_taken_again_is_looked_at_too(gpu):
     steps = Steps(gpu)
 

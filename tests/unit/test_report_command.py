@@ -30,7 +30,7 @@ BAD = {
     "a truncated file": (lambda run: document(run)[:-40], "was cut off"),
     "foreign JSON": (lambda run: '{"results": []}', "not from pytest-benchmark"),
     "a run of another suite": (lambda run: '{"machine_info": {}, "benchmarks": []}', "not written by an attnbench run"),
-    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 1: upgrade"),
+    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 2: upgrade"),
     "a field of another type": (lambda run: document(run, reference=[]), r"Expected `str`, got `array`"),
     "nested lists": (lambda run: '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply for a stored run"),
     "a number of 5000 digits": (lambda run: '{"a": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),

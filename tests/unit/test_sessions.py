@@ -11,7 +11,7 @@ import pytest
 from attnbench.baseline import Unlisted, numbered
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
 from attnbench.readings import ASSUMED, CYCLES, SECONDS
-from attnbench.records import Unreadable, to_plain
+from attnbench.records import Unreadable, compact, to_plain
 from attnbench.sessions import load_baseline, refusals, why_not, write_session
 
 DEVICE = "NVIDIA H200"
@@ -405,11 +405,21 @@ def test_what_is_written_is_read_again_and_nothing_lies_beside_it(tmp_path, sess
     assert stored.run == session()
 
 
-def test_what_holds_nothing_further_stands_in_one_line(tmp_path, session):
-    content = {"empty": [], "rounds": [1.5, 2], "nested": [{"a": None, "µs": "x"}, {"b": {}}]}
-    path = write_session(tmp_path, session(), content)
-    lines = ["{", ' "empty": [],', ' "rounds": [1.5,2],', ' "nested": [', '  {"a":null,"\\u00b5s":"x"},', "  {"]
-    assert path.read_text().splitlines() == [*lines, '   "b": {}', "  }", " ]", "}"]
+def test_a_session_has_a_line_for_each_part_and_each_round_once(tmp_path, session):
+    stats = {"min": 1 / 3000, "rounds": 2, "outliers": "0;0", "data": [1 / 3000, 1 / 3000]}
+    entries = [{"fullname": name, "params": {"µs": None}, "stats": stats} for name in ("a", "b")]
+    run = session()
+    path = write_session(tmp_path, run, {**document(run), "benchmarks": entries, "empty": []})
+    lines = path.read_text().splitlines()
+    rest = '"params":{"\\u00b5s":null},"stats":{"min":0.0003333333,"rounds":2,"outliers":"0;0"}}'
+    at = lines.index('"benchmarks": [')
+    assert lines[at + 1 : at + 4] == [f'{{"fullname":"a",{rest},', f'{{"fullname":"b",{rest}', "],"]
+    assert [line for line in lines if line.startswith(" ")] == []
+    at = lines.index('"records": [')
+    assert [line.rstrip(",") for line in lines[at + 1 : at + 1 + len(run.records)]] == [
+        json.dumps(record, separators=(",", ":")) for record in compact(run)["records"]
+    ]
+    assert '"empty": []' in path.read_text()
 
 
 def test_a_session_that_is_no_json_is_not_written(tmp_path, session):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attnbench import verdict as verdict_module
 from attnbench.baseline import load_document, numbered
-from attnbench.model import Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample
+from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample, Workload
 from attnbench.records import run_from
 from attnbench.rule import Rule
 from attnbench.sessions import Baseline, Session
@@ -71,7 +73,8 @@ def test_every_session_of_the_same_unit_is_compared_with_and_no_other(verdict, s
     assert verdict(Baseline(sessions)).compared_with == ("gpu/0001.json", "gpu/0003.json")
     elsewhere = verdict(Baseline(sessions), here=launch("now", "a third"))
     assert elsewhere.compared_with == ("gpu/0001.json", "gpu/0002.json", "gpu/0003.json")
-    assert not elsewhere.known_unit
+    assert elsewhere.known_unit is False
+    assert elsewhere.limit >= 0.02
 
 
 def test_too_few_rounds_are_no_interval(verdict):
@@ -112,7 +115,7 @@ def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, 
     ],
 )
 def test_sessions_that_differ_alike_are_one_reason_for_all_cases(verdict, session, count, named):
-    protocol = ("protocol cuda-events/3 here, cuda-events/2 there",)
+    protocol = ("protocol cuda-events/4 here, cuda-events/2 there",)
     cases = [f"case {number}" for number in range(count)]  # each in another session
     unfit = [(session(f"{number:04}", case=case), protocol) for number, case in enumerate(cases, 1)]
     locked = (session("0009", case="another"), ("ceiling_mhz 1980 here, 1500 there", *protocol))
@@ -343,6 +346,115 @@ def test_a_less_accurate_output_is_regressed_on_an_unknown_unit_too(verdict, ses
     found = verdict(stored, here=elsewhere, sample=slowed(0.5), checks=(check({}, rel_l2=1e-3),))
     assert (found.kind, found.known_unit) == (Judgement.REGRESSED, False)
     assert [reason.code for reason in found.reasons] == ["accuracy"]
+
+
+# The output and its memory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize("metric", ["rel_l1", "rel_l2"])
+@pytest.mark.parametrize(
+    ("dtype", "route", "grown", "worse"),
+    [
+        ("bf16", (), 0.004, False),
+        ("bf16", (), 0.006, True),
+        ("bf16", (), -0.5, False),
+        ("fp32", (), 0.045, False),
+        ("fp32", (), 0.055, True),
+        ("bf16", (DeviceOp("flash_fwd"),), 0.006, True),
+        ("bf16", (DeviceOp("flash_fwd_splitkv"),), 0.045, False),
+        ("bf16", (DeviceOp("flash_fwd_splitkv"),), 0.055, True),
+    ],
+)
+def test_an_error_may_grow_by_half_a_percent_and_by_five_where_sums_are_ordered_anew(
+    verdict, session, check, metric, dtype, route, grown, worse
+):
+    workload = Workload("w", 1, 384, 24, 128, dtype)
+    theirs = {"workload": workload, "route": (DeviceOp("flash_fwd"),), "checks": (check({}, **{metric: 1e-4}),)}
+    ours = {"workload": workload, "route": route, "checks": (check({}, **{metric: 1e-4 * (1 + grown)}),)}
+    found = verdict(Baseline((session(**theirs),)), **ours)
+    assert (found.kind is Judgement.REGRESSED) == worse
+    if worse:
+        allowed = {"fp32": "+5 % is tolerated in fp32"}.get(dtype, "+0.5 % is tolerated")
+        allowed = "+5 % is tolerated where other kernels ran" if "splitkv" in str(route) else allowed
+        assert found.reasons[0].text == (
+            f"less accurate: {metric} {1e-4 * (1 + grown):.4g} on randn*randint(1,5) inputs, 0.0001 in the baseline "
+            f"(+{100 * grown:.1f} %), where {allowed}"
+        )
+
+
+def test_an_error_is_held_against_the_largest_stored_one(verdict, session, check):
+    stored = [
+        session(f"000{number}", launch(f"then {number}"), checks=(check({}, rel_l2=error),))
+        for number, error in enumerate((1e-4, 2e-4, 1e-4))
+    ]
+    assert verdict(Baseline(tuple(stored)), checks=(check({}, rel_l2=2e-4),)).kind is Judgement.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "more"),
+    [
+        (27 * MIB, 29 * MIB, False),
+        (27 * MIB, 29 * MIB + 1, True),
+        (1000 * MIB, 1010 * MIB, False),
+        (1000 * MIB, 1011 * MIB, True),
+        (1000 * MIB, 1 * MIB, False),
+        (0, 2 * MIB + 1, True),
+        (None, 2**40, False),
+        (2**40, None, False),
+    ],
+)
+@pytest.mark.parametrize("unit", ["u", "another"])
+def test_a_call_that_needs_more_memory_is_regressed_on_any_unit(verdict, session, there, here, more, unit):
+    found = verdict(Baseline((session(workspace_bytes=there),)), here=launch("now", unit), workspace_bytes=here)
+    assert (found.kind is Judgement.REGRESSED) == more
+    assert found.change == pytest.approx(0, abs=1e-9), "its latency is said all the same"
+
+
+def test_what_memory_was_found_stored_and_allowed_is_said(verdict, session):
+    found = verdict(Baseline((session(workspace_bytes=27 * MIB),)), workspace_bytes=108 * MIB)
+    assert (found.reasons[0].code, found.reasons[0].text) == (
+        "workspace",
+        "more workspace: 108 MiB, 27.0 MiB in the baseline, where 29.0 MiB are allowed",
+    )
+
+
+def test_memory_is_compared_within_the_same_autotune_choices_and_every_launch_needs_more(session, record):
+    stored = [
+        session(f"000{number}", launch(f"then {number}"), workspace_bytes=size * MIB, **chose(f"{RED}{choice}"))
+        for number, (size, choice) in enumerate(((100, 128), (50, 128), (900, 512)))
+    ]
+    launches = {name: launch(name) for name in "ab"}
+
+    def kind(*sizes):
+        ours = [
+            record(launch=name, sample=Sample(ROUNDS, "t"), workspace_bytes=size * MIB, **chose(f"{RED}128"))
+            for name, size in zip(launches, sizes, strict=False)
+        ]
+        return judge(ours, launches, Baseline(tuple(stored)), RULE, "").verdict.kind
+
+    assert kind(102) is Judgement.UNCHANGED
+    assert kind(103) is Judgement.REGRESSED
+    assert kind(103, 102) is Judgement.UNCHANGED
+
+
+def test_host_time_and_first_call_are_never_judged(verdict, session):
+    stored = Baseline((session(sample=Sample(ROUNDS, "t", host_s=1e-5), first_call_s=0.1),))
+    assert verdict(stored, sample=Sample(ROUNDS, "t", host_s=1.0), first_call_s=99.0).kind is Judgement.UNCHANGED
+
+
+def test_what_the_baseline_carries_is_in_the_verdict(verdict, session, monkeypatch):
+    """What the rule says of it is stored as it is, but for what JSON cannot hold."""
+    compare = verdict_module.compare
+
+    def with_bearing(occasion):
+        bearing = Bearing(1, occasion, True, 0.0008, 4)
+        monkeypatch.setattr(verdict_module, "compare", lambda *a: replace(compare(*a), carried=0.021, bearing=bearing))
+        return verdict()
+
+    assert (with_bearing(0.0024).carried, with_bearing(0.0024).bearing.sessions_for_one_percent) == (0.021, 4)
+    assert with_bearing(math.inf).bearing is None
 
 
 @pytest.mark.parametrize("unit", [None, ""])

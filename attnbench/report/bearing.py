@@ -1,0 +1,151 @@
+"""What the verdicts of a run rest on: which limit the stored sessions carry and why, and what all cases share (layer 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from statistics import median
+
+from attnbench.code_lines import SOFTWARE
+from attnbench.model import Bearing, RunFile, Verdict
+from attnbench.units import counted, signed_percent
+
+#: The limit that is aimed at.
+AIM = 0.01
+#: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
+#: a whole: by more than this, each by no farther from the median than this, or half of the median.
+SHARED_BY, FEWEST_CASES, FEWEST_FAMILIES = 0.8, 5, 2
+SHARED_SLOWDOWN, SHARED_BAND = 0.003, 0.002
+
+_RECORD = "scripts/record_baseline"
+
+
+def carried(verdicts: Sequence[Verdict]) -> list[str]:
+    """A sentence for each thing that limits the verdicts: which limit, of how many cases, why, and what brings it to 1 %."""
+    compared = [verdict for verdict in verdicts if verdict.change is not None]
+    known = [v for v in compared if v.known_unit and v.bearing is not None and v.carried is not None]
+    said = []
+    for members in _grouped(known, _cause):
+        head = f"limit {_range(v.limit for v in members)} % for {counted(len(members), 'case')}"
+        bearings = [v.bearing for v in members if v.bearing is not None]
+        versions = " and these versions" if any(v.history for v in members) else ""
+        if _is_below(members[0]):
+            limits = f"the baseline carries {_range(v.carried for v in members)} %"
+            said.append(
+                f"{head} (--attn-limit), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
+            )
+        else:
+            said.append(f"{head}: {_why(bearings, versions)}{_what_to_do(members, bearings)}")
+    unknown = [verdict for verdict in compared if not verdict.known_unit]
+    if unknown:
+        said.append(
+            f"limit {_range(v.limit for v in unknown)} % for {counted(len(unknown), 'case')}: no session of this GPU, so a "
+            f"slow-down is only suspected; {_RECORD} records one"
+        )
+    return said
+
+
+def details(run: RunFile) -> list[str]:
+    """What -v adds: noise by family, and the sessions of other versions, with what differs."""
+    families = {record.case: record.family for record in run.records}
+    known = [v for v in run.verdicts if v.bearing is not None and v.change is not None]
+    said = []
+    for members in _grouped(known, lambda v: (families.get(v.case, ""), v.bearing and v.bearing.sessions)):
+        bearings = [v.bearing for v in members if v.bearing is not None]
+        occasions = f"{_range(b.occasion for b in bearings)} % between occasions"
+        assumed = " (assumed)" if all(b.assumed for b in bearings) else ""
+        said.append(
+            f"{families.get(members[0].case, '')}: {counted(len(members), 'case')}, limit "
+            f"{_range(v.limit for v in members)} %: {_range(b.launch for b in bearings)} % between launches, {occasions}"
+            f"{assumed}, {counted(bearings[0].sessions, 'session')}"
+        )
+    older: dict[str, int] = {}
+    for verdict in run.verdicts:
+        for session in verdict.history:
+            older[session] = older.get(session, 0) + 1
+    if older:
+        said.append(f"history, not compared with: {counted(len(older), 'older session')} of other versions")
+        said += [f"  {session} ({counted(count, 'case')})" for session, count in older.items()]
+    return said
+
+
+def shared(run: RunFile) -> str:
+    """That nearly every case is slower by about the same, whatever kernel it runs; empty where that is not so."""
+    records = {record.case: record for record in run.records}
+    found = [
+        (verdict.change, verdict)
+        for verdict in run.verdicts
+        if verdict.change is not None and verdict.case in records and records[verdict.case].injected is None
+    ]
+    if len(found) < FEWEST_CASES:
+        return ""
+    middle = median(change for change, _ in found)
+    band = max(SHARED_BAND, middle / 2)
+    alike = [(change, verdict) for change, verdict in found if abs(change - middle) <= band]
+    families = {records[verdict.case].family for _, verdict in alike}
+    if middle <= SHARED_SLOWDOWN or len(alike) < SHARED_BY * len(found) or len(families) < FEWEST_FAMILIES:
+        return ""
+    ends = sorted(change for change, _ in alike)
+    text = (
+        f"{len(alike)} of {len(found)} compared cases, of {len(families)} families, are slower by about the same, "
+        f"{signed_percent(middle)} % in the median ({signed_percent(ends[0])} to {signed_percent(ends[-1])}): device or "
+        "driver, not a kernel"
+    )
+    notes = [note for note in alike[0][1].notes if note.partition(" ")[0] in SOFTWARE]
+    everywhere = [note for note in notes if all(note in verdict.notes for _, verdict in alike)]
+    return f"{text}. All of them differ in {'; '.join(everywhere)}" if everywhere else text
+
+
+def _cause(verdict: Verdict) -> Hashable:
+    bearing = verdict.bearing
+    assert bearing is not None
+    reachable = bearing.sessions_for_one_percent is not None
+    return bearing.sessions, bearing.assumed, _is_above_aim(verdict), reachable, _is_below(verdict)
+
+
+def _is_above_aim(verdict: Verdict) -> bool:
+    return verdict.carried is not None and verdict.carried > 1.0001 * AIM
+
+
+def _is_below(verdict: Verdict) -> bool:
+    """Whether a smaller limit was asked for than the baseline carries."""
+    return verdict.limit is not None and verdict.carried is not None and verdict.limit < 0.9999 * verdict.carried
+
+
+def _why(bearings: Sequence[Bearing], versions: str) -> str:
+    """What the limit comes from; `versions`: what else the sessions must have to count, beside this GPU."""
+    sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
+    if not bearings[0].assumed:
+        return f"{counted(sessions, 'session')} of this GPU{versions}, which show {occasion} between occasions"
+    if sessions == 1:
+        return f"one session of this GPU{versions}, so {occasion} between occasions is assumed"
+    return (
+        f"{sessions} sessions of this GPU{versions}, too few to tell what occasions differ by, so {occasion} is assumed"
+    )
+
+
+def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str:
+    """What brings the limit to 1 %, where it is above that."""
+    if not _is_above_aim(verdicts[0]):
+        return ""
+    needed = [b.sessions_for_one_percent - b.sessions for b in bearings if b.sessions_for_one_percent is not None]
+    if not needed:
+        launches = _range(bearing.launch for bearing in bearings)
+        return f"; launches differ by {launches} %, and more sessions alone do not bring it to 1 %"
+    fewest, most = max(1, min(needed)), max(1, *needed)
+    more = counted(most, "more session") if fewest == most else f"{fewest} to {most} more sessions"
+    bring = "agrees brings" if most == 1 else "agree bring"
+    return f"; {more} ({_RECORD} --occasions={most}) that {bring} it to 1 %"
+
+
+def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:
+    found: dict[Hashable, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(by(verdict), []).append(verdict)
+    return list(found.values())
+
+
+def _range(shares: Iterable[float | None]) -> str:
+    """Shares in percent, two significant digits, `0.24` or `2.1 to 2.4`."""
+    ends = sorted(share for share in shares if share is not None)
+    texts = [f"{end * 100:.2g}" for end in (ends[0], ends[-1])] if ends else ["?"]
+    return " to ".join(dict.fromkeys(texts))

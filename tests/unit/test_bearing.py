@@ -1,0 +1,187 @@
+"""What a run says of the limit that its baseline carries, and of what all of its cases share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from attnbench.model import Bearing, Judgement, Verdict, Workload
+from attnbench.report.markdown import markdown
+from attnbench.report.terminal import section
+
+ONE = Bearing(sessions=1, occasion=0.0024, assumed=True, launch=0.0008, sessions_for_one_percent=4)
+TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)
+FIVE = Bearing(sessions=5, occasion=0.0003, assumed=False, launch=0.0006, sessions_for_one_percent=5)
+NOISY = replace(FIVE, launch=0.004, sessions_for_one_percent=None)
+RECORD = "(scripts/record_baseline --occasions={})"
+
+
+@pytest.fixture
+def run_of(run_file, record):
+    """`run_of({field: value …}, …)`: a run of one case per verdict, each with these fields; `family` is the record's."""
+
+    def make(*changes):
+        records, found = [], []
+        for number, changed in enumerate(changes):
+            fields = {"change": 0.0, "limit": 0.02, "known_unit": True, **changed}
+            workload = Workload(f"w{number}", 1, 384, 24, 128)
+            family, injected = fields.pop("family", "torch"), fields.pop("injected", None)
+            records.append(record(workload=workload, family=family, injected=injected))
+            plain = Verdict(
+                records[-1].case, Judgement.UNCHANGED, baseline_s=1e-3, found_s=1e-3, low=-0.001, high=0.001
+            )
+            found.append(replace(plain, compared_with=("gpu/0001_a.json",), **fields))
+        return run_file(*records, verdicts=tuple(found))
+
+    return make
+
+
+def sentences(run, details=False):
+    """The section with every sentence on one line."""
+    lines = []
+    for line in section(run, details):
+        if line.startswith("    ") and lines:
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line.strip())
+    return lines
+
+
+def said(run, start="limit", details=False):
+    return [line for line in sentences(run, details) if line.startswith(start)]
+
+
+def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_percent(run_of):
+    run = run_of(*[{"limit": limit, "carried": limit, "bearing": ONE} for limit in (0.0206, 0.0213, 0.0239)])
+    (line,) = said(run)
+    assert line == (
+        "limit 2.1 to 2.4 % for 3 cases: one session of this GPU, so 0.24 % between occasions is assumed; 3 more sessions "
+        f"{RECORD.format(3)} that agree bring it to 1 %"
+    )
+    assert line in " ".join(markdown(run).split())
+
+
+FEW = "too few to tell what occasions differ by, so 0.24 % is assumed"
+FIVE_SHOW = "5 sessions of this GPU, which show 0.03 % between occasions"
+
+
+@pytest.mark.parametrize(
+    ("bearing", "limit", "why"),
+    [
+        (TWO, 0.019, f"2 sessions of this GPU, {FEW}; 2 more sessions {RECORD.format(2)} that agree bring it to 1 %"),
+        (
+            THREE,
+            0.015,
+            f"3 sessions of this GPU, {FEW}; 1 more session {RECORD.format(1)} that agrees brings it to 1 %",
+        ),
+        (FIVE, 0.01, FIVE_SHOW),
+        (NOISY, 0.03, f"{FIVE_SHOW}; launches differ by 0.4 %, and more sessions alone do not bring it to 1 %"),
+    ],
+)
+def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run_of, bearing, limit, why):
+    (line,) = said(run_of({"limit": limit, "carried": limit, "bearing": bearing}))
+    assert line == f"limit {100 * limit:.2g} % for 1 case: {why}"
+
+
+def test_families_that_need_different_numbers_of_sessions_are_one_line(run_of):
+    more = replace(ONE, sessions_for_one_percent=8, occasion=0.0026)
+    (line,) = said(run_of(*({"limit": 0.021, "carried": 0.021, "bearing": bearing} for bearing in (more, ONE))))
+    assert "so 0.24 to 0.26 % between occasions is assumed; 3 to 7 more sessions (" in line
+
+
+def test_each_reason_is_one_line_whatever_number_of_cases_has_it(run_of):
+    carried = [{"limit": 0.021, "carried": 0.021, "bearing": ONE}] * 3 + [
+        {"limit": 0.01, "carried": 0.008, "bearing": FIVE}
+    ] * 2
+    assert [line.partition(":")[0] for line in said(run_of(*carried))] == [
+        "limit 2.1 % for 3 cases",
+        "limit 1 % for 2 cases",
+    ]
+
+
+def test_a_limit_that_the_baseline_does_not_carry_says_so(run_of):
+    (line,) = said(run_of({"limit": 0.01, "carried": 0.021, "bearing": ONE}))
+    assert line == (
+        "limit 1 % for 1 case (--attn-limit), but the baseline carries 2.1 %: one session of this GPU, so 0.24 % between "
+        "occasions is assumed. A slow-down in between may stay undecided"
+    )
+
+
+def test_an_unknown_unit_is_told_what_to_do(run_of):
+    (line,) = said(run_of({"known_unit": False}, {"known_unit": False}))
+    assert line.startswith("limit 2 % for 2 cases: no session of this GPU, so a slow-down is only suspected; ")
+    assert line.endswith("; scripts/record_baseline records one")
+
+
+def test_nothing_is_said_of_a_limit_where_nothing_was_compared_or_nothing_is_known(run_of):
+    assert said(run_of({})) == []
+    nothing = {"change": None, "kind": Judgement.NO_BASELINE, "known_unit": None, "limit": None}
+    assert said(run_of(nothing)) == []
+
+
+def test_verbose_adds_the_noise_of_each_family_and_what_is_history(run_of):
+    old = ("gpu/0001_a.json: torch 2.10, the baseline's is 2.11",)
+    run = run_of(
+        {"limit": 0.021, "carried": 0.021, "bearing": ONE, "history": old},
+        {"limit": 0.021, "carried": 0.021, "bearing": ONE, "history": old},
+        {"limit": 0.01, "carried": 0.01, "bearing": FIVE, "family": "flash-attn"},
+    )
+    plain, verbose = sentences(run), sentences(run, details=True)
+    assert not any("history" in line for line in plain)
+    assert said(run)[0].startswith("limit 2.1 % for 2 cases: one session of this GPU and these versions, so 0.24 % ")
+    assert [line for line in verbose if line not in plain] == [
+        "torch: 2 cases, limit 2.1 %: 0.08 % between launches, 0.24 % between occasions (assumed), 1 session",
+        "flash-attn: 1 case, limit 1 %: 0.06 % between launches, 0.03 % between occasions, 5 sessions",
+        f"history, not compared with: 1 older session of other versions {old[0]} (2 cases)",
+    ]
+
+
+# What all cases share
+
+
+def slower(*changes, families=("torch", "flash-attn"), **fields):
+    return [
+        {"change": change, "family": families[number % len(families)], **fields}
+        for number, change in enumerate(changes)
+    ]
+
+
+def shared(run):
+    return [line for line in sentences(run) if "device or driver" in line]
+
+
+ALIKE = (0.008, 0.009, 0.01, 0.01, 0.011)
+
+
+def test_a_run_that_is_slower_as_a_whole_says_that_it_is_no_kernel(run_of):
+    run = run_of(*slower(*ALIKE, 0.0))
+    sentence = (
+        "5 of 6 compared cases, of 2 families, are slower by about the same, +0.95 % in the median (+0.80 to +1.10): "
+        "device or driver, not a kernel"
+    )
+    assert shared(run) == [sentence]
+    assert sentence in " ".join(markdown(run).split())
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        slower(*ALIKE[:4]),
+        slower(*ALIKE, families=("torch",)),
+        slower(0.002, 0.002, 0.002, 0.003, 0.002),
+        slower(*(-change for change in ALIKE)),
+        slower(*ALIKE, 0.0, 0.0),
+        slower(0.005, 0.02, 0.06, 0.1, 0.2),
+        slower(*ALIKE, injected=0.01),
+    ],
+    ids=["few", "one family", "tolerated", "faster", "not nearly all", "by different amounts", "injected"],
+)
+def test_a_run_that_is_not_slower_as_a_whole_says_nothing(run_of, cases):
+    assert shared(run_of(*cases)) == []
+
+
+def test_a_version_that_all_of_them_differ_in_is_named(run_of):
+    notes = ("other kernels ran: a here", "torch 2.12.0, the baseline's was 2.11.0")
+    (line,) = shared(run_of(*slower(*ALIKE, notes=notes)))
+    assert line.endswith("not a kernel. All of them differ in torch 2.12.0, the baseline's was 2.11.0")
