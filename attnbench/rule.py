@@ -45,7 +45,7 @@ FOUND_SHARE = 0.95
 #: some may be acquitted before, and what launches themselves show is now and then larger than expected.
 BEYOND = NormalDist().inv_cdf(FOUND_SHARE + 0.01)
 #: On another unit, standard errors below what acquits that nearly all unchanged cases lie, whose units differ unequally.
-DISMISSED = 2.1
+DISMISSED = 2.4
 #: By so many of its standard errors the mean of a few launches may move when more follow.
 REACH = 2.0
 #: No limit is below this many steps of the event timer.
