@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from attnbench import verdict as verdict_module
-from attnbench.baseline import load_document, numbered
+from attnbench.baseline import load_document
 from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample, Workload
 from attnbench.records import run_from
 from attnbench.rule import Rule
 from attnbench.sessions import Baseline, Session
 from attnbench.verdict import CHOICES, judge, missing
 
-ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(__file__).parent / "data"
 ROUNDS = tuple(1e-3 + 1e-7 * i for i in range(30))
 RULE = Rule(cases=1, relaunches=0)
 
@@ -299,8 +299,8 @@ def test_an_output_is_less_accurate_only_than_that_of_the_same_choices(verdict, 
 
 
 def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
-    """0002 against 0001: of the max-autotune cases three settled on another softmax, one of them 4 % slower."""
-    first, second = (run_from(load_document(path)) for path in numbered(ROOT / "baselines" / "nvidia-h200"))
+    """Two sessions of 2026-11-21, b against a: of the max-autotune cases three settled on another softmax, one of them 4 % slower."""
+    first, second = (run_from(load_document(DATA / f"schema_1_h200_{which}.json")) for which in "ab")
     unit = first.launches[0].fingerprint.context["unit"]
     launches = {  # as if of one unit: on another one nothing is regressed
         one.id: replace(one, fingerprint=replace(one.fingerprint, context={**one.fingerprint.context, "unit": unit}))
