@@ -1,0 +1,232 @@
+"""Passes the worlds of gate_worlds.py through the shipped code, run by run, and counts what comes of it.
+
+`Shipped` is the only place that knows attnbench's interface.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from gate_worlds import FAMILIES, WORLDS, Lab, Process, Run, Suite, World
+
+from attnbench.model import Judgement
+from attnbench.readings import CYCLES, SECONDS, Estimate, Reading, Scatter, scatter
+from attnbench.rule import Rule, compare
+
+RELAUNCHES = 3  # the default of --attn-relaunch
+SECONDS_ALONE = 0.10
+REGRESSED, UNCHANGED, IMPROVED, INCONCLUSIVE = (
+    Judgement.REGRESSED,
+    Judgement.UNCHANGED,
+    Judgement.IMPROVED,
+    Judgement.INCONCLUSIVE,
+)
+
+
+class Shipped:
+    """What attnbench ships, for one baseline: `readings.scatter` of its sessions, and `rule.compare` for every look."""
+
+    def __init__(
+        self, suite: Suite, rounds: np.ndarray, stored: Sequence[Process], relaunches: int = RELAUNCHES
+    ) -> None:
+        self._suite, self._rounds = suite, rounds
+        self.rule = Rule(cases=len(suite), relaunches=relaunches)
+        self._theirs = [
+            [self.reading(case, one, float(one.cycles[case]), float(one.seconds[case])) for one in stored]
+            for case in range(len(suite))
+        ]
+        self._scatter: Scatter = scatter(self._theirs)
+
+    def reading(self, case: int, process: Process, cycles: float, seconds: float) -> Reading:
+        error = float(self._rounds[case])
+        family, variant = self._suite.variants[self._suite.variant[case]]
+        made: dict[str, Any] = {
+            "session": process.session,
+            "unit": process.unit,
+            "launch": process.launch,
+            "estimates": {SECONDS: Estimate(seconds, error), CYCLES: Estimate(cycles, error)},
+            "resolution": 1e-4,
+            "unsettled": False,
+            "self_throttled": False,
+            "settled_hz": process.start_hz,
+            "variant": variant,
+        }
+        if "family" in _FIELDS:
+            made["family"] = family
+        return Reading(**made)
+
+    def look(self, case: int, ours: Sequence[Reading]) -> Any:
+        """A comparison: `kind`, `suspect`, `limit`, `found_by`, `known_unit`."""
+        return compare(ours, self._theirs[case], self.rule, self._scatter)
+
+
+@contextmanager
+def quick_variance() -> Iterator[None]:
+    """`statistics.variance` in floats instead of exact fractions, which take two thirds of the time of a comparison."""
+
+    def variance(values: Sequence[float]) -> float:
+        mean = math.fsum(values) / len(values)
+        return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+    exact, statistics.variance = statistics.variance, variance
+    try:
+        yield
+    finally:
+        statistics.variance = exact
+
+
+_FIELDS = {one.name for one in fields(Reading)}
+
+
+@dataclass
+class Injected:
+    """What became of cases that were slowed down by some amount."""
+
+    cases: int = 0
+    regressed: int = 0
+    acquitted: int = 0
+
+    def add(self, kind: Judgement) -> None:
+        self.cases += 1
+        self.regressed += kind is REGRESSED
+        self.acquitted += kind in (UNCHANGED, IMPROVED)
+
+
+@dataclass
+class Tally:
+    """All runs against one baseline."""
+
+    false: list[int] = field(default_factory=list)  # cases falsely called regressed, by run
+    kinds: Counter[Judgement] = field(default_factory=Counter)
+    relaunches: int = 0  # of a case in a fresh process
+    injected: dict[str, Injected] = field(default_factory=dict)
+    limits: list[float] = field(default_factory=list)
+    finds: list[float] = field(default_factory=list)
+
+
+class Against:
+    """Runs against one baseline.
+
+    Most first launches lie where nothing is ever suspected. For each case a parallelogram of log cycles and log clock is
+    looked for whose corners the shipped code calls *unchanged*; what it says unchanged of is convex (upper ends below
+    limits), so a first launch inside needs no comparison. `exact` compares every one.
+    """
+
+    def __init__(self, lab: Lab, sessions: int, *, exact: bool = False) -> None:
+        self._lab, self._suite, self._exact = lab, lab.suite, exact
+        self._stored = lab.stored(sessions)
+        self.shipped = Shipped(lab.suite, lab.rounds, self._stored)
+        self._calm: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Any, int]:
+        """The last comparison and the number of relaunches, as judging.Judging.judge does it.
+
+        cycles, seconds: what was injected, in logarithms.
+        """
+        ours: list[Reading] = []
+        while True:
+            one = run.process(len(ours))
+            at = float(one.cycles[case]) + cycles, float(one.seconds[case]) + seconds
+            ours.append(self.shipped.reading(case, one, *at))
+            found = self.shipped.look(case, ours)
+            spares = len(ours) - 1
+            if not found.suspect or spares >= self.shipped.rule.relaunches:
+                return found, spares
+
+    def add(self, tally: Tally, run: Run, rng: np.random.Generator, injections: int = 1) -> None:
+        """Judge all cases of a run, and a few of them once more with each slow-down."""
+        first = run.process(0)
+        calm = np.zeros(len(self._suite), bool) if self._exact else self._is_calm(first)
+        kinds = Counter({UNCHANGED: int(calm.sum())})
+        for case in np.flatnonzero(~calm):
+            found, spares = self.judge(run, case)
+            kinds[found.kind] += 1
+            tally.relaunches += spares
+        tally.false.append(kinds[REGRESSED])
+        tally.kinds += kinds
+        for case in rng.choice(len(self._suite), injections, replace=False):
+            found, _ = self.judge(run, case)
+            tally.limits.append(found.limit)
+            slower = {"+1 %": 0.01, "+2 %": 0.02, "limit": found.limit}
+            if math.isfinite(found.found_by):
+                tally.finds.append(found.found_by)
+                slower["finds"] = found.found_by
+            judged: dict[float, Judgement] = {}
+            for name, size in slower.items():
+                if size not in judged:
+                    judged[size] = self.judge(run, case, math.log1p(size), math.log1p(size))[0].kind
+                tally.injected.setdefault(name, Injected()).add(judged[size])
+            alone = self.judge(run, case, 0.0, math.log1p(SECONDS_ALONE))[0].kind
+            tally.injected.setdefault("seconds", Injected()).add(alone)
+
+    def _is_calm(self, process: Process) -> np.ndarray:
+        if process.start_hz not in self._calm:
+            self._calm[process.start_hz] = self._calm_at(process)
+        low, high, slowest, fastest = self._calm[process.start_hz]
+        clock = process.cycles - process.seconds
+        return (low <= process.cycles) & (process.cycles <= high) & (slowest <= clock) & (clock <= fastest)
+
+    def _calm_at(self, process: Process) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        centre, slowest, fastest = self._lab.around(self._stored, process.start_hz)
+        low, high = centre.copy(), centre - 1.0  # nothing lies between
+        first = 0  # what held for the case before is tried first
+        for case in range(len(self._suite)):
+            for number in range(first, len(EDGES)):
+                edges = float(centre[case]) - min(EDGES[number], LOWEST), float(centre[case]) + EDGES[number]
+                corners = [(at, clock) for at in reversed(edges) for clock in (slowest[case], fastest[case])]
+                if all(self._acquits(case, process, at, float(clock)) for at, clock in corners):
+                    low[case], high[case] = edges
+                    first = max(0, number - 1)
+                    break
+        return low, high, slowest, fastest
+
+    def _acquits(self, case: int, process: Process, cycles: float, clock: float) -> bool:
+        found = self.shipped.look(case, [self.shipped.reading(case, process, cycles, cycles - clock)])
+        return found.kind is UNCHANGED and not found.suspect
+
+
+#: Half-widths that are tried for what is always unchanged.
+EDGES = (0.015, 0.012, 0.0095, 0.0075, 0.006, 0.0045, 0.0035, 0.0025, 0.0017, 0.001)
+LOWEST = 0.0075
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table."""
+
+    world: str
+    cases: int
+    sessions: int
+
+
+def tally(cell: Cell, baseline: int, runs: int, seed: int, *, exact: bool = False, injections: int = 1) -> Tally:
+    """`runs` runs against the baseline of this number; the same whoever draws it, and in whatever order."""
+    key = [seed, zlib.crc32(cell.world.encode()), cell.cases, cell.sessions, baseline]
+    with quick_variance():
+        return _tally(cell, key, runs, exact, injections)
+
+
+def _tally(cell: Cell, key: list[int], runs: int, exact: bool, injections: int) -> Tally:
+    rng, which = (np.random.default_rng([*key, part]) for part in (0, 1))
+    lab = Lab(WORLDS[cell.world], suite_of(cell.cases), rng)
+    against = Against(lab, cell.sessions, exact=exact)
+    found = Tally()
+    for _ in range(runs):
+        against.add(found, lab.run(), which, injections)
+    return found
+
+
+def suite_of(cases: int) -> Suite:
+    return Suite(FAMILIES[cases])
+
+
+def world_of(cell: Cell) -> World:
+    return WORLDS[cell.world]

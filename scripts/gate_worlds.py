@@ -1,0 +1,219 @@
+"""Worlds for scripts/gate_simulation: what launches of a suite read, drawn without a look at the rule that judges them.
+
+Everything is a natural logarithm, so 0.01 is 1 %. A case reads `cycles` and `seconds = cycles / the clock during the call`:
+
+    cycles   what the kernel takes + launch + rounds + occasion (one draw for a whole family) + drift (likewise)
+             + unit (by variant) + slow process (all cases of it) + memory share · log(start clock / 1980 MHz)
+    clock    the start clock of the process − what the call's own load takes off it − a step of 15 MHz or none (by hour and
+             family, only where the kernel computes more than it waits for memory) + jitter
+
+No import of attnbench here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LENGTHS = 6
+#: Families and their numbers of variants: all that were measured on one H100, and those that most installations have.
+FAMILIES = {
+    282: {
+        "torch": 14,
+        "flash-attn": 4,
+        "hf-kernels": 3,
+        "SageAttention": 3,
+        "xformers": 9,
+        "cudnn-frontend": 1,
+        "flashinfer": 3,
+        "attnbench": 1,
+        "transformer-engine": 9,
+    },
+    150: {"torch": 14, "flash-attn": 4, "SageAttention": 3, "xformers": 2, "cudnn-frontend": 1, "attnbench": 1},
+}
+CEILING_HZ = 1980e6
+STEP = math.log(1980 / 1965)
+#: Standard error of a launch's trimmed mean from its rounds: 0.15 % over √30, by case.
+ROUNDS = (0.0002, 0.0005)
+#: How the clock during a call differs between launches that start at the same clock.
+CLOCK_JITTER = 0.0004
+SLOW = (0.05, 0.10)
+#: Launches after which the correlation of the drift has fallen to 1/e.
+DRIFT_LAUNCHES = 3.0
+UNITS = (0.003, 0.011)
+
+
+@dataclass(frozen=True)
+class World:
+    """Standard deviations, relative. `ours`: by how much those of the judged run are larger than those of stored sessions.
+
+    slow: share of processes that are slow; unit: whether the judged unit has no session; slower: the change of every case.
+    """
+
+    name: str
+    text: str
+    launch: float = 0.001
+    occasion: float = 0.001
+    ours: float = 1.0
+    plateaus_mhz: tuple[int, ...] = (1980,)
+    slow: float = 0.0
+    drift: float = 0.0
+    unit: bool = False
+    slower: float = 0.0
+    uneven: float = 0.0  # sd of the logarithm of the launch noise between variants
+    sessions: tuple[int, ...] = (1, 2, 4)
+
+    @property
+    def quiet_occasions(self) -> float:
+        """The occasion that a run of this world has, infinite where something else disturbs it."""
+        disturbed = self.slow or self.drift or self.unit or self.ours > 1
+        return math.inf if disturbed else self.occasion
+
+
+WORLDS = {
+    world.name: world
+    for world in (
+        World("assumed", "noise as assumed: launch 0.1 %, occasion 0.1 %"),
+        World(
+            "clocks",
+            "several start clocks, 1965 to 2040 MHz by launch",
+            plateaus_mhz=(1965, 1980, 1995, 2010, 2025, 2040),
+        ),
+        World("twice", "noise twice what the baseline knew", ours=2.0),
+        World("occasions", "family occasion 0.34 %", occasion=0.0034),
+        World("units", "unknown unit, 0.3 to 1.1 % by variant", unit=True),
+        World("slow", "one process in ten 5 to 10 % slower, stored ones too", slow=0.1),
+        World("drift", "AR(1) drift 0.3 % over launches, by family", drift=0.003),
+        World("tolerated", "everything +0.3 %", slower=0.003),
+        World("quiet", "occasion 0.03 %", occasion=0.0003, sessions=(4,)),
+        World("uneven", "launch noise by variant (log sd 0.5), everything +0.3 %", uneven=0.5, slower=0.003),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One launch of all cases: logarithms of cycles and of seconds, by case."""
+
+    session: str  # empty for the judged run
+    unit: str
+    launch: str
+    start_hz: float
+    cycles: np.ndarray
+    seconds: np.ndarray
+
+
+class Suite:
+    """The cases of a run: which variant and family each is of. `families`: number of variants of each."""
+
+    def __init__(self, families: dict[str, int]) -> None:
+        self.variants = [(family, f"{family}_{n}@eager") for family, count in families.items() for n in range(count)]
+        self.names = list(families)
+        variant_family = [self.names.index(family) for family, _ in self.variants]
+        self.variant = np.repeat(np.arange(len(self.variants)), LENGTHS)
+        self.family = np.repeat(variant_family, LENGTHS)
+        self.cases = [f"{variant}-length{n}" for _, variant in self.variants for n in range(LENGTHS)]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+
+class Lab:
+    """One GPU model with its kernels: draws the stored sessions, then as many runs as are asked for."""
+
+    def __init__(self, world: World, suite: Suite, rng: np.random.Generator) -> None:
+        self.world, self.suite, self._rng = world, suite, rng
+        variants, cases = len(suite.variants), len(suite)
+        computes = rng.random(variants) < 0.7
+        memory = np.where(computes, rng.uniform(0, 0.1, variants), rng.uniform(0.3, 0.8, variants))
+        self.memory = memory[suite.variant]
+        self.computes = computes[suite.variant]
+        self._load = np.where(computes, rng.uniform(0, 0.08, variants), 0.0)[suite.variant]
+        self._own = rng.uniform(math.log(1e5), math.log(2e7), cases)
+        self.rounds = rng.uniform(*ROUNDS, cases)
+        uneven = np.exp(world.uneven * rng.standard_normal(variants) - world.uneven**2)  # mean square 1
+        self._launch = (world.launch * uneven)[suite.variant]
+        self._units = np.exp(rng.uniform(*np.log(UNITS), variants))
+
+    def stored(self, sessions: int, launches: int = 3) -> list[Process]:
+        found = []
+        home = self._unit()
+        for n in range(sessions):
+            unit = self._unit() if self.world.unit else home
+            name = f"u{n}" if self.world.unit else "u"
+            occasion = self._occasion(1.0)
+            found += [self._process(occasion, unit, f"000{n + 1}", name, f"s{n}l{k}") for k in range(launches)]
+        self._home = self._unit() if self.world.unit else home
+        return found
+
+    def run(self) -> Run:
+        return Run(self)
+
+    def around(self, stored: Sequence[Process], start_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where a run that starts at this clock reads as the stored launches do: log cycles, and log clock during the call
+        from … to."""
+        at = [one.cycles + self.memory * math.log(start_hz / one.start_hz) for one in stored]
+        clock = math.log(start_hz) - self._load + self._home[1]
+        return np.mean(at, axis=0), clock - STEP * self.computes - 5 * CLOCK_JITTER, clock + 5 * CLOCK_JITTER
+
+    def _unit(self) -> tuple[np.ndarray, np.ndarray]:
+        """What a physical GPU adds to cycles, and to the clock during a call, by case."""
+        if not self.world.unit:
+            return np.zeros(len(self.suite)), np.zeros(len(self.suite))
+        shape = len(self.suite.variants)
+        both = self._units * self._rng.standard_normal(shape), 0.003 * self._rng.standard_normal(shape)
+        return both[0][self.suite.variant], both[1][self.suite.variant]
+
+    def _occasion(self, louder: float) -> _Occasion:
+        families = len(self.suite.names)
+        shift = louder * self.world.occasion * self._rng.standard_normal(families)
+        step = self._rng.integers(0, 2, families)[self.suite.family] * self.computes * STEP
+        return _Occasion(shift[self.suite.family], step, self.world.drift * self._rng.standard_normal(families), louder)
+
+    def _process(
+        self, occasion: _Occasion, unit: tuple[np.ndarray, np.ndarray], session: str, name: str, launch: str
+    ) -> Process:
+        rng, world, cases = self._rng, self.world, len(self.suite)
+        start_hz = 1e6 * float(rng.choice(world.plateaus_mhz))
+        cycles = self._own + unit[0] + occasion.shift + self.memory * math.log(start_hz / CEILING_HZ)
+        cycles = cycles + occasion.louder * self._launch * rng.standard_normal(cases)
+        cycles += self.rounds * rng.standard_normal(cases)
+        if world.drift:
+            cycles += occasion.drift[self.suite.family]
+            kept = math.exp(-1 / DRIFT_LAUNCHES)
+            fresh = world.drift * math.sqrt(1 - kept**2) * rng.standard_normal(len(occasion.drift))
+            occasion.drift = kept * occasion.drift + fresh
+        if world.slow and rng.random() < world.slow:
+            cycles += math.log1p(rng.uniform(*SLOW))
+        if not session:
+            cycles += math.log1p(world.slower)
+        jitter = np.clip(rng.standard_normal(cases), -4, 4) * CLOCK_JITTER
+        clock = math.log(start_hz) - self._load + unit[1] - occasion.step + jitter
+        return Process(session, name, launch, start_hz, cycles, cycles - clock)
+
+
+@dataclass
+class _Occasion:
+    shift: np.ndarray
+    step: np.ndarray
+    drift: np.ndarray  # of the next process, by family
+    louder: float
+
+
+class Run:
+    """One judged run: the process that measures all cases, and spare ones, each drawn when it is first asked for."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._occasion = lab._occasion(lab.world.ours)
+        self._drawn: list[Process] = []
+
+    def process(self, number: int) -> Process:
+        lab = self._lab
+        while len(self._drawn) <= number:
+            name = "other" if lab.world.unit else "u"
+            self._drawn.append(lab._process(self._occasion, lab._home, "", name, f"r{len(self._drawn)}"))
+        return self._drawn[number]
