@@ -122,13 +122,13 @@ Worlds, all with three launches a session, each session of one unit on an occasi
 
 {worlds}
 
-Every figure is of cases as a user gets them: measured once, and suspects up to three times more in fresh processes, which all
-suspects of a run share. Marks: *ok*, the target is kept; *unproven*, the interval holds the target; *MISSED*.
+Every figure is of cases as a user gets them: measured once, and suspects up to three times more in fresh processes, which
+all suspects of a run share. Marks: *ok*, the target is kept; *unproven*, the interval holds the target; *MISSED*.
 
 | column | what it is | target |
 |---|---|---|
-| false runs | runs in which a case is *regressed* that is no more than 0.3 % slower; exact 95 % interval | upper end at most \
-{_percent(FALSE)}, in `slow` {_percent(FALSE_SLOW)} |
+| false runs | runs in which a case is *regressed* that is no more than 0.3 % slower; exact 95 % interval | upper end \
+at most {_percent(FALSE)}, in `slow` {_percent(FALSE_SLOW)} |
 | worst tenth | the same for the worst tenth of baselines, ranked by one half of their runs and counted in the other | at \
 most {_percent(WORST)} |
 | unchanged, undecided | cases that are *unchanged*, *inconclusive* | |
@@ -140,8 +140,8 @@ sessions where it is at most {_percent(QUIET)} |
 | passed limit | *unchanged* or *improved* cases that are slower by the printed limit | at most {_percent(ACQUITTED)} |
 | passed +10 % s | the same for +10 % in seconds with the same cycles | at most {_percent(ACQUITTED)} |
 
-Runs against one baseline are not independent, so the interval of a share is Clopper and Pearson's at the effective number of \
-runs: their number over the design effect (Korn and Graubard 1998).
+Runs against one baseline are not independent, so the interval of a share is Clopper and Pearson's at the effective \
+number of runs: their number over the design effect (Korn and Graubard 1998).
 """
 
 

@@ -117,11 +117,13 @@ class Against:
 
     Most first launches lie where nothing is ever suspected. For each case a parallelogram of log cycles and log clock is
     looked for whose corners the shipped code calls *unchanged*; what it says unchanged of is convex (upper ends below
-    limits), so a first launch inside needs no comparison. `exact` compares every one.
+    limits), so a first launch inside needs no comparison. `exact` compares every one, as is done anyway where launches start
+    at many clocks, each of which would need such regions of its own.
     """
 
     def __init__(self, lab: Lab, sessions: int, *, exact: bool = False) -> None:
-        self._lab, self._suite, self._exact = lab, lab.suite, exact
+        self._lab, self._suite = lab, lab.suite
+        self._exact = exact or len(lab.world.plateaus_mhz) > 1
         self._stored = lab.stored(sessions)
         self.shipped = Shipped(lab.suite, lab.rounds, self._stored)
         self._calm: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -178,14 +180,18 @@ class Against:
         centre, slowest, fastest = self._lab.around(self._stored, process.start_hz)
         low, high = centre.copy(), centre - 1.0  # nothing lies between
         first = 0  # what held for the case before is tried first
+
+        def holds(case: int, edge: float) -> bool:
+            edges = float(centre[case]) + edge, float(centre[case]) - min(edge, LOWEST)
+            clocks = float(slowest[case]), float(fastest[case])
+            return all(self._acquits(case, process, at, clock) for at in edges for clock in clocks)
+
         for case in range(len(self._suite)):
-            for number in range(first, len(EDGES)):
-                edges = float(centre[case]) - min(EDGES[number], LOWEST), float(centre[case]) + EDGES[number]
-                corners = [(at, clock) for at in reversed(edges) for clock in (slowest[case], fastest[case])]
-                if all(self._acquits(case, process, at, float(clock)) for at, clock in corners):
-                    low[case], high[case] = edges
-                    first = max(0, number - 1)
-                    break
+            if not holds(case, EDGES[-1]):
+                continue  # it is often suspected
+            number = next(n for n in range(first, len(EDGES)) if n == len(EDGES) - 1 or holds(case, EDGES[n]))
+            low[case], high[case] = centre[case] - min(EDGES[number], LOWEST), centre[case] + EDGES[number]
+            first = max(0, number - 1)
         return low, high, slowest, fastest
 
     def _acquits(self, case: int, process: Process, cycles: float, clock: float) -> bool:
