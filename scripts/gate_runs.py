@@ -58,10 +58,9 @@ class Shipped:
             "self_throttled": False,
             "settled_hz": process.start_hz,
             "variant": variant,
+            "family": family,
         }
-        if "family" in _FIELDS:
-            made["family"] = family
-        return Reading(**made)
+        return Reading(**{name: value for name, value in made.items() if name in _FIELDS})
 
     def look(self, case: int, ours: Sequence[Reading]) -> Any:
         """A comparison: `kind`, `suspect`, `limit`, `found_by`, `known_unit`."""

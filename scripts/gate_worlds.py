@@ -3,9 +3,14 @@
 Everything is a natural logarithm, so 0.01 is 1 %. A case reads `cycles` and `seconds = cycles / the clock during the call`:
 
     cycles   what the kernel takes + launch + rounds + occasion (one draw for a whole family) + drift (likewise)
-             + unit (by variant) + slow process (all cases of it) + memory share · log(start clock / 1980 MHz)
-    clock    the start clock of the process − what the call's own load takes off it − a step of 15 MHz or none (by hour and
-             family, only where the kernel computes more than it waits for memory) + jitter
+             + unit (by variant) + slow process (all cases of it) + memory's share of the time · change of the clock during
+             the call
+    clock    during the call: the start clock of the process, which it follows in part, − what the call's own load takes off
+             it − a step of 15 MHz or none (by session and family, where power limits the kernel) + jitter
+
+The ranges are those of the stored H100 sessions (276 cases in six launches): kernels that power limits run 6 to 17 % below
+the clock that they start at and their cycles follow it by 0 to 0.2; `torch_math` and `te_unfused` run 0 to 3 % below, and
+their cycles follow it by 0 to 1.
 
 No import of attnbench here.
 """
@@ -36,10 +41,25 @@ FAMILIES = {
 }
 CEILING_HZ = 1980e6
 STEP = math.log(1980 / 1965)
-#: Standard error of a launch's trimmed mean from its rounds: 0.15 % over √30, by case.
-ROUNDS = (0.0002, 0.0005)
-#: How the clock during a call differs between launches that start at the same clock.
-CLOCK_JITTER = 0.0004
+#: Standard error of a launch's trimmed mean from its rounds, by case.
+ROUNDS = (0.0003, 0.0008)
+POWER_LIMITED = 0.87  # share of variants
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How the clock during a call behaves, from least to most; jitter: sd between launches that start at the same clock."""
+
+    memory: tuple[float, float]  # share of memory's time
+    load: tuple[float, float]
+    follows: tuple[float, float]  # of a change of the start clock, how much the clock during the call follows
+    jitter: float
+    unit: float  # sd between units
+
+
+LIMITED = Clocks(memory=(0.0, 0.2), load=(0.062, 0.17), follows=(0.3, 1.2), jitter=0.0013, unit=0.006)
+UNLIMITED = Clocks(memory=(0.0, 1.0), load=(0.0, 0.033), follows=(1.0, 1.0), jitter=0.0002, unit=0.0)
+FARTHEST = 3.5  # in standard deviations, that jitter goes
 SLOW = (0.05, 0.10)
 #: Launches after which the correlation of the drift has fallen to 1/e.
 DRIFT_LAUNCHES = 3.0
@@ -127,16 +147,20 @@ class Lab:
     def __init__(self, world: World, suite: Suite, rng: np.random.Generator) -> None:
         self.world, self.suite, self._rng = world, suite, rng
         variants, cases = len(suite.variants), len(suite)
-        computes = rng.random(variants) < 0.7
-        memory = np.where(computes, rng.uniform(0, 0.1, variants), rng.uniform(0.3, 0.8, variants))
-        self.memory = memory[suite.variant]
-        self.computes = computes[suite.variant]
-        self._load = np.where(computes, rng.uniform(0, 0.08, variants), 0.0)[suite.variant]
+        limited = rng.random(variants) < POWER_LIMITED
+
+        def drawn(what: str) -> np.ndarray:
+            either = [rng.uniform(*getattr(clocks, what), variants) for clocks in (LIMITED, UNLIMITED)]
+            return np.where(limited, *either)[suite.variant]
+
+        self._limited = limited[suite.variant]
+        self._memory, self._load, self._follows = drawn("memory"), drawn("load"), drawn("follows")
+        self._jitter = np.where(self._limited, LIMITED.jitter, UNLIMITED.jitter)
         self._own = rng.uniform(math.log(1e5), math.log(2e7), cases)
         self.rounds = rng.uniform(*ROUNDS, cases)
         uneven = np.exp(world.uneven * rng.standard_normal(variants) - world.uneven**2)  # mean square 1
         self._launch = (world.launch * uneven)[suite.variant]
-        self._units = np.exp(rng.uniform(*np.log(UNITS), variants))
+        self._units = np.exp(rng.uniform(*np.log(UNITS), variants))[suite.variant]
 
     def stored(self, sessions: int, launches: int = 3) -> list[Process]:
         found = []
@@ -155,22 +179,26 @@ class Lab:
     def around(self, stored: Sequence[Process], start_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where a run that starts at this clock reads as the stored launches do: log cycles, and log clock during the call
         from … to."""
-        at = [one.cycles + self.memory * math.log(start_hz / one.start_hz) for one in stored]
-        clock = math.log(start_hz) - self._load + self._home[1]
-        return np.mean(at, axis=0), clock - STEP * self.computes - 5 * CLOCK_JITTER, clock + 5 * CLOCK_JITTER
+        clock = self._clock(start_hz) + self._home[1]
+        at = [one.cycles + self._memory * (clock - one.cycles + one.seconds) for one in stored]
+        wide = FARTHEST * self._jitter
+        return np.mean(at, axis=0), clock - STEP * self._limited - wide, clock + wide
+
+    def _clock(self, start_hz: float) -> np.ndarray:
+        """Log of the clock during a call that starts at this one, on an average unit in an hour without a step."""
+        return math.log(CEILING_HZ) + self._follows * math.log(start_hz / CEILING_HZ) - self._load
 
     def _unit(self) -> tuple[np.ndarray, np.ndarray]:
         """What a physical GPU adds to cycles, and to the clock during a call, by case."""
         if not self.world.unit:
             return np.zeros(len(self.suite)), np.zeros(len(self.suite))
-        shape = len(self.suite.variants)
-        both = self._units * self._rng.standard_normal(shape), 0.003 * self._rng.standard_normal(shape)
-        return both[0][self.suite.variant], both[1][self.suite.variant]
+        draws = self._rng.standard_normal((2, len(self.suite.variants)))[:, self.suite.variant]
+        return self._units * draws[0], np.where(self._limited, LIMITED.unit, UNLIMITED.unit) * draws[1]
 
     def _occasion(self, louder: float) -> _Occasion:
         families = len(self.suite.names)
         shift = louder * self.world.occasion * self._rng.standard_normal(families)
-        step = self._rng.integers(0, 2, families)[self.suite.family] * self.computes * STEP
+        step = self._rng.integers(0, 2, families)[self.suite.family] * self._limited * STEP
         return _Occasion(shift[self.suite.family], step, self.world.drift * self._rng.standard_normal(families), louder)
 
     def _process(
@@ -178,8 +206,10 @@ class Lab:
     ) -> Process:
         rng, world, cases = self._rng, self.world, len(self.suite)
         start_hz = 1e6 * float(rng.choice(world.plateaus_mhz))
-        cycles = self._own + unit[0] + occasion.shift + self.memory * math.log(start_hz / CEILING_HZ)
-        cycles = cycles + occasion.louder * self._launch * rng.standard_normal(cases)
+        jitter = np.clip(rng.standard_normal(cases), -FARTHEST, FARTHEST) * self._jitter
+        clock = self._clock(start_hz) + unit[1] - occasion.step + jitter
+        cycles = self._own + unit[0] + occasion.shift + self._memory * (clock - self._clock(CEILING_HZ))
+        cycles += occasion.louder * self._launch * rng.standard_normal(cases)
         cycles += self.rounds * rng.standard_normal(cases)
         if world.drift:
             cycles += occasion.drift[self.suite.family]
@@ -190,8 +220,6 @@ class Lab:
             cycles += math.log1p(rng.uniform(*SLOW))
         if not session:
             cycles += math.log1p(world.slower)
-        jitter = np.clip(rng.standard_normal(cases), -4, 4) * CLOCK_JITTER
-        clock = math.log(start_hz) - self._load + unit[1] - occasion.step + jitter
         return Process(session, name, launch, start_hz, cycles, cycles - clock)
 
 
