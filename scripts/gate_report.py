@@ -115,7 +115,7 @@ def missed(found: Summary) -> list[str]:
 
 def explained() -> str:
     """What the columns and worlds are, for docs."""
-    worlds = "\n".join(f"- `{world.name}`: {world.text}." for world in WORLDS.values())
+    worlds = "\n".join(f"- `{world.name}`: {world.text}." for world in WORLDS.values() if world.usual)
     return f"""\
 Worlds, all with three launches a session, each session of one unit on an occasion of its own ([model](\
 ../../scripts/gate_worlds.py)):

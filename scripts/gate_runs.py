@@ -56,7 +56,7 @@ class Shipped:
             "resolution": 1e-4,
             "unsettled": False,
             "self_throttled": False,
-            "settled_hz": process.start_hz,
+            "settled_hz": float(process.start_hz[case]),
             "variant": variant,
             "family": family,
         }
@@ -122,10 +122,10 @@ class Against:
 
     def __init__(self, lab: Lab, sessions: int, *, exact: bool = False) -> None:
         self._lab, self._suite = lab, lab.suite
-        self._exact = exact or len(lab.world.plateaus_mhz) > 1
+        self._exact = exact or len(lab.world.start_mhz) > 1
         self._stored = lab.stored(sessions)
         self.shipped = Shipped(lab.suite, lab.rounds, self._stored)
-        self._calm: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._calm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Any, int]:
         """The last comparison and the number of relaunches, as judging.Judging.judge does it.
@@ -169,9 +169,9 @@ class Against:
             tally.injected.setdefault("seconds", Injected()).add(alone)
 
     def _is_calm(self, process: Process) -> np.ndarray:
-        if process.start_hz not in self._calm:
-            self._calm[process.start_hz] = self._calm_at(process)
-        low, high, slowest, fastest = self._calm[process.start_hz]
+        if self._calm is None:
+            self._calm = self._calm_at(process)
+        low, high, slowest, fastest = self._calm
         clock = process.cycles - process.seconds
         return (low <= process.cycles) & (process.cycles <= high) & (slowest <= clock) & (clock <= fastest)
 

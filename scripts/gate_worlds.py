@@ -18,8 +18,8 @@ No import of attnbench here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -78,13 +78,17 @@ class World:
     launch: float = 0.001
     occasion: float = 0.001
     ours: float = 1.0
-    plateaus_mhz: tuple[int, ...] = (1980,)
+    start_mhz: Mapping[int, float] = field(
+        default_factory=lambda: {1980: 1.0}
+    )  # plateaus of the clock and their weights
+    by_case: bool = False  # whether every case of a process starts at a plateau of its own
     slow: float = 0.0
     drift: float = 0.0
     unit: bool = False
     slower: float = 0.0
     uneven: float = 0.0  # sd of the logarithm of the launch noise between variants
     sessions: tuple[int, ...] = (1, 2, 4)
+    usual: bool = True  # whether it is simulated where no world is named
 
     @property
     def quiet_occasions(self) -> float:
@@ -93,15 +97,15 @@ class World:
         return math.inf if disturbed else self.occasion
 
 
+#: Where rounds of the stored H100 sessions start, and how often.
+H100_STARTS_MHZ = {1965: 0.01, 1980: 0.28, 1995: 0.48, 2010: 0.19, 2025: 0.03, 2040: 0.01}
+
 WORLDS = {
     world.name: world
     for world in (
         World("assumed", "noise as assumed: launch 0.1 %, occasion 0.1 %"),
-        World(
-            "clocks",
-            "several start clocks, 1965 to 2040 MHz by launch",
-            plateaus_mhz=(1965, 1980, 1995, 2010, 2025, 2040),
-        ),
+        World("clocks", "start clock by launch, as often as on H100s", start_mhz=H100_STARTS_MHZ),
+        World("plateaus", "start clock by launch and case, as on H100s", start_mhz=H100_STARTS_MHZ, by_case=True),
         World("twice", "noise twice what the baseline knew", ours=2.0),
         World("occasions", "family occasion 0.34 %", occasion=0.0034),
         World("units", "unknown unit, 0.3 to 1.1 % by variant", unit=True),
@@ -109,6 +113,9 @@ WORLDS = {
         World("drift", "AR(1) drift 0.3 % over launches, by family", drift=0.003),
         World("tolerated", "everything +0.3 %", slower=0.003),
         World("quiet", "occasion 0.03 %", occasion=0.0003, sessions=(4,)),
+        World(
+            "any-clock", "start clock by launch, all plateaus alike", start_mhz=dict.fromkeys(H100_STARTS_MHZ, 1 / 6)
+        ),
         World("uneven", "launch noise by variant (log sd 0.5), everything +0.3 %", uneven=0.5, slower=0.003),
     )
 }
@@ -116,12 +123,12 @@ WORLDS = {
 
 @dataclass(frozen=True)
 class Process:
-    """One launch of all cases: logarithms of cycles and of seconds, by case."""
+    """One launch of all cases: the clock that their rounds start at, and logarithms of cycles and of seconds."""
 
     session: str  # empty for the judged run
     unit: str
     launch: str
-    start_hz: float
+    start_hz: np.ndarray
     cycles: np.ndarray
     seconds: np.ndarray
 
@@ -176,17 +183,19 @@ class Lab:
     def run(self) -> Run:
         return Run(self)
 
-    def around(self, stored: Sequence[Process], start_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where a run that starts at this clock reads as the stored launches do: log cycles, and log clock during the call
-        from … to."""
+    def around(self, stored: Sequence[Process], start_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where a run that starts at these clocks reads as the stored launches do.
+
+        Log cycles, and log clock during the call from … to.
+        """
         clock = self._clock(start_hz) + self._home[1]
         at = [one.cycles + self._memory * (clock - one.cycles + one.seconds) for one in stored]
         wide = FARTHEST * self._jitter
         return np.mean(at, axis=0), clock - STEP * self._limited - wide, clock + wide
 
-    def _clock(self, start_hz: float) -> np.ndarray:
+    def _clock(self, start_hz: np.ndarray) -> np.ndarray:
         """Log of the clock during a call that starts at this one, on an average unit in an hour without a step."""
-        return math.log(CEILING_HZ) + self._follows * math.log(start_hz / CEILING_HZ) - self._load
+        return math.log(CEILING_HZ) + self._follows * np.log(start_hz / CEILING_HZ) - self._load
 
     def _unit(self) -> tuple[np.ndarray, np.ndarray]:
         """What a physical GPU adds to cycles, and to the clock during a call, by case."""
@@ -205,10 +214,11 @@ class Lab:
         self, occasion: _Occasion, unit: tuple[np.ndarray, np.ndarray], session: str, name: str, launch: str
     ) -> Process:
         rng, world, cases = self._rng, self.world, len(self.suite)
-        start_hz = 1e6 * float(rng.choice(world.plateaus_mhz))
+        drawn = rng.choice(list(world.start_mhz), cases if world.by_case else 1, p=list(world.start_mhz.values()))
+        start_hz = np.full(cases, 1e6) * drawn
         jitter = np.clip(rng.standard_normal(cases), -FARTHEST, FARTHEST) * self._jitter
         clock = self._clock(start_hz) + unit[1] - occasion.step + jitter
-        cycles = self._own + unit[0] + occasion.shift + self._memory * (clock - self._clock(CEILING_HZ))
+        cycles = self._own + unit[0] + occasion.shift + self._memory * (clock - self._clock(np.full(cases, CEILING_HZ)))
         cycles += occasion.louder * self._launch * rng.standard_normal(cases)
         cycles += self.rounds * rng.standard_normal(cases)
         if world.drift:
