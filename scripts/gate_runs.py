@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
-from gate_worlds import FAMILIES, WORLDS, Lab, Process, Run, Suite, World
+from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite, World
 
 from attnbench.model import Judgement
 from attnbench.readings import CYCLES, SECONDS, Estimate, Reading, Scatter, scatter
@@ -40,23 +41,26 @@ class Shipped:
         self._suite, self._rounds = suite, rounds
         self.rule = Rule(cases=len(suite), relaunches=relaunches)
         self._theirs = [
-            [self.reading(case, one, float(one.cycles[case]), float(one.seconds[case])) for one in stored]
+            [
+                self.reading(case, one.origin, *map(float, (one.start_hz[case], one.cycles[case], one.seconds[case])))
+                for one in stored
+            ]
             for case in range(len(suite))
         ]
         self._scatter: Scatter = scatter(self._theirs)
 
-    def reading(self, case: int, process: Process, cycles: float, seconds: float) -> Reading:
+    def reading(self, case: int, of: Origin, start_hz: float, cycles: float, seconds: float) -> Reading:
         error = float(self._rounds[case])
         family, variant = self._suite.variants[self._suite.variant[case]]
         made: dict[str, Any] = {
-            "session": process.session,
-            "unit": process.unit,
-            "launch": process.launch,
+            "session": of.session,
+            "unit": of.unit,
+            "launch": of.launch,
             "estimates": {SECONDS: Estimate(seconds, error), CYCLES: Estimate(cycles, error)},
             "resolution": 1e-4,
             "unsettled": False,
             "self_throttled": False,
-            "settled_hz": float(process.start_hz[case]),
+            "settled_hz": start_hz,
             "variant": variant,
             "family": family,
         }
@@ -114,18 +118,19 @@ class Tally:
 class Against:
     """Runs against one baseline.
 
-    Most first launches lie where nothing is ever suspected. For each case a parallelogram of log cycles and log clock is
-    looked for whose corners the shipped code calls *unchanged*; what it says unchanged of is convex (upper ends below
-    limits), so a first launch inside needs no comparison. `exact` compares every one, as is done anyway where launches start
-    at many clocks, each of which would need such regions of its own.
+    Most first launches lie where nothing is ever suspected. For each case a box of log cycles, start clock and clock during
+    the call is looked for, whose corners the shipped code calls *unchanged*. It does so as long as none of the three is too
+    far to one side, so a first launch inside needs no comparison. `exact` compares every one.
     """
 
     def __init__(self, lab: Lab, sessions: int, *, exact: bool = False) -> None:
         self._lab, self._suite = lab, lab.suite
-        self._exact = exact or len(lab.world.start_mhz) > 1
         self._stored = lab.stored(sessions)
         self.shipped = Shipped(lab.suite, lab.rounds, self._stored)
-        self._calm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._around = lab.around(self._stored)
+        self._reach = np.full(len(lab.suite), -1.0)  # of the boxes, in log cycles
+        if not exact:
+            self._look_around()
 
     def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Any, int]:
         """The last comparison and the number of relaunches, as judging.Judging.judge does it.
@@ -135,8 +140,8 @@ class Against:
         ours: list[Reading] = []
         while True:
             one = run.process(len(ours))
-            at = float(one.cycles[case]) + cycles, float(one.seconds[case]) + seconds
-            ours.append(self.shipped.reading(case, one, *at))
+            at = float(one.start_hz[case]), float(one.cycles[case]) + cycles, float(one.seconds[case]) + seconds
+            ours.append(self.shipped.reading(case, one.origin, *at))
             found = self.shipped.look(case, ours)
             spares = len(ours) - 1
             if not found.suspect or spares >= self.shipped.rule.relaunches:
@@ -145,7 +150,7 @@ class Against:
     def add(self, tally: Tally, run: Run, rng: np.random.Generator, injections: int = 1) -> None:
         """Judge all cases of a run, and a few of them once more with each slow-down."""
         first = run.process(0)
-        calm = np.zeros(len(self._suite), bool) if self._exact else self._is_calm(first)
+        calm = self._is_calm(first)
         kinds = Counter({UNCHANGED: int(calm.sum())})
         for case in np.flatnonzero(~calm):
             found, spares = self.judge(run, case)
@@ -169,38 +174,41 @@ class Against:
             tally.injected.setdefault("seconds", Injected()).add(alone)
 
     def _is_calm(self, process: Process) -> np.ndarray:
-        if self._calm is None:
-            self._calm = self._calm_at(process)
-        low, high, slowest, fastest = self._calm
-        clock = process.cycles - process.seconds
-        return (low <= process.cycles) & (process.cycles <= high) & (slowest <= clock) & (clock <= fastest)
+        around, clock = self._around, process.cycles - process.seconds
+        return (
+            (np.abs(process.cycles - around.cycles) <= self._reach)
+            & (around.starts_hz[0] <= process.start_hz)
+            & (process.start_hz <= around.starts_hz[1])
+            & (around.clock[0] <= clock)
+            & (clock <= around.clock[1])
+        )
 
-    def _calm_at(self, process: Process) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        centre, slowest, fastest = self._lab.around(self._stored, process.start_hz)
-        low, high = centre.copy(), centre - 1.0  # nothing lies between
-        first = 0  # what held for the case before is tried first
-
-        def holds(case: int, edge: float) -> bool:
-            edges = float(centre[case]) + edge, float(centre[case]) - min(edge, LOWEST)
-            clocks = float(slowest[case]), float(fastest[case])
-            return all(self._acquits(case, process, at, clock) for at in edges for clock in clocks)
-
+    def _look_around(self) -> None:
+        first, variant = 0, -1
         for case in range(len(self._suite)):
-            if not holds(case, EDGES[-1]):
-                continue  # it is often suspected
-            number = next(n for n in range(first, len(EDGES)) if n == len(EDGES) - 1 or holds(case, EDGES[n]))
-            low[case], high[case] = centre[case] - min(EDGES[number], LOWEST), centre[case] + EDGES[number]
-            first = max(0, number - 1)
-        return low, high, slowest, fastest
+            if self._suite.variant[case] != variant:  # of one, what held for the case before holds as a rule
+                first, variant = 0, self._suite.variant[case]
+            held = next((n for n in range(first, len(REACHES)) if self._holds(case, REACHES[n])), None)
+            if held is not None:
+                self._reach[case], first = REACHES[held], held
 
-    def _acquits(self, case: int, process: Process, cycles: float, clock: float) -> bool:
-        found = self.shipped.look(case, [self.shipped.reading(case, process, cycles, cycles - clock)])
+    def _holds(self, case: int, reach: float) -> bool:
+        around = self._around
+        corners = product(
+            (around.cycles[case] + reach, around.cycles[case] - reach),
+            sorted(set(around.starts_hz[:, case])),
+            around.clock[:, case],
+        )
+        return all(self._acquits(case, *map(float, corner)) for corner in corners)
+
+    def _acquits(self, case: int, cycles: float, start_hz: float, clock: float) -> bool:
+        here = self._lab.here("launch0")
+        found = self.shipped.look(case, [self.shipped.reading(case, here, start_hz, cycles, cycles - clock)])
         return found.kind is UNCHANGED and not found.suspect
 
 
-#: Half-widths that are tried for what is always unchanged.
-EDGES = (0.015, 0.012, 0.0095, 0.0075, 0.006, 0.0045, 0.0035, 0.0025, 0.0017, 0.001)
-LOWEST = 0.0075
+#: Half-widths that are tried for the boxes.
+REACHES = (0.012, 0.008, 0.006, 0.0045, 0.003, 0.0015)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ FAMILIES = {
     150: {"torch": 14, "flash-attn": 4, "SageAttention": 3, "xformers": 2, "cudnn-frontend": 1, "attnbench": 1},
 }
 CEILING_HZ = 1980e6
+HOME = "home"  # the unit of the sessions, and of the judged run
 STEP = math.log(1980 / 1965)
 #: Standard error of a launch's trimmed mean from its rounds, by case.
 ROUNDS = (0.0003, 0.0008)
@@ -59,7 +60,6 @@ class Clocks:
 
 LIMITED = Clocks(memory=(0.0, 0.2), load=(0.062, 0.17), follows=(0.3, 1.2), jitter=0.0013, unit=0.006)
 UNLIMITED = Clocks(memory=(0.0, 1.0), load=(0.0, 0.033), follows=(1.0, 1.0), jitter=0.0002, unit=0.0)
-FARTHEST = 3.5  # in standard deviations, that jitter goes
 SLOW = (0.05, 0.10)
 #: Launches after which the correlation of the drift has fallen to 1/e.
 DRIFT_LAUNCHES = 3.0
@@ -122,15 +122,31 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which launch, of which session (empty for the judged run), on which unit."""
+
+    session: str
+    unit: str
+    launch: str
+
+
+@dataclass(frozen=True)
 class Process:
     """One launch of all cases: the clock that their rounds start at, and logarithms of cycles and of seconds."""
 
-    session: str  # empty for the judged run
-    unit: str
-    launch: str
+    origin: Origin
     start_hz: np.ndarray
     cycles: np.ndarray
     seconds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Around:
+    """By case: log cycles; from … to of the clock that rounds start at, and of the log of the one during the call."""
+
+    cycles: np.ndarray
+    starts_hz: np.ndarray
+    clock: np.ndarray
 
 
 class Suite:
@@ -174,24 +190,26 @@ class Lab:
         home = self._unit()
         for n in range(sessions):
             unit = self._unit() if self.world.unit else home
-            name = f"u{n}" if self.world.unit else "u"
+            name = f"unit{n}" if self.world.unit else HOME
             occasion = self._occasion(1.0)
-            found += [self._process(occasion, unit, f"000{n + 1}", name, f"s{n}l{k}") for k in range(launches)]
+            origins = [Origin(f"000{n + 1}", name, f"session{n} launch{k}") for k in range(launches)]
+            found += [self._process(occasion, unit, origin) for origin in origins]
         self._home = self._unit() if self.world.unit else home
         return found
 
     def run(self) -> Run:
         return Run(self)
 
-    def around(self, stored: Sequence[Process], start_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where a run that starts at these clocks reads as the stored launches do.
-
-        Log cycles, and log clock during the call from … to.
-        """
-        clock = self._clock(start_hz) + self._home[1]
-        at = [one.cycles + self._memory * (clock - one.cycles + one.seconds) for one in stored]
-        wide = FARTHEST * self._jitter
-        return np.mean(at, axis=0), clock - STEP * self._limited - wide, clock + wide
+    def around(self, stored: Sequence[Process]) -> Around:
+        """Where most first launches read, if nothing but noise makes them differ from the stored ones."""
+        usual = [1e6 * mhz for mhz, weight in self.world.start_mhz.items() if weight >= 0.1]
+        starts_hz = np.array([[min(usual)], [max(usual)]]) * np.ones(len(self.suite))
+        clock = self._clock(starts_hz) + self._home[1]
+        at = [one.cycles + self._memory * (clock.mean(axis=0) - one.cycles + one.seconds) for one in stored]
+        wide = 2.5 * self._jitter
+        return Around(
+            np.mean(at, axis=0), starts_hz, np.stack((clock[0] - STEP * self._limited - wide, clock[1] + wide))
+        )
 
     def _clock(self, start_hz: np.ndarray) -> np.ndarray:
         """Log of the clock during a call that starts at this one, on an average unit in an hour without a step."""
@@ -210,13 +228,15 @@ class Lab:
         step = self._rng.integers(0, 2, families)[self.suite.family] * self._limited * STEP
         return _Occasion(shift[self.suite.family], step, self.world.drift * self._rng.standard_normal(families), louder)
 
-    def _process(
-        self, occasion: _Occasion, unit: tuple[np.ndarray, np.ndarray], session: str, name: str, launch: str
-    ) -> Process:
+    def here(self, launch: str) -> Origin:
+        """A launch of the judged run."""
+        return Origin("", "another" if self.world.unit else HOME, launch)
+
+    def _process(self, occasion: _Occasion, unit: tuple[np.ndarray, np.ndarray], origin: Origin) -> Process:
         rng, world, cases = self._rng, self.world, len(self.suite)
         drawn = rng.choice(list(world.start_mhz), cases if world.by_case else 1, p=list(world.start_mhz.values()))
         start_hz = np.full(cases, 1e6) * drawn
-        jitter = np.clip(rng.standard_normal(cases), -FARTHEST, FARTHEST) * self._jitter
+        jitter = rng.standard_normal(cases) * self._jitter
         clock = self._clock(start_hz) + unit[1] - occasion.step + jitter
         cycles = self._own + unit[0] + occasion.shift + self._memory * (clock - self._clock(np.full(cases, CEILING_HZ)))
         cycles += occasion.louder * self._launch * rng.standard_normal(cases)
@@ -228,9 +248,9 @@ class Lab:
             occasion.drift = kept * occasion.drift + fresh
         if world.slow and rng.random() < world.slow:
             cycles += math.log1p(rng.uniform(*SLOW))
-        if not session:
+        if not origin.session:
             cycles += math.log1p(world.slower)
-        return Process(session, name, launch, start_hz, cycles, cycles - clock)
+        return Process(origin, start_hz, cycles, cycles - clock)
 
 
 @dataclass
@@ -252,6 +272,6 @@ class Run:
     def process(self, number: int) -> Process:
         lab = self._lab
         while len(self._drawn) <= number:
-            name = "other" if lab.world.unit else "u"
-            self._drawn.append(lab._process(self._occasion, lab._home, "", name, f"r{len(self._drawn)}"))
+            here = lab.here(f"launch{len(self._drawn)}")
+            self._drawn.append(lab._process(self._occasion, lab._home, here))
         return self._drawn[number]
