@@ -105,7 +105,8 @@ def summary(cell: Cell, tallies: Sequence[Tally]) -> Summary:
 
 def missed(found: Summary) -> list[str]:
     """A sentence for each missed target."""
-    where = f"{found.cell.world}, {found.cell.cases} cases, {found.cell.sessions} sessions"
+    sessions = "1 session" if found.cell.sessions == 1 else f"{found.cell.sessions} sessions"
+    where = f"{found.cell.world}, {found.cell.cases} cases, {sessions}"
     return [
         f"{figure.mark}: {where}: {name} {figure.text}, {figure.target}"
         for name, figure in found.figures.items()
