@@ -16,7 +16,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite, World
+from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite
 
 from attnbench.model import Judgement
 from attnbench.readings import CYCLES, SECONDS, Estimate, Reading, Scatter, scatter
@@ -239,7 +239,3 @@ def _tally(cell: Cell, key: list[int], runs: int, exact: bool, injections: int) 
 
 def suite_of(cases: int) -> Suite:
     return Suite(FAMILIES[cases])
-
-
-def world_of(cell: Cell) -> World:
-    return WORLDS[cell.world]

@@ -71,7 +71,10 @@ UNITS = (0.003, 0.011)
 class World:
     """Standard deviations, relative. `ours`: by how much those of the judged run are larger than those of stored sessions.
 
-    slow: share of processes that are slow; unit: whether the judged unit has no session; slower: the change of every case.
+    start_mhz: plateaus of the clock that rounds start at, and how often; by_case: whether every case of a process starts at
+    one of its own; slow: share of processes that are slow; unit: whether the judged unit has no session; slower: the change of
+    every case; uneven: sd of the logarithm of the launch noise between variants; usual: whether the world is simulated where
+    none is named.
     """
 
     name: str
@@ -79,17 +82,15 @@ class World:
     launch: float = 0.001
     occasion: float = 0.001
     ours: float = 1.0
-    start_mhz: Mapping[int, float] = field(
-        default_factory=lambda: {1980: 1.0}
-    )  # plateaus of the clock and their weights
-    by_case: bool = False  # whether every case of a process starts at a plateau of its own
+    start_mhz: Mapping[int, float] = field(default_factory=lambda: {1980: 1.0})
+    by_case: bool = False
     slow: float = 0.0
     drift: float = 0.0
     unit: bool = False
     slower: float = 0.0
-    uneven: float = 0.0  # sd of the logarithm of the launch noise between variants
+    uneven: float = 0.0
     sessions: tuple[int, ...] = (1, 2, 4)
-    usual: bool = True  # whether it is simulated where no world is named
+    usual: bool = True
 
     @property
     def quiet_occasions(self) -> float:
@@ -115,7 +116,10 @@ WORLDS = {
         World("tolerated", "everything +0.3 %", slower=0.003),
         World("quiet", "occasion 0.03 %", occasion=0.0003, sessions=(4,)),
         World(
-            "any-clock", "start clock by launch, all plateaus alike", start_mhz=dict.fromkeys(H100_STARTS_MHZ, 1 / 6)
+            "any-clock",
+            "start clock by launch, all plateaus alike",
+            start_mhz=dict.fromkeys(H100_STARTS_MHZ, 1 / 6),
+            usual=False,
         ),
         World("uneven", "launch noise by variant (log sd 0.5), everything +0.3 %", uneven=0.5, slower=0.003),
     )
@@ -208,9 +212,8 @@ class Lab:
         clock = self._clock(starts_hz) + self._home[1]
         at = [one.cycles + self._memory * (clock.mean(axis=0) - one.cycles + one.seconds) for one in stored]
         wide = 2.5 * self._jitter
-        return Around(
-            np.mean(at, axis=0), starts_hz, np.stack((clock[0] - STEP * self._limited - wide, clock[1] + wide))
-        )
+        clocks = np.stack((clock[0] - STEP * self._limited - wide, clock[1] + wide))
+        return Around(np.mean(at, axis=0), starts_hz, clocks)
 
     def _clock(self, start_hz: np.ndarray) -> np.ndarray:
         """Log of the clock during a call that starts at this one, on an average unit in an hour without a step."""
