@@ -72,7 +72,7 @@ class World:
     """Standard deviations, relative. `ours`: by how much those of the judged run are larger than those of stored sessions.
 
     start_mhz: plateaus of the clock that rounds start at, and how often; by_case: whether every case of a process starts at
-    one of its own; slow: share of processes that are slow; unit: whether the judged unit has no session; slower: the change of
+    one of its own; slow: share of slow processes; unit: whether the judged unit has no session; slower: the change of
     every case; uneven: sd of the logarithm of the launch noise between variants; usual: whether the world is simulated where
     none is named.
     """
