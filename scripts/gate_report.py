@@ -114,8 +114,15 @@ def missed(found: Summary) -> list[str]:
     ]
 
 
-def explained() -> str:
-    """What the columns and worlds are, for docs."""
+def document(summaries: Sequence[Summary], command: str, about: str) -> str:
+    """The table in Markdown, with what was done and what the columns are."""
+    rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(one.row() for one in summaries)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"# The gate, simulated\n\n`{command}`\n\n{about}\n\n{table}\n\n{_explained()}"
+
+
+def _explained() -> str:
+    """What the columns and worlds are."""
     worlds = "\n".join(f"- `{world.name}`: {world.text}." for world in WORLDS.values() if world.usual)
     return f"""\
 Worlds, all with three launches a session, each session of one unit on an occasion of its own ([model](\
