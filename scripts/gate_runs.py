@@ -118,9 +118,9 @@ class Tally:
 class Against:
     """Runs against one baseline.
 
-    Most first launches lie where nothing is ever suspected. For each case a box of log cycles, start clock and clock during
-    the call is looked for, whose corners the shipped code calls *unchanged*. It does so as long as none of the three is too
-    far to one side, so a first launch inside needs no comparison. `exact` compares every one.
+    Most first launches lie where nothing is ever suspected. For each case a box is looked for, of log cycles, start clock
+    and what the call takes off that, whose corners the shipped code calls *unchanged*. It does so as long as none of the
+    three is too far to one side, so a first launch inside needs no comparison. `exact` compares every one.
     """
 
     def __init__(self, lab: Lab, sessions: int, *, exact: bool = False) -> None:
@@ -174,13 +174,13 @@ class Against:
             tally.injected.setdefault("seconds", Injected()).add(alone)
 
     def _is_calm(self, process: Process) -> np.ndarray:
-        around, clock = self._around, process.cycles - process.seconds
+        around, load = self._around, process.cycles - process.seconds - np.log(process.start_hz)
         return (
             (np.abs(process.cycles - around.cycles) <= self._reach)
             & (around.starts_hz[0] <= process.start_hz)
             & (process.start_hz <= around.starts_hz[1])
-            & (around.clock[0] <= clock)
-            & (clock <= around.clock[1])
+            & (around.loads[0] <= load)
+            & (load <= around.loads[1])
         )
 
     def _look_around(self) -> None:
@@ -197,13 +197,15 @@ class Against:
         corners = product(
             (around.cycles[case] + reach, around.cycles[case] - reach),
             sorted(set(around.starts_hz[:, case])),
-            around.clock[:, case],
+            around.loads[:, case],
         )
         return all(self._acquits(case, *map(float, corner)) for corner in corners)
 
-    def _acquits(self, case: int, cycles: float, start_hz: float, clock: float) -> bool:
-        here = self._lab.here("launch0")
-        found = self.shipped.look(case, [self.shipped.reading(case, here, start_hz, cycles, cycles - clock)])
+    def _acquits(self, case: int, cycles: float, start_hz: float, load: float) -> bool:
+        seconds = cycles - math.log(start_hz) - load
+        found = self.shipped.look(
+            case, [self.shipped.reading(case, self._lab.here("launch0"), start_hz, cycles, seconds)]
+        )
         return found.kind is UNCHANGED and not found.suspect
 
 

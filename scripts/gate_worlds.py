@@ -147,11 +147,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Around:
-    """By case: log cycles; from … to of the clock that rounds start at, and of the log of the one during the call."""
+    """By case: log cycles; from … to of the clock that rounds start at, and of what a call takes off its log."""
 
     cycles: np.ndarray
     starts_hz: np.ndarray
-    clock: np.ndarray
+    loads: np.ndarray
 
 
 class Suite:
@@ -211,9 +211,10 @@ class Lab:
         starts_hz = np.array([[min(usual)], [max(usual)]]) * np.ones(len(self.suite))
         clock = self._clock(starts_hz) + self._home[1]
         at = [one.cycles + self._memory * (clock.mean(axis=0) - one.cycles + one.seconds) for one in stored]
+        below = np.sort(clock - np.log(starts_hz), axis=0)
         wide = 2.5 * self._jitter
-        clocks = np.stack((clock[0] - STEP * self._limited - wide, clock[1] + wide))
-        return Around(np.mean(at, axis=0), starts_hz, clocks)
+        loads = np.stack((below[0] - STEP * self._limited - wide, below[1] + wide))
+        return Around(np.mean(at, axis=0), starts_hz, loads)
 
     def _clock(self, start_hz: np.ndarray) -> np.ndarray:
         """Log of the clock during a call that starts at this one, on an average unit in an hour without a step."""
