@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import math
-import statistics
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
 import numpy as np
 from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite
 
 from attnbench.model import Judgement
 from attnbench.readings import CYCLES, SECONDS, Estimate, Reading, Scatter, scatter
-from attnbench.rule import Rule, compare
+from attnbench.rule import Comparison, Rule, compare
 
 RELAUNCHES = 3  # the default of --attn-relaunch
 SECONDS_ALONE = 0.10
@@ -52,41 +49,21 @@ class Shipped:
     def reading(self, case: int, of: Origin, start_hz: float, cycles: float, seconds: float) -> Reading:
         error = float(self._rounds[case])
         family, variant = self._suite.variants[self._suite.variant[case]]
-        made: dict[str, Any] = {
-            "session": of.session,
-            "unit": of.unit,
-            "launch": of.launch,
-            "estimates": {SECONDS: Estimate(seconds, error), CYCLES: Estimate(cycles, error)},
-            "resolution": 1e-4,
-            "unsettled": False,
-            "self_throttled": False,
-            "settled_hz": start_hz,
-            "variant": variant,
-            "family": family,
-        }
-        return Reading(**{name: value for name, value in made.items() if name in _FIELDS})
+        return Reading(
+            session=of.session,
+            unit=of.unit,
+            launch=of.launch,
+            estimates={SECONDS: Estimate(seconds, error), CYCLES: Estimate(cycles, error)},
+            resolution=1e-4,
+            unsettled=False,
+            self_throttled=False,
+            settled_hz=start_hz,
+            variant=variant,
+            family=family,
+        )
 
-    def look(self, case: int, ours: Sequence[Reading]) -> Any:
-        """A comparison: `kind`, `suspect`, `limit`, `found_by`, `known_unit`."""
+    def look(self, case: int, ours: Sequence[Reading]) -> Comparison:
         return compare(ours, self._theirs[case], self.rule, self._scatter)
-
-
-@contextmanager
-def quick_variance() -> Iterator[None]:
-    """`statistics.variance` in floats instead of exact fractions, which take two thirds of the time of a comparison."""
-
-    def variance(values: Sequence[float]) -> float:
-        mean = math.fsum(values) / len(values)
-        return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-    exact, statistics.variance = statistics.variance, variance
-    try:
-        yield
-    finally:
-        statistics.variance = exact
-
-
-_FIELDS = {one.name for one in fields(Reading)}
 
 
 @dataclass
@@ -132,7 +109,7 @@ class Against:
         if not exact:
             self._look_around()
 
-    def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Any, int]:
+    def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Comparison, int]:
         """The last comparison and the number of relaunches, as judging.Judging.judge does it.
 
         cycles, seconds: what was injected, in logarithms.
@@ -225,11 +202,6 @@ class Cell:
 def tally(cell: Cell, baseline: int, runs: int, seed: int, *, exact: bool = False, injections: int = 1) -> Tally:
     """`runs` runs against the baseline of this number; the same whoever draws it, and in whatever order."""
     key = [seed, zlib.crc32(cell.world.encode()), cell.cases, cell.sessions, baseline]
-    with quick_variance():
-        return _tally(cell, key, runs, exact, injections)
-
-
-def _tally(cell: Cell, key: list[int], runs: int, exact: bool, injections: int) -> Tally:
     rng, which = (np.random.default_rng([*key, part]) for part in (0, 1))
     lab = Lab(WORLDS[cell.world], suite_of(cell.cases), rng)
     against = Against(lab, cell.sessions, exact=exact)

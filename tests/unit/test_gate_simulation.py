@@ -53,7 +53,7 @@ def without_occasions(found):
     ("world", "sessions", "runs", "finds"),
     [
         ("assumed", 1, 40, ["finds", "+2 %"]),
-        ("quiet", 4, 20, ["finds", "+1 %"]),
+        ("quiet", 4, 12, ["finds", "+1 %"]),
         ("occasions", 2, 20, ["finds"]),
         ("slow", 1, 20, ["finds"]),
     ],
@@ -76,7 +76,7 @@ def test_an_error_rate_that_is_fifty_times_as_large_is_seen(monkeypatch):
     unlucky = replace(WORLDS["occasions"], slower=Rule(1).tolerated)
     monkeypatch.setitem(WORLDS, "unlucky", unlucky)
     monkeypatch.setattr(gate_runs, "Rule", partial(Rule, alpha=0.5))
-    assert false_runs(tallies("unlucky", 1, 20)).low > FALSE
+    assert false_runs(tallies("unlucky", 1, 10)).low > FALSE
 
 
 def test_occasions_that_are_ignored_are_seen(monkeypatch):
