@@ -299,7 +299,7 @@ def test_an_output_is_less_accurate_only_than_that_of_the_same_choices(verdict, 
 
 
 def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
-    """Two sessions of 2026-11-21, b against a: of the max-autotune cases three settled on another softmax, one of them 4 % slower."""
+    """Of 2026-11-21, b against a: of the max-autotune cases three settled on another softmax, one of them 4 % slower."""
     first, second = (run_from(load_document(DATA / f"schema_1_h200_{which}.json")) for which in "ab")
     unit = first.launches[0].fingerprint.context["unit"]
     launches = {  # as if of one unit: on another one nothing is regressed
