@@ -23,7 +23,6 @@ from attnbench.model import Launch, Record, Sample
 SECONDS, CYCLES, LOAD = "seconds", "cycles", "load"
 MEASURES = (SECONDS, CYCLES, LOAD)
 FEWEST_ROUNDS = 3  # of which anything is said
-FEWEST_GROUPS = 3  # of rounds, that tell what the device's state adds
 #: More rounds than this share below the clock's ceiling, and nothing is called regressed on the sample.
 UNSETTLED_SHARE = 0.1
 #: A launch is slow by itself where it is slower than the others by this, and by so many times what these differ by.
@@ -138,11 +137,10 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
     if sample is None:
         raise ValueError(f"record {record.case}: status '{record.status}' has no sample to read")
     unit = launch.fingerprint.context.get("unit") if launch else None
-    groups: tuple[int, ...] = getattr(sample, "groups", ())
-    estimates = {SECONDS: estimate(sample.rounds_s, groups)}
+    estimates = {SECONDS: estimate(sample.rounds_s)}
     cycles = _cycles(sample)
     if cycles is not None:
-        estimates[CYCLES] = estimate(cycles, groups)
+        estimates[CYCLES] = estimate(cycles)
     return Reading(
         session=session,
         unit=None if unit in (None, "") else str(unit),
@@ -157,17 +155,10 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
     )
 
 
-def estimate(values: Sequence[float], groups: Sequence[int] = ()) -> Estimate:
-    """Log of the values' mean, with its relative error; infinite below 3 values.
-
-    groups: lengths of successive groups that the rounds were taken in. Three and more that hold all of them tell the error.
-    """
-    if len(values) < FEWEST_ROUNDS:
-        return Estimate(math.log(stats.trimmed_mean(values)), math.inf)
-    if len(groups) >= FEWEST_GROUPS and min(groups) > 0 and sum(groups) == len(values):
-        centre, error = stats.grouped_mean(values, groups)
-    else:
-        centre, error = stats.trimmed_mean(values), stats.trimmed_error(values)
+def estimate(values: Sequence[float]) -> Estimate:
+    """Log of the values' trimmed mean, with its relative error; infinite below 3 values."""
+    centre = stats.trimmed_mean(values)
+    error = stats.trimmed_error(values) if len(values) >= FEWEST_ROUNDS else math.inf
     return Estimate(math.log(centre), error / centre)
 
 

@@ -42,21 +42,6 @@ def trimmed_error(values: Sequence[float]) -> float:
     return statistics.stdev(winsorized) / (len(kept) / len(ordered)) / math.sqrt(len(ordered))
 
 
-def grouped_mean(values: Sequence[float], groups: Sequence[int]) -> tuple[float, float]:
-    """Centre of values that were taken in successive groups of these lengths, and its standard error.
-
-    The mean of the groups' trimmed means, and the error that these leave it, not smaller than that of all values: what
-    groups differ by is what the device's state adds, which rounds of one group share. For two groups or more, which hold
-    all values.
-    """
-    means, begin = [], 0
-    for length in groups:
-        means.append(trimmed_mean(values[begin : begin + length]))
-        begin += length
-    error = statistics.stdev(means) / math.sqrt(len(means))
-    return statistics.fmean(means), max(error, trimmed_error(values))
-
-
 def variance(values: Sequence[float]) -> float:
     """Sample variance of two values or more, in floats: `statistics.variance` is exact, and slow for a whole suite."""
     mean = math.fsum(values) / len(values)

@@ -24,13 +24,11 @@ from attnbench.readings import (
     Estimate,
     Reading,
     Scatter,
-    estimate,
     measured,
     memory_share,
     reading,
     scatter,
 )
-from attnbench.stats import trimmed_error
 
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
 LAUNCHES = count()
@@ -123,30 +121,6 @@ def test_the_unit_is_that_of_its_launch_and_may_be_unknown(record):
 def test_what_was_not_measured_cannot_be_read(record):
     with pytest.raises(ValueError, match="status 'error' has no sample to read"):
         reading(record(status="error"), None)
-
-
-@pytest.mark.parametrize(
-    ("groups", "told"),
-    [
-        ((10, 10, 10), True),
-        ((12, 12, 6), True),
-        ((15, 15), False),
-        ((), False),
-        ((10, 10, 11), False),
-        ((15, 15, 0), False),
-    ],
-)
-def test_rounds_in_several_groups_tell_what_the_state_of_the_device_adds(groups, told):
-    values = tuple(1e-3 * (1 + 0.01 * (number // 10) + 1e-5 * (number % 3)) for number in range(30))
-    found = estimate(values, groups)
-    assert (found.error > 2 * trimmed_error(values) / 1e-3) == told
-
-
-def test_groups_are_read_where_a_sample_has_them(record):
-    sample = Sample(ROUNDS, "t")
-    object.__setattr__(sample, "groups", (10, 10, 10))
-    found = reading(record(sample=sample), None).estimates[SECONDS]
-    assert found == estimate(ROUNDS, (10, 10, 10)) != estimate(ROUNDS)
 
 
 def test_the_family_is_that_of_the_record(record):

@@ -1,7 +1,6 @@
 """Statistics of rounds."""
 
 import math
-import random
 import statistics
 
 import pytest
@@ -52,25 +51,3 @@ def test_a_deviation_without_freedom_has_no_bound():
 def test_the_variance_is_the_samples():
     values = [0.1, 0.3, 0.35, 1.0]
     assert stats.variance(values) == pytest.approx(statistics.variance(values))
-
-
-def test_groups_that_differ_tell_the_error_of_their_mean():
-    rng, means, errors = random.Random(1), [], []
-    for _ in range(2000):
-        values = []
-        for _ in range(6):
-            state = rng.gauss(1, 0.01)
-            values += [state + rng.gauss(0, 0.002) for _ in range(10)]
-        centre, error = stats.grouped_mean(values, (10,) * 6)
-        means.append(centre)
-        errors.append(error**2)
-    assert math.sqrt(statistics.fmean(errors)) == pytest.approx(statistics.stdev(means), rel=0.05)
-
-
-def test_groups_that_agree_by_chance_are_not_known_better_than_their_values():
-    values = (1.0, 1.1, 1.2) * 4
-    assert stats.grouped_mean(values, (3,) * 4) == (pytest.approx(1.1), stats.trimmed_error(values))
-
-
-def test_a_group_of_a_few_weighs_as_much_as_one_of_many():
-    assert stats.grouped_mean((1.0, *(2.0,) * 9, 3.0), (1, 9, 1))[0] == 2.0
