@@ -185,11 +185,8 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
         text += f"; unknown unit, upper end at most {_percent(max(screened), 2)} %"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
-        extremes = f"{_percent(clocks[0], 1)} to {_percent(clocks[-1], 1)} %"
-        return [
-            text,
-            f"  {len(clocks)} of them at a clock {extremes} during the call, which is taken out of the change",
-        ]
+        extremes = " to ".join(dict.fromkeys(_percent(by, 1) for by in (clocks[0], clocks[-1])))
+        return [text, f"  clock during the call {extremes} % (corrected) in {len(clocks)} of them"]
     return [text]
 
 

@@ -139,7 +139,7 @@ def test_another_clock_of_unchanged_cases_is_one_line(block):
     several = [replace(ABOVE, case=FLASH), replace(BELOW, case=CUDNN), replace(ALIKE, case=MATH)]
     lines = block(*(replace(v, kind=Judgement.UNCHANGED) for v in several))
     assert lines[2:] == [
-        "    2 of them at a clock -0.9 to +0.6 % during the call, which is taken out of the change",
+        "    clock during the call -0.9 to +0.6 % (corrected) in 2 of them",
         "  3 unchanged",
     ]
 
