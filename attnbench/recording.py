@@ -25,7 +25,7 @@ from attnbench.parentage import dying_with_this_process
 from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
 from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, write_session
-from attnbench.units import duration
+from attnbench.units import counted, duration
 
 DEFAULT_LAUNCHES = 3
 #: Seconds between the starts of two sessions that count as two occasions.
@@ -113,7 +113,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
     except OSError as exc:
         return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
     cases = {record.case for record in run.records if record.sample is not None}
-    _say(f"recorded {path}: {len(cases)} cases × {options.launches} launches; review it, then commit it")
+    _say(f"recorded {path}: {counted(len(cases), 'case')} × {options.launches} launches; review it, then commit it")
     for line in (*_with_local_changes(run), *_wide(run)):
         _say(line)
     if signals.came:
