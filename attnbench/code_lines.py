@@ -68,6 +68,20 @@ def baseline_line(stored: Sequence[Stored], unit: str | None) -> tuple[list[Stor
     return [one for one in stored if id(one) in chosen], list(history.values())
 
 
+def newer_elsewhere(stored: Sequence[Stored], line: Sequence[Stored], unit: str | None) -> str:
+    """That a newer session of another unit measured other code, so that this unit's is out of date; empty where none did."""
+    ages = {id(one): at for at, one in enumerate(stored)}
+    newest = max((ages[id(one)] for one in line if unit and _unit(*one) == unit), default=None)
+    later = [] if newest is None else stored[newest + 1 :]
+    chosen = {session.name for session, _ in line}
+    others = [one for one in later if one[0].name not in chosen]
+    if not others:
+        return ""
+    name = others[-1][0].name
+    differing = difference([one for one in others if one[0].name == name], line)
+    return f"{name} is newer, but another GPU's and of another version, so it is not compared with: {differing}"
+
+
 def difference(history: Sequence[Stored], line: Sequence[Stored]) -> str:
     """What the launches of an older session ran instead: `torch 2.10.0, the baseline's is 2.11.0`."""
     small = autotuned.negligible(record for _, record in (*history, *line))

@@ -61,7 +61,9 @@ def judge(
             f"in {stored[-1][0].name}"
         )
         return Judged(_changed(plain, Judgement.INCOMPARABLE, Reason("inputs", text)))
-    line, older = code_lines.baseline_line(same_inputs, _unit(records, launches))
+    unit = _unit(records, launches)
+    line, older = code_lines.baseline_line(same_inputs, unit)
+    newer = code_lines.newer_elsewhere(same_inputs, line, unit)
     history = tuple(f"{launched[0][0].name}: {code_lines.difference(launched, line)}" for launched in older)
     plain = replace(plain, history=history)
     records = [*once(records), *(record for record in records if record.sample is None)]
@@ -79,7 +81,7 @@ def judge(
     found = [_compared(ours, fitting, launches, baseline, rule, plain) for ours, fitting in groups]
     worst = min(found, key=_how_bad)
     counted = groups[found.index(worst)][0]
-    notes = _not_counted(counted, records, small)
+    notes = (*_not_counted(counted, records, small), *([newer] if newer else []))
     return replace(worst, verdict=replace(worst.verdict, notes=(*worst.verdict.notes, *notes)))
 
 

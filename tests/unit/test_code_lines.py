@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench.code_lines import baseline_line, by_line, difference
+from attnbench.code_lines import baseline_line, by_line, difference, newer_elsewhere
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch
 
 
@@ -118,6 +118,24 @@ def test_the_baseline_is_the_newest_line_of_this_unit_and_the_same_code_on_other
         line, history = baseline_line(found, unit)
         assert [session.name for session, _ in line] == ["0004"]
         assert [one[0][0].name for one in history] == ["0003", "0002", "0001"]
+
+
+def test_a_newer_version_on_another_unit_is_said(stored):
+    found = [
+        stored("0001", "there", torch="2.10"),
+        stored("0002", "here", torch="2.11"),
+        stored("0003", "there", torch="2.11"),
+        stored("0004", "there", torch="2.12"),
+    ]
+
+    def said(stored_ones, unit):
+        return newer_elsewhere(stored_ones, baseline_line(stored_ones, unit)[0], unit)
+
+    assert said(found, "here") == (
+        "0004 is newer, but another GPU's and of another version, so it is not compared with: torch 2.12, the baseline's is "
+        "2.11"
+    )
+    assert [said(found[:3], "here"), said(found, "there"), said(found, "elsewhere"), said(found, None)] == [""] * 4
 
 
 def test_what_differs_is_said(stored):
