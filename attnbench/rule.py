@@ -257,7 +257,8 @@ class _Case:
         """What makes the carried limit so."""
         occasion = self.noise.occasion
         sessions = len(self.held.weighted)
-        return Bearing(sessions, occasion.convict, occasion.assumed, self.noise.launch, self._sessions_for(AIM))
+        launch = math.sqrt(expected_variance(self.held, self.held.base, self.held.measure, self.noise))
+        return Bearing(sessions, occasion.convict, occasion.assumed, launch, self._sessions_for(AIM))
 
     def found_by(self, limit: float) -> float:
         """The smallest slow-down that `FOUND_SHARE` of runs call regressed once every launch is used.

@@ -14,6 +14,7 @@ ONE = Bearing(sessions=1, occasion=0.0024, assumed=True, launch=0.0008, sessions
 TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)
 FIVE = Bearing(sessions=5, occasion=0.0003, assumed=False, launch=0.0006, sessions_for_one_percent=5)
 NOISY = replace(FIVE, launch=0.004, sessions_for_one_percent=None)
+APART = replace(FIVE, sessions=2, occasion=0.035, sessions_for_one_percent=None)
 RECORD = "(scripts/record_baseline --occasions={})"
 
 
@@ -63,6 +64,9 @@ def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_perc
 
 
 FEW = "too few to tell what occasions differ by, so 0.24 % is assumed"
+TAKE_OUT = (
+    "sessions that differ so much need one taken out, of other code or of a GPU that was not free, to come to 1 %"
+)
 FIVE_SHOW = "5 sessions of this GPU, which show 0.03 % between occasions"
 
 
@@ -77,6 +81,7 @@ FIVE_SHOW = "5 sessions of this GPU, which show 0.03 % between occasions"
         ),
         (FIVE, 0.01, FIVE_SHOW),
         (NOISY, 0.03, f"{FIVE_SHOW}; launches differ by 0.4 %, and more sessions alone do not bring it to 1 %"),
+        (APART, 0.24, f"2 sessions of this GPU, which show 3.5 % between occasions; {TAKE_OUT}"),
     ],
 )
 def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run_of, bearing, limit, why):
@@ -105,6 +110,14 @@ def test_a_limit_that_the_baseline_does_not_carry_says_so(run_of):
     assert line == (
         "limit 1 % for 1 case (--attn-limit), but the baseline carries 2.1 %: one session of this GPU, so 0.24 % between "
         "occasions is assumed. A slow-down in between may stay undecided"
+    )
+
+
+def test_a_limit_above_what_the_baseline_carries_is_not_promised_to_fall_by_more_sessions(run_of):
+    (line,) = said(run_of({"limit": 0.03, "carried": 0.021, "bearing": ONE}))
+    assert line == (
+        "limit 3 % for 1 case (--attn-limit, or what the timer resolves), where the baseline carries 2.1 %: one session of "
+        "this GPU, so 0.24 % between occasions is assumed"
     )
 
 

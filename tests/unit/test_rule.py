@@ -169,7 +169,8 @@ def test_one_session_carries_more_than_the_limit_that_is_aimed_at_and_says_why()
     assert found.limit == found.carried == pytest.approx(0.0255, abs=0.001)
     assert found.bearing is not None
     assert (found.bearing.sessions, found.bearing.assumed) == (1, True)
-    assert (found.bearing.occasion, found.bearing.launch) == (OCCASION.convict, 0.001)
+    assert found.bearing.occasion == OCCASION.convict
+    assert found.bearing.launch == pytest.approx(0.001, rel=0.05)  # and the rounds' own error
     assert found.bearing.sessions_for_one_percent == 4
 
 
@@ -441,6 +442,7 @@ def test_calls_that_lower_their_own_clock_need_more():
     found = compare([made(0.011, **long)], [replace(one, **long) for one in stored], LONE, knowing())
     assert found.kind is not Judgement.REGRESSED
     assert found.limit > AIM
+    assert found.bearing.launch == pytest.approx(0.004, rel=0.05)
 
 
 # Fresh launches
