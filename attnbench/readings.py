@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from attnbench import stats
@@ -72,12 +72,48 @@ COMPUTING, OTHER = Share(0.1, 0.07), Share(0.7, 0.35)
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """What the means of sessions show, as variances: what all cases share, and the rest of each.
+
+    own: what launches leave, which is in both; freedom and rest_freedom: degrees of freedom; cases: how many on average.
+    """
+
+    shared: float = 0.0
+    rest: float = 0.0
+    own: float = 0.0
+    cases: float = 1.0
+    freedom: int = 0
+    rest_freedom: int = 0
+
+    @property
+    def seen(self) -> float:
+        """The estimate: what is left without what launches leave."""
+        return math.sqrt(max(0.0, self.shared + self.rest - self.own))
+
+    def bound(self, confidence: float) -> float:
+        """What it is at most, with this confidence."""
+        bounded = self.shared * stats.upper_bound(1.0, self.freedom, confidence) ** 2
+        if self.rest_freedom:
+            bounded += self.rest * stats.upper_bound(1.0, self.rest_freedom, confidence) ** 2
+        return math.sqrt(max(OCCASION_FLOOR**2, bounded - self.own))
+
+    def with_further(self, sessions: int, sd: float) -> Repeats:
+        """These and so many more, which differ by `sd` in all cases alike, and by what launches leave in each."""
+        freedom = self.freedom + sessions
+        shared = self.freedom * self.shared + sessions * (sd**2 + self.own / self.cases)
+        rest = self.freedom * self.rest + sessions * (1 - 1 / self.cases) * self.own
+        more = self.rest_freedom + round(sessions * (self.cases - 1))
+        return Repeats(shared / freedom, rest / freedom, self.own, self.cases, freedom, more)
+
+
+@dataclass(frozen=True)
 class Spread:
     """How far occasions differ, or units, as a relative standard deviation.
 
     convict: used where something may be called regressed; doubt: used where a slow-down is ruled out, or promised to be
     found; seen: the estimate itself, None where nothing was repeated; freedom: its degrees of freedom; assumed: whether
-    `convict` is an assumption, because what was repeated does not bound it to less and does not show more.
+    `convict` is an assumption, because what was repeated does not bound it to less and does not show more; repeats: what it
+    rests on.
     """
 
     convict: float
@@ -85,6 +121,7 @@ class Spread:
     seen: float | None = None
     freedom: int = 0
     assumed: bool = True
+    repeats: Repeats = field(default=Repeats(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -299,41 +336,49 @@ def _spread(tables: Iterable[_Table], assumed: Spread) -> Spread:
     launches leave, which is known and taken off once, from the bound too: so few cases do not look quiet. The bound has
     columns - 1 degrees of freedom for what is shared, and (cases - 1) · (columns - 1) for the rest.
     """
+    tables = list(tables)
     pairs = [pair for table in tables for pair in _pairs(table)]
     freedom = sum(pair.joins for pair in pairs)
     if not pairs or not freedom:
-        return assumed
+        means = [mean for table in tables for row in table.values() for mean in row.values()]
+        if not means:
+            return assumed
+        alone = Repeats(own=statistics.fmean(mean.own for mean in means), cases=max(len(table) for table in tables))
+        return replace(assumed, repeats=alone)
     weight = sum(pair.weight for pair in pairs)
     inner = sum(pair.inner for pair in pairs)
     rest_freedom = sum(pair.cases - 1 for pair in pairs if pair.joins)
     rest = inner / sum(pair.cases - 1 for pair in pairs) if rest_freedom else 0.0
-    shared = sum(pair.weight * pair.shared for pair in pairs) / weight
     apart = sum(pair.weight * (1 - 1 / pair.cases) for pair in pairs) / weight
-    own = sum(pair.weight * pair.own for pair in pairs) / weight
-    seen = math.sqrt(max(0.0, shared + apart * rest - own))
+    return spread(
+        Repeats(
+            shared=sum(pair.weight * pair.shared for pair in pairs) / weight,
+            rest=apart * rest,
+            own=sum(pair.weight * pair.own for pair in pairs) / weight,
+            cases=1 + rest_freedom / freedom,
+            freedom=freedom,
+            rest_freedom=rest_freedom,
+        ),
+        assumed,
+    )
 
-    def bound(confidence: float) -> float:
-        bounded = shared * stats.upper_bound(1.0, freedom, confidence) ** 2
-        if rest_freedom:
-            bounded += apart * rest * stats.upper_bound(1.0, rest_freedom, confidence) ** 2
-        return math.sqrt(max(OCCASION_FLOOR**2, bounded - own))
 
-    return spread(seen, bound, freedom, assumed)
-
-
-def spread(seen: float, bound: Callable[[float], float], freedom: int, assumed: Spread) -> Spread:
-    """What is used where `seen` was estimated, and is at most `bound` with some confidence.
+def spread(repeats: Repeats, assumed: Spread) -> Spread:
+    """What is used where this was repeated.
 
     Never less than seen, and else no more than assumed. One degree of freedom bounds nothing: two sessions that agree may do
     so by chance.
     """
-    convict, doubt = (bound(CONVICT), bound(DOUBT)) if freedom > 1 else (math.inf, math.inf)
+    several = repeats.freedom > 1
+    convict, doubt = (repeats.bound(CONVICT), repeats.bound(DOUBT)) if several else (math.inf, math.inf)
+    seen = repeats.seen
     return Spread(
         convict=max(seen, min(convict, assumed.convict)),
         doubt=max(seen, min(doubt, assumed.doubt)),
         seen=seen,
-        freedom=freedom,
+        freedom=repeats.freedom,
         assumed=seen < assumed.convict < convict,
+        repeats=repeats,
     )
 
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from statistics import NormalDist
 
-from attnbench import stats
 from attnbench.change import (
     DISAGREE,
     Change,
@@ -339,7 +338,9 @@ class _Case:
         each = len(held.base) / there
         last = max(self.launches, self.rule.launches)
         for further in range(1, MOST_SESSIONS):
-            occasion = _with_quiet(noise.occasion, further, ASSUMED[held.measure].occasion)
+            occasion = spread(
+                noise.occasion.repeats.with_further(further, QUIET_OCCASION), ASSUMED[held.measure].occasion
+            )
             sessions = there + further
             launches = launch * (1 / last + 1 / (each * sessions))
             sure, doubted = (
@@ -348,13 +349,6 @@ class _Case:
             if math.expm1(self._found(sure, doubted)) <= limit:
                 return sessions
         return None
-
-
-def _with_quiet(now: Spread, further: int, assumed: Spread) -> Spread:
-    """What would be known of occasions with so many further ones that are quiet."""
-    freedom = now.freedom + further
-    seen = math.sqrt((now.freedom * (now.seen or 0.0) ** 2 + further * QUIET_OCCASION**2) / freedom)
-    return spread(seen, lambda confidence: stats.upper_bound(seen, freedom, confidence), freedom, assumed)
 
 
 def _change(measure: str, value: float, low: float, high: float, error: float) -> Change:
