@@ -131,6 +131,8 @@ def _by_occasions(bearing: Bearing) -> bool:
 def _why(bearings: Sequence[Bearing], versions: str) -> str:
     """What the limit comes from; `versions`: what else the sessions must have to count, beside this GPU."""
     sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
+    if not bearings[0].assumed and sessions == 1:
+        return f"one session of this GPU{versions}, and all of the family show {occasion} between occasions"
     if not bearings[0].assumed:
         return f"{counted(sessions, 'session')} of this GPU{versions}, which show {occasion} between occasions"
     if sessions == 1:

@@ -80,6 +80,11 @@ FIVE_SHOW = "5 sessions of this GPU, which show 0.03 % between occasions"
             f"3 sessions of this GPU, {FEW}; 1 more session {RECORD.format(1)} that agrees brings it to 1 %",
         ),
         (FIVE, 0.01, FIVE_SHOW),
+        (
+            replace(FIVE, sessions=1),
+            0.01,
+            "one session of this GPU, and all of the family show 0.03 % between occasions",
+        ),
         (NOISY, 0.03, f"{FIVE_SHOW}; launches differ by 0.4 %, and more sessions alone do not bring it to 1 %"),
         (APART, 0.24, f"2 sessions of this GPU, which show 3.5 % between occasions; {TAKE_OUT}"),
     ],
