@@ -51,6 +51,8 @@ REACH = 2.0
 RESOLUTIONS = 3
 #: The limit that the tool aims at, and the default where the baseline carries it.
 AIM = 0.01
+#: The largest limit by default: sessions that differ so much that they carry more acquit nobody by it.
+MOST_LIMIT = 0.06
 #: A step of the SM clock, 15 MHz at 1980, by which hours differ.
 STEP = math.log(1980 / 1965)
 #: However noisy the cycles of the baseline are, no more than this is acquitted of what the clock lost.
@@ -220,8 +222,8 @@ class _Case:
         by = shift * math.sqrt(self._launch_variance / len(held.ours)) if shift else 0.0
         value = held.difference(held.measure) + by
         sure, doubted = self._error(_convict, launches), self._error(_doubt, launches)
-        main = _change(held.measure, value, value - convict * sure, value + acquit * doubted, sure)
-        gain = math.expm1(value + convict * sure)
+        main = _change(held.measure, value, value - self._step - convict * sure, value + acquit * doubted, sure)
+        gain = math.expm1(value + self._step + convict * sure)
         seconds = None
         if dropped:
             felt = value + self._followed + dropped
@@ -235,9 +237,9 @@ class _Case:
 
     @cached_property
     def limit(self) -> float:
-        """The slow-down that counts for this case."""
+        """The slow-down that counts for this case; by default none above `MOST_LIMIT`, however noisy the baseline is."""
         carried = self.carried if math.isfinite(self.carried) else 0.0
-        wanted = max(AIM, carried) if self.rule.limit is None else self.rule.limit
+        wanted = min(max(AIM, carried), MOST_LIMIT) if self.rule.limit is None else self.rule.limit
         return max(wanted, RESOLUTIONS * max(one.resolution for one in self.held.both()))
 
     @cached_property
@@ -307,7 +309,14 @@ class _Case:
 
     def _found(self, sure: float, doubted: float) -> float:
         """Log of the slow-down that is found with these errors at the last look."""
-        return math.log1p(self.rule.tolerated) + self.rule.convict(self.rule.launches) * sure + BEYOND * doubted
+        tolerated = math.log1p(self.rule.tolerated) + self._step
+        return tolerated + self.rule.convict(self.rule.launches) * sure + BEYOND * doubted
+
+    @cached_property
+    def _step(self) -> float:
+        """What the clock may move seconds by from hour to hour, where they are judged alone and a clock was read."""
+        moves = any(one.settled_hz is not None for one in self.held.both())
+        return STEP if moves and self.held.measure == SECONDS else 0.0
 
     @property
     def _followed(self) -> float:
@@ -386,7 +395,7 @@ def _objection(case: _Case, claimed: Judgement, said: Change) -> Reason | None:
     """Why a claim of *regressed* does not stand."""
     if claimed is not Judgement.REGRESSED:
         return None
-    if any(one.unsettled for one in case.held.both()):
+    if any(one.unsettled and not one.self_throttled for one in case.held.both()):
         return UNSETTLED
     if said.measure == CYCLES and case.is_opposed:
         text = (

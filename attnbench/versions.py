@@ -32,6 +32,8 @@ _OWN_KERNELS = {"attnbench": "backends/triton_kernel.py"}
 #: and texts. As git's patterns, and as a regular expression.
 _NO_CODE = ("**/[0-9][0-9][0-9][0-9]*_*.json", "**/*.md", "**/*.rst")
 _IS_NO_CODE = re.compile(rb"(^|/)\d{4,}_[^/]*\.json$|\.(md|rst)$")
+#: Suffixes of what a kernel is made of.
+_CODE = (".py", ".cu", ".cuh", ".cpp", ".cc", ".h", ".hpp", ".so")
 #: Distributions whose kernels a family calls where they are installed, beside those that it requires.
 CALLED_TOO = {"xformers": ("flash-attn",), "transformer-engine": ("flash-attn", "flash-attn-4", "flash_attn_3")}
 
@@ -49,7 +51,8 @@ class CodeVersions:
 
         A build of one's own, which keeps its version while its code changes, is told apart by its files: `2.8.3 (build
         0f1e2d…)`. `repository` is there for a backend that is not an installed distribution's: a hash of all files of the
-        commit that may be code, where they were changed since with `+dirty`. What cannot be told is left out.
+        commit that may be code, where they were changed since with `+dirty`; outside of git, of the code in its folder.
+        What cannot be told is left out.
         """
         if backend.name not in self._found:
             self._found[backend.name] = {name: version for name, version in self._asked(backend) if version}
@@ -65,7 +68,7 @@ class CodeVersions:
             repository = _sha256(_PACKAGE.joinpath(_OWN_KERNELS[backend.family]).read_bytes())
         elif file is not None and _PACKAGE not in file.parents:
             if set(_SITE_PACKAGES).isdisjoint(file.parts):
-                repository = self._repository(file)
+                repository = self._repository(file) or _folder(file)
             else:
                 names += _providers(_top_module(file))
         return [*((name, self._version(name)) for name in sorted(set(names))), (REPOSITORY, repository)]
@@ -144,6 +147,15 @@ def _repository(file: Path) -> str:
         return ""
     code = [one for one in listed if not _IS_NO_CODE.search(one.partition(b"\t")[2])]
     return f"{_sha256(bytes(1).join(code))}{'' if is_known and not changed else DIRTY}"
+
+
+def _folder(file: Path) -> str:
+    """A hash of the code beside this file, itself included, where no repository knows it; empty where it cannot be read."""
+    try:
+        code = sorted(one for one in file.parent.iterdir() if one.suffix in _CODE and one.is_file())
+        return _sha256(bytes(1).join(part for one in code for part in (one.name.encode(), one.read_bytes())))
+    except OSError:
+        return ""
 
 
 def _sha256(content: bytes) -> str:

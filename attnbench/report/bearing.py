@@ -9,8 +9,8 @@ from attnbench.code_lines import SOFTWARE
 from attnbench.model import Bearing, RunFile, Verdict
 from attnbench.units import counted, signed_percent
 
-#: The limit that is aimed at.
-AIM = 0.01
+#: The limit that is aimed at, and the largest by default (rule.py).
+AIM, MOST_LIMIT = 0.01, 0.06
 #: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
 #: a whole: by more than this, each by no farther from the median than this, or half of the median.
 SHARED_BY, FEWEST_CASES, FEWEST_FAMILIES = 0.8, 5, 2
@@ -31,8 +31,9 @@ def carried(verdicts: Sequence[Verdict]) -> list[str]:
         versions = " and these versions" if any(v.history for v in members) else ""
         if _is_below(members[0]):
             limits = f"the baseline carries {_range(v.carried for v in members)} %"
+            asked = "the most by default" if _is_capped(members[0]) else "--attn-limit"
             said.append(
-                f"{head} (--attn-limit), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
+                f"{head} ({asked}), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
             )
         elif _is_raised(members[0]):
             limits = f"the baseline carries {_range(v.carried for v in members)} %"
@@ -116,6 +117,11 @@ def _is_above_aim(verdict: Verdict) -> bool:
 def _is_below(verdict: Verdict) -> bool:
     """Whether a smaller limit was asked for than the baseline carries."""
     return verdict.limit is not None and verdict.carried is not None and verdict.limit < 0.9999 * verdict.carried
+
+
+def _is_capped(verdict: Verdict) -> bool:
+    """Whether the limit is the largest that there is by default."""
+    return verdict.limit is not None and abs(verdict.limit - MOST_LIMIT) < 1e-9
 
 
 def _is_raised(verdict: Verdict) -> bool:

@@ -118,6 +118,13 @@ def test_a_limit_that_the_baseline_does_not_carry_says_so(run_of):
     )
 
 
+def test_sessions_that_carry_more_than_the_most_by_default_say_so(run_of):
+    (line,) = said(run_of({"limit": 0.06, "carried": 0.24, "bearing": replace(TWO, assumed=False, occasion=0.035)}))
+    assert line.startswith(
+        "limit 6 % for 1 case (the most by default), but the baseline carries 24 %: 2 sessions of this GPU"
+    )
+
+
 def test_a_limit_above_what_the_baseline_carries_is_not_promised_to_fall_by_more_sessions(run_of):
     (line,) = said(run_of({"limit": 0.03, "carried": 0.021, "bearing": ONE}))
     assert line == (

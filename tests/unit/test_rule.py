@@ -11,8 +11,8 @@ from statistics import NormalDist
 import pytest
 
 from attnbench.model import Judgement
-from attnbench.readings import CYCLES, OCCASION, SECONDS, Estimate, Noise, Reading, Scatter, Spread, scatter
-from attnbench.rule import AIM, FOUND_SHARE, STEP, Rule, compare
+from attnbench.readings import ASSUMED, CYCLES, OCCASION, SECONDS, Estimate, Noise, Reading, Scatter, Spread, scatter
+from attnbench.rule import AIM, FOUND_SHARE, MOST_LIMIT, STEP, Rule, compare
 
 HZ = 1980e6
 LOAD = math.log(0.9)  # what a call that computes takes off the clock
@@ -415,6 +415,35 @@ def test_without_cycles_on_either_side_seconds_decide():
     found = compare([made(0.04)], [made(cycles=None)], LONE, Scatter())
     assert (found.kind, found.said.measure) == (Judgement.REGRESSED, SECONDS)
     assert compare([made(cycles=None)], [made()], LONE, Scatter()).kind is Judgement.UNCHANGED
+
+
+@pytest.mark.parametrize(("settled_hz", "kind"), [(HZ, Judgement.UNCHANGED), (None, Judgement.REGRESSED)])
+def test_a_step_of_a_clock_that_was_read_convicts_nobody_in_seconds_alone(settled_hz, kind):
+    """Of quiet sessions, which carry 1 %: 15 MHz of 1980 are 0.76 %."""
+    stored = [made(session=f"000{n}", cycles=None, settled_hz=settled_hz) for n in range(4) for _ in range(3)]
+    quiet = Spread(convict=0.0003, doubt=0.0004, seen=0.0003, freedom=9, assumed=False)
+    known = Scatter({"": {SECONDS: replace(ASSUMED[SECONDS], launch=0.0005, occasion=quiet)}})
+    found = compare([made(0.0076, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
+    assert found.kind is kind
+    worse = compare([made(0.02, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
+    assert worse.kind is Judgement.REGRESSED
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, MOST_LIMIT), (0.2, 0.2)])
+def test_sessions_far_apart_acquit_nobody_by_a_limit_that_only_they_make(asked, limit):
+    """Two that are 5 % apart carry more than 20 %: seven percent beyond the faster one is no unchanged case."""
+    stored = [made(shift, session=name) for name, shift in (("0001", 0.0), ("0002", 0.05)) for _ in range(3)]
+    noise = scatter([stored])
+    found = compare([made(0.07)], stored, Rule(150, limit=asked), noise)
+    assert found.carried > 0.2
+    assert found.limit == limit
+    assert (found.kind is Judgement.UNCHANGED) == (asked is not None)
+
+
+def test_a_call_that_throttles_itself_is_convicted_however_its_rounds_started():
+    long = {"self_throttled": True, "unsettled": True}
+    stored = [made(session="0001", **long)] * 3
+    assert compare([made(0.3, **long)] * 4, stored, Rule(150), Scatter()).kind is Judgement.REGRESSED
 
 
 def test_slower_in_cycles_and_faster_in_seconds_is_neither():

@@ -166,12 +166,18 @@ def test_a_file_that_is_not_committed_is_a_local_change(repository):
     assert found["repository"].endswith("+dirty")
 
 
-def test_without_a_repository_and_without_git_nothing_is_known(tmp_path, repository, monkeypatch):
+def test_without_a_repository_and_without_git_the_code_in_the_folder_is_the_version(tmp_path, repository, monkeypatch):
     alone = tmp_path / "conftest.py"
     alone.write_text("def load(workload): ...\n")
-    assert CodeVersions().of(backend_in(alone)) == {}
+    found = []
+    for name, content in (("notes.txt", "1"), ("kernel.cu", "1"), ("kernel.cu", "2"), ("notes.txt", "2")):
+        (tmp_path / name).write_text(content)
+        found.append(CodeVersions().of(backend_in(alone))["repository"])
+    assert len(set(found)) == 3
+    assert found[2] == found[3]
+    by_git = repository.version()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert repository.version() == ""
+    assert repository.version() not in ("", by_git)
 
 
 def test_a_backend_of_an_installed_package_is_its_distribution(install):
