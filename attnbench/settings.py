@@ -68,7 +68,7 @@ OPTIONS = (
         "limit",
         "many",
         "Slow-down that counts: P%%, or GLOB:P%% for some cases; repeatable, the last that matches wins. Default: what the "
-        "baseline carries, at least 1%%.",
+        "baseline carries, 1%% to 6%%.",
         "ENTRY",
     ),
     Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),

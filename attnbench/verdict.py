@@ -194,7 +194,7 @@ def _less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]
         for metric in ("rel_l1", "rel_l2") if before else ():
             now, then = getattr(check.error, metric), max(getattr(error, metric) for error in before)
             if now > (1 + growth) * then:
-                by = f" ({change(round(now / then - 1, 4))})" if then else ""
+                by = f" ({change(round(now / then - 1, 5))})" if then else ""
                 text = (
                     f"less accurate: {metric} {now:.4g} on {check.distribution} inputs, {then:.4g} in the baseline{by}, "
                     f"where {change(growth)} is tolerated{why}"
