@@ -265,6 +265,10 @@ def _odd_figures(record: Record) -> Iterator[str]:
     for name, value in seconds.items():
         if value is not None and not _is_within(value, 0, LONGEST_S):
             yield f"{name} {value:g}, between 0 and {LONGEST_S:g} s is needed"
+    for check in record.checks if sample is not None else ():
+        for metric in ("rel_l1", "rel_l2"):
+            if not _is_within(getattr(check.error, metric), 0, math.inf):
+                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, a finite error is needed"
     for clock_hz in clocks:
         if not _is_within(clock_hz, 1, FASTEST_HZ):
             yield f"a clock of {clock_hz:g} Hz, between 1 and {FASTEST_HZ:g} Hz is needed"

@@ -131,6 +131,7 @@ def _compared(
         notes=(*_notes(first, launches.get(first.launch), latest, session), *baseline.repeated),
     )
     stored = [record for _, record in fitting]
+    verdict = replace(verdict, notes=(*verdict.notes, *_not_held(first, stored)))
     worse = (*_less_accurate(first, stored), *_more_workspace(records, stored))
     if worse:  # the same inputs give the same output in the same memory: there is nothing to measure again, on any unit
         latency = tuple(reason for reason in found.reasons if reason.code != "unknown-unit")
@@ -218,6 +219,16 @@ def _more_workspace(ours: Sequence[Record], stored: Sequence[Record]) -> tuple[R
         "MiB are allowed"
     )
     return (Reason("workspace", text),)
+
+
+def _not_held(ours: Record, stored: Sequence[Record]) -> tuple[str, ...]:
+    """What was measured of this case, and cannot be held against any stored launch: its error, its workspace."""
+    known = {check.distribution for record in stored for check in record.checks}
+    lacking = [check.distribution for check in ours.checks if check.distribution not in known]
+    notes = [f"accuracy not compared on {', '.join(lacking)} inputs: no stored launch has it"] if lacking else []
+    if ours.workspace_bytes is not None and all(record.workspace_bytes is None for record in stored):
+        notes.append("workspace not compared: no stored launch has it")
+    return tuple(notes)
 
 
 def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | None:

@@ -53,6 +53,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "fifo": (_fifo, "0001_recorded.json cannot be read: it is a FIFO, and a stored run is a regular file"),
     "zero rounds": (_rounds([]), "a Sample needs at least one round"),
     "endless rounds": (_rounds([1e308] * 30), "torch_math@eager-flux-256px-t128 has rounds_s 1e+308"),
+    "an error that is no number": (
+        _of(lambda document: document["attnbench"]["records"][0]["checks"][0]["error"].update(rel_l1=float("nan"))),
+        "has rel_l1 nan on ",
+    ),
     "negative rounds": (_rounds([-1e-3] * 30), "every round of a Sample is a positive number"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "0001_recorded.json cannot be read: Is a directory"),
     "a dangling link": (

@@ -318,6 +318,15 @@ def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
     assert found["t128"] == found["t256"] == found["t384"] == {Judgement.UNCHANGED}
 
 
+def test_what_no_stored_launch_has_is_said_not_to_be_compared(verdict, session, check):
+    ours = {"checks": (check({}, rel_l2=1e-4),), "workspace_bytes": 2**20}
+    for stored in ({"checks": (), "workspace_bytes": None}, ours):
+        notes = verdict(Baseline((session(**stored),)), **ours).notes
+        said = [note.partition(":")[0] for note in notes if "not compared" in note]
+        expected = ["accuracy not compared on randn*randint(1,5) inputs", "workspace not compared"]
+        assert said == ([] if stored is ours else expected)
+
+
 # A launch counts once
 
 
