@@ -32,7 +32,8 @@ _OWN_KERNELS = {"attnbench": "backends/triton_kernel.py"}
 #: and texts. As git's patterns, and as a regular expression.
 _NO_CODE = ("**/[0-9][0-9][0-9][0-9]*_*.json", "**/*.md", "**/*.rst")
 _IS_NO_CODE = re.compile(rb"(^|/)\d{4,}_[^/]*\.json$|\.(md|rst)$")
-#: Suffixes of what a kernel is made of.
+#: Suffixes of what a kernel is made of, and up to which size a file is read.
+_MOST_BYTES = 2**24
 _CODE = (".py", ".cu", ".cuh", ".cpp", ".cc", ".h", ".hpp", ".so")
 #: Distributions whose kernels a family calls where they are installed, beside those that it requires.
 CALLED_TOO = {"xformers": ("flash-attn",), "transformer-engine": ("flash-attn", "flash-attn-4", "flash_attn_3")}
@@ -150,12 +151,20 @@ def _repository(file: Path) -> str:
 
 
 def _folder(file: Path) -> str:
-    """A hash of the code beside this file, itself included, where no repository knows it; empty where it cannot be read."""
+    """A hash of the code beside this file, itself included, where no repository knows it; empty where it cannot be read.
+
+    Of files above `_MOST_BYTES` the size stands for the content, so that a folder of large libraries costs no second.
+    """
     try:
         code = sorted(one for one in file.parent.iterdir() if one.suffix in _CODE and one.is_file())
-        return _sha256(bytes(1).join(part for one in code for part in (one.name.encode(), one.read_bytes())))
+        parts = [(one.name.encode(), str(size := one.stat().st_size).encode(), _content(one, size)) for one in code]
     except OSError:
         return ""
+    return _sha256(bytes(1).join(part for of_one in parts for part in of_one))
+
+
+def _content(file: Path, size: int) -> bytes:
+    return file.read_bytes() if size <= _MOST_BYTES else b""
 
 
 def _sha256(content: bytes) -> str:
