@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.writing import by_line
+from attnbench.writing import laid_out
 
 Text = Callable[[], bytes]  # of a file, worked out when it is asked for: what a test stored may not fit into JSON
 
@@ -84,4 +84,4 @@ class BenchmarkSaving:
 def _text(output: dict[str, Any]) -> bytes:
     from pytest_benchmark.utils import safe_dumps
 
-    return by_line(output, partial(safe_dumps, ensure_ascii=True, separators=(",", ":"))).encode()
+    return laid_out(output, partial(safe_dumps, ensure_ascii=True, separators=(",", ":"))).encode()

@@ -140,8 +140,7 @@ def _differing(one: Facts, another: Facts) -> list[str]:
 
 def _unit(session: Session, record: Record) -> str | None:
     launch = session.launches.get(record.launch)
-    unit = launch.fingerprint.context.get("unit") if launch else None
-    return str(unit) if unit else None
+    return launch.unit if launch else None
 
 
 def _shown(values: frozenset[str]) -> str:

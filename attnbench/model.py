@@ -323,6 +323,12 @@ class Launch:
     fingerprint: Fingerprint
     simulated: bool = False
 
+    @property
+    def unit(self) -> str | None:
+        """The hash of the physical GPU, None where it is unknown."""
+        unit = self.fingerprint.context.get("unit")
+        return None if unit in (None, "") else str(unit)
+
 
 @dataclass(frozen=True)
 class Bearing:

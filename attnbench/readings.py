@@ -111,17 +111,24 @@ class Spread:
     """How far occasions differ, or units, as a relative standard deviation.
 
     convict: used where something may be called regressed; doubt: used where a slow-down is ruled out, or promised to be
-    found; seen: the estimate itself, None where nothing was repeated; freedom: its degrees of freedom; assumed: whether
-    `convict` is an assumption, because what was repeated does not bound it to less and does not show more; repeats: what it
-    rests on.
+    found; assumed: whether `convict` is an assumption, because what was repeated does not bound it to less and does not show
+    more; repeats: what it rests on.
     """
 
     convict: float
     doubt: float
-    seen: float | None = None
-    freedom: int = 0
     assumed: bool = True
     repeats: Repeats = field(default=Repeats(), compare=False)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the estimate."""
+        return self.repeats.freedom
+
+    @property
+    def seen(self) -> float | None:
+        """The estimate itself, None where nothing was repeated."""
+        return self.repeats.seen if self.freedom else None
 
 
 @dataclass(frozen=True)
@@ -173,14 +180,13 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
     sample = record.sample
     if sample is None:
         raise ValueError(f"record {record.case}: status '{record.status}' has no sample to read")
-    unit = launch.fingerprint.context.get("unit") if launch else None
     estimates = {SECONDS: estimate(sample.rounds_s)}
     cycles = _cycles(sample)
     if cycles is not None:
         estimates[CYCLES] = estimate(cycles)
     return Reading(
         session=session,
-        unit=None if unit in (None, "") else str(unit),
+        unit=launch.unit if launch else None,
         launch=record.launch,
         estimates=estimates,
         resolution=stats.resolution_s(sample.rounds_s) / stats.median_s(sample.rounds_s),
@@ -258,7 +264,8 @@ def scatter(cases: Iterable[Sequence[Reading]]) -> Scatter:
     for readings in cases:
         # Calls that lower their own clock have a floor of their own.
         if readings and not any(one.self_throttled for one in readings):
-            families[readings[0].family].append(readings)
+            kept = [one for session in grouped(readings, "session") for one in agreeing(session)]
+            families[readings[0].family].append(kept)
     return Scatter({name: {m: _noise(found, m) for m in MEASURES} for name, found in families.items()})
 
 
@@ -293,8 +300,8 @@ def _noise(cases: Sequence[Sequence[Reading]], measure: str) -> Noise:
 
 
 def _logs(session: Sequence[Reading], measure: str, share: float) -> list[Estimate]:
-    """What the launches of one occasion say of a measure, without the slow ones."""
-    found = [measured(one, measure, share) for one in agreeing(session)]
+    """What the launches of one occasion say of a measure."""
+    found = [measured(one, measure, share) for one in session]
     return [one for one in found if one is not None and math.isfinite(one.error)]
 
 
@@ -375,8 +382,6 @@ def spread(repeats: Repeats, assumed: Spread) -> Spread:
     return Spread(
         convict=max(seen, min(convict, assumed.convict)),
         doubt=max(seen, min(doubt, assumed.doubt)),
-        seen=seen,
-        freedom=repeats.freedom,
         assumed=seen < assumed.convict < convict,
         repeats=repeats,
     )

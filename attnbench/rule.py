@@ -51,12 +51,11 @@ REACH = 2.0
 RESOLUTIONS = 3
 #: The limit that the tool aims at, and the default where the baseline carries it.
 AIM = 0.01
-#: The largest limit by default: sessions that differ so much that they carry more acquit nobody by it.
+#: The largest limit by default, and the most that is acquitted of what the clock lost, whatever limit is asked for: sessions
+#: that differ so much that they carry more acquit nobody by it.
 MOST_LIMIT = 0.06
 #: A step of the SM clock, 15 MHz at 1980, by which hours differ.
 STEP = math.log(1980 / 1965)
-#: However noisy the cycles of the baseline are, no more than this is acquitted of what the clock lost.
-MOST_IN_SECONDS = 0.06
 #: So many steps beyond the limit convict in seconds alone.
 STEPS_BEYOND = 2
 #: Of the error of conviction, what the last look at a case gets, where the others share the rest; of that of acquittal, what
@@ -80,7 +79,8 @@ class Rule:
     """What counts as a slow-down, and how often a verdict may be wrong.
 
     cases: how many are judged in the run; relaunches: fresh launches that a suspect may still be given, 0 to convict on
-    the first; limit: the slow-down that counts, where one is asked for, else what the baseline carries, and 1 % at least.
+    the first; limit: the slow-down that counts, where one is asked for; else what the baseline carries, from `AIM` to
+    `MOST_LIMIT`.
     """
 
     cases: int
@@ -119,7 +119,7 @@ class Rule:
 class Comparison:
     """What the rule says of a case now.
 
-    said: the change that a report prints, and changes: those that were judged. carried: the smallest limit that the
+    said: the change that a report prints. carried: the smallest limit that the
     baseline bears for this case, infinite where its rounds do not tell, and bearing why, on a unit that it knows. suspect:
     worth a fresh launch, should there be one left. left_out: launches of ours that were slow by themselves. base_s, ours_s:
     means in seconds.
@@ -127,7 +127,6 @@ class Comparison:
 
     kind: Judgement
     reasons: tuple[Reason, ...]
-    changes: tuple[Change, ...]
     said: Change
     limit: float
     carried: float
@@ -163,7 +162,6 @@ def compare(ours: Sequence[Reading], theirs: Sequence[Reading], rule: Rule, scat
     return Comparison(
         kind=kind,
         reasons=(*reasons, *_left_out(case.held, len(ours))),
-        changes=tuple(change for change in (now.main, now.seconds) if change is not None),
         said=said,
         limit=limit,
         carried=case.carried,
@@ -374,7 +372,7 @@ def _claim(ends: _Ends, rule: Rule, limit: float) -> tuple[Judgement, Change]:
         return Judgement.REGRESSED, seconds
     if main.high >= limit:
         return Judgement.INCONCLUSIVE, main
-    if seconds is not None and seconds.high >= _steps_above(min(limit, MOST_IN_SECONDS), 1):
+    if seconds is not None and seconds.high >= _steps_above(min(limit, MOST_LIMIT), 1):
         return Judgement.INCONCLUSIVE, seconds
     if ends.gain < -rule.tolerated and main.value <= -limit / 2:
         return Judgement.IMPROVED, main
@@ -418,7 +416,8 @@ def _left_out(held: Sides, launches: int) -> tuple[Reason, ...]:
     """That launches of ours were slow by themselves."""
     if not held.left_out:
         return ()
-    text = f"{held.left_out} of {launches} launches was slower by itself and is left out: the others agree"
+    was = "was slower by itself and is" if held.left_out == 1 else "were slower by themselves and are"
+    text = f"{held.left_out} of {launches} launches {was} left out: the others agree"
     return (Reason("slow-launch", text),)
 
 

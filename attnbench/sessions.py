@@ -16,7 +16,7 @@ from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
 from attnbench.readings import Reading, Scatter, reading, scatter
 from attnbench.records import Unreadable, compact, run_from, to_digits
-from attnbench.writing import by_line, write_new
+from attnbench.writing import laid_out, write_new
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
@@ -185,7 +185,7 @@ def write_session(folder: Path, run: RunFile, document: dict[str, Any]) -> Path:
     """
     device = str(run.launches[0].fingerprint.key.get("device") or "unknown")
     below = folder / slug(device)
-    content = by_line(_kept(run, document), partial(json.dumps, separators=(",", ":"))).encode()
+    content = laid_out(_kept(run, document), partial(json.dumps, separators=(",", ":"))).encode()
     return write_new(
         below, lambda number: f"{number:04}_{run.launches[0].id}.json", lambda: next_number(below), content
     )

@@ -142,9 +142,8 @@ def _compared(
 def _unit(records: Sequence[Record], launches: Mapping[str, Launch]) -> str | None:
     """The unit of our launches; None where it is unknown, or there are several."""
     of = [launches.get(record.launch) for record in records if record.sample is not None]
-    units = {launch.fingerprint.context.get("unit") if launch else None for launch in of}
-    unit = units.pop() if len(units) == 1 else None
-    return str(unit) if unit else None
+    units = {launch.unit if launch else None for launch in of}
+    return units.pop() if len(units) == 1 else None
 
 
 def _stored_bearing(found: Bearing | None) -> Bearing | None:

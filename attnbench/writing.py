@@ -32,18 +32,18 @@ _OF_LINES = {
 }
 
 
-def by_line(document: Mapping[str, Any], dumps: Callable[[Any], str]) -> str:
+def laid_out(document: Mapping[str, Any], dumps: Callable[[Any], str]) -> str:
     """A stored run as JSON without indentation, a line for each benchmark, launch, record and verdict."""
-    return f"{_by_line(document, dumps, ())}\n"
+    return f"{_laid_out(document, dumps, ())}\n"
 
 
-def _by_line(value: Any, dumps: Callable[[Any], str], place: tuple[str, ...]) -> str:
+def _laid_out(value: Any, dumps: Callable[[Any], str], place: tuple[str, ...]) -> str:
     if place not in _OF_LINES or not value or not isinstance(value, (dict, list)):
         return dumps(value)
     if isinstance(value, list):
         lines = [dumps(part) for part in value]
     else:
-        lines = [f"{dumps(name)}: {_by_line(part, dumps, (*place, name))}" for name, part in value.items()]
+        lines = [f"{dumps(name)}: {_laid_out(part, dumps, (*place, name))}" for name, part in value.items()]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return "\n".join([opening, ",\n".join(lines), closing])
 

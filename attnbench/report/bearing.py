@@ -7,10 +7,9 @@ from statistics import median
 
 from attnbench.code_lines import SOFTWARE
 from attnbench.model import Bearing, RunFile, Verdict
+from attnbench.rule import AIM, MOST_LIMIT
 from attnbench.units import counted, signed_percent
 
-#: The limit that is aimed at, and the largest by default (rule.py).
-AIM, MOST_LIMIT = 0.01, 0.06
 #: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
 #: a whole: by more than this, each by no farther from the median than this, or half of the median.
 SHARED_BY, FEWEST_CASES, FEWEST_FAMILIES = 0.8, 5, 2

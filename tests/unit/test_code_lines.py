@@ -104,13 +104,18 @@ def test_a_tree_with_local_changes_is_a_line_of_its_own_each_time(stored, versio
     assert "local changes" in difference(found[:1], found[1:])
 
 
-def test_the_baseline_is_the_newest_line_of_this_unit_and_the_same_code_on_others(stored):
-    found = [
-        stored("0001", "here", torch="2.10"),
+def upgraded(stored, oldest):
+    """Sessions of two units while torch goes from 2.10 to 2.12; the first one is of the unit `oldest`."""
+    return [
+        stored("0001", oldest, torch="2.10"),
         stored("0002", "here", torch="2.11"),
         stored("0003", "there", torch="2.11"),
         stored("0004", "there", torch="2.12"),
     ]
+
+
+def test_the_baseline_is_the_newest_line_of_this_unit_and_the_same_code_on_others(stored):
+    found = upgraded(stored, "here")
     line, history = baseline_line(found, "here")
     assert [session.name for session, _ in line] == ["0002", "0003"]
     assert [[session.name for session, _ in one] for one in history] == [["0001"]]
@@ -121,12 +126,7 @@ def test_the_baseline_is_the_newest_line_of_this_unit_and_the_same_code_on_other
 
 
 def test_a_newer_version_on_another_unit_is_said(stored):
-    found = [
-        stored("0001", "there", torch="2.10"),
-        stored("0002", "here", torch="2.11"),
-        stored("0003", "there", torch="2.11"),
-        stored("0004", "there", torch="2.12"),
-    ]
+    found = upgraded(stored, "there")
 
     def said(stored_ones, unit):
         return newer_elsewhere(stored_ones, baseline_line(stored_ones, unit)[0], unit)
