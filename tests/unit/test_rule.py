@@ -81,7 +81,7 @@ def shares(gpu, comparisons, rule, noise=None, sessions=1, **changes):
 
 def knowing(launch=0.001, occasion=0.0005):
     """Noise that sessions have shown."""
-    known = Spread(occasion, occasion, occasion, 9, assumed=False)
+    known = Spread(occasion, occasion, assumed=False)
     return Scatter({"": {m: Noise(launch, known, Spread(0.006, 0.006)) for m in (SECONDS, CYCLES)}})
 
 
@@ -421,7 +421,7 @@ def test_without_cycles_on_either_side_seconds_decide():
 def test_a_step_of_a_clock_that_was_read_convicts_nobody_in_seconds_alone(settled_hz, kind):
     """Of quiet sessions, which carry 1 %: 15 MHz of 1980 are 0.76 %."""
     stored = [made(session=f"000{n}", cycles=None, settled_hz=settled_hz) for n in range(4) for _ in range(3)]
-    quiet = Spread(convict=0.0003, doubt=0.0004, seen=0.0003, freedom=9, assumed=False)
+    quiet = Spread(convict=0.0003, doubt=0.0004, assumed=False)
     known = Scatter({"": {SECONDS: replace(ASSUMED[SECONDS], launch=0.0005, occasion=quiet)}})
     found = compare([made(0.0076, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
     assert found.kind is kind
@@ -438,6 +438,12 @@ def test_sessions_far_apart_acquit_nobody_by_a_limit_that_only_they_make(asked, 
     assert found.carried > 0.2
     assert found.limit == limit
     assert (found.kind is Judgement.UNCHANGED) == (asked is not None)
+
+
+@pytest.mark.parametrize(("lost", "kind"), [(0.03, Judgement.UNCHANGED), (0.1, Judgement.INCONCLUSIVE)])
+def test_of_what_the_clock_lost_no_more_than_six_percent_is_acquitted_by_any_limit(lost, kind):
+    stored = [made(session="0001")] * 3
+    assert compare([made(lost, cycles=0.0)] * 4, stored, Rule(150, limit=0.2), Scatter()).kind is kind
 
 
 def test_a_call_that_throttles_itself_is_convicted_however_its_rounds_started():
