@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.clock import spin_clock
+from attnbench.facts import Facts, installed_version
 from attnbench.fingerprint import ceiling_mhz
-from attnbench.requirements import Facts
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
@@ -202,8 +202,6 @@ def _nvml(uuid: str | None) -> dict[str, Field]:
 
 
 def _software(torch: Any) -> dict[str, Field]:
-    from attnbench.requirements import installed_version
-
     return {
         "torch": str(torch.__version__),
         "triton": installed_version("triton") or "not installed",

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from attnbench.facts import Facts
 from attnbench.faults import errors_as_rows
 from attnbench.model import CaseEnded, Workload
 from attnbench.registry import Apart, Backend
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 
 
 @dataclass(frozen=True)

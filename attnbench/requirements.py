@@ -6,7 +6,6 @@ Each requirement says what is `needed` in a few words, for a table, and by `unme
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -16,17 +15,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Protocol
 
+from attnbench.facts import Facts, installed_version
 from attnbench.model import Reason, Workload
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What requirements are held against: the device and torch of this process."""
-
-    device: str  # "cpu", "cuda" or "sim"
-    device_name: str
-    capability: tuple[int, int] | None  # (9, 0) for sm_90; None where there is none
-    torch_version: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -283,14 +273,6 @@ def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[
     """The functions that a backend says it needs and for want of which it could not be loaded; usually none."""
     functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
     return tuple(Reason("function", function.absent) for function in functions)
-
-
-def installed_version(distribution: str) -> str | None:
-    """Version of an installed distribution, None when it is not installed. Does not import it."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def first_module(*modules: str) -> str | None:

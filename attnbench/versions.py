@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from attnbench import requirements
 from attnbench.code_lines import DIRTY, REPOSITORY
+from attnbench.facts import installed_version
 from attnbench.records import Unreadable
 from attnbench.revision import ask_git
 
@@ -88,7 +89,7 @@ class CodeVersions:
             editable = bool(origin.get("dir_info", {}).get("editable"))
             folder = Path(unquote(urlsplit(origin.get("url", "")).path))
         except (importlib.metadata.PackageNotFoundError, OSError, ValueError, AttributeError):
-            return requirements.installed_version(distribution) or ""
+            return installed_version(distribution) or ""
         if editable:
             code = self._repository(folder / "pyproject.toml")
             return f"{version} (editable, {code})" if code else version
@@ -113,7 +114,7 @@ def _distribution(package: requirements.Package) -> str:
     """What pip calls the package whose module is found first; the module's name where pip knows none."""
     module = requirements.first_module(package.module, *package.also) or package.module
     own = package.distribution or package.module
-    if module == package.module and requirements.installed_version(own) is not None:
+    if module == package.module and installed_version(own) is not None:
         return own
     return next(iter(_providers(module)), module)
 

@@ -15,18 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import TORCHS_OWN
+from attnbench.facts import installed_version
 from attnbench.model import Workload
 from attnbench.registry import register
-from attnbench.requirements import (
-    Capability,
-    Device,
-    DType,
-    Function,
-    HeadDim,
-    Package,
-    installed_version,
-    package_text,
-)
+from attnbench.requirements import Capability, Device, DType, Function, HeadDim, Package, package_text
 
 if TYPE_CHECKING:
     import torch

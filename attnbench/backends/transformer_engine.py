@@ -20,18 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
+from attnbench.facts import installed_version
 from attnbench.inputs import torch_dtype
 from attnbench.model import MODES, Workload
 from attnbench.registry import Apart, register
-from attnbench.requirements import (
-    Capability,
-    Device,
-    Distribution,
-    DType,
-    HeadDim,
-    installed_version,
-    package_folders,
-)
+from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
 from attnbench.units import cudnn_release
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from attnbench.backends import FAMILIES, cudnn_frontend
+from attnbench.facts import Facts
 from attnbench.model import DeviceOp, Workload
 from attnbench.registry import all_backends
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 from attnbench.route import wrong_route
 from attnbench.variant import Variant
 

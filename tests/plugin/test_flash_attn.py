@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from attnbench.backends import FAMILIES, flash_attn
+from attnbench.facts import Facts, installed_version
 from attnbench.model import DeviceOp, Workload
 from attnbench.registry import all_backends
-from attnbench.requirements import Facts, installed_version, unmet
+from attnbench.requirements import unmet
 from attnbench.route import kernel_s, wrong_route
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))

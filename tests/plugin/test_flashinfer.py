@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from attnbench.backends import FAMILIES, flashinfer
+from attnbench.facts import Facts
 from attnbench.model import DeviceOp, Workload
 from attnbench.registry import all_backends
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 from attnbench.route import kernel_s, wrong_route
 
 pytestmark = pytest.mark.skipif(

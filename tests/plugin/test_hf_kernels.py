@@ -14,9 +14,10 @@ import torch
 
 from attnbench.backends import hf_kernels, hf_load
 from attnbench.backends.hf_name import HubKernel
+from attnbench.facts import Facts
 from attnbench.model import CaseEnded, DeviceOp, Status, Workload
 from attnbench.registry import all_backends
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 from attnbench.route import wrong_route
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-kernel.md"

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 from attnbench import requirements
+from attnbench.facts import Facts
 from attnbench.report.listing import Entry, listing
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 from attnbench.workloads import default_patterns, select_workloads
 
 ROOT = Path(__file__).resolve().parents[2]

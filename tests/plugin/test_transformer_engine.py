@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from attnbench.backends import FAMILIES, transformer_engine
+from attnbench.facts import Facts, installed_version
 from attnbench.model import MODES, DeviceOp, Workload
 from attnbench.registry import all_backends, loaded
-from attnbench.requirements import Facts, installed_version, unmet
+from attnbench.requirements import unmet
 from attnbench.route import wrong_route
 from attnbench.variant import Variant
 

@@ -9,9 +9,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from attnbench.backends import FAMILIES, xformers
+from attnbench.facts import Facts
 from attnbench.model import MODES, DeviceOp, Workload
 from attnbench.registry import all_backends
-from attnbench.requirements import Facts, unmet
+from attnbench.requirements import unmet
 from attnbench.route import wrong_route
 
 pytestmark = pytest.mark.skipif(

@@ -2,10 +2,11 @@
 
 import pytest
 
+from attnbench.facts import Facts
 from attnbench.groups import Group, Grouping
 from attnbench.model import Workload
 from attnbench.registry import Apart, Backend
-from attnbench.requirements import Device, Facts, HeadDim
+from attnbench.requirements import Device, HeadDim
 
 CPU = Facts("cpu", "A CPU", None, (2, 13))
 SMALL, WIDE = Workload("small", 1, 64, 2, 64), Workload("wide", 1, 64, 2, 512)

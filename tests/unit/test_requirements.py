@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 
+from attnbench.facts import Facts, installed_version
 from attnbench.model import Workload
 from attnbench.requirements import (
     Batch,
@@ -11,13 +12,11 @@ from attnbench.requirements import (
     Device,
     Distribution,
     DType,
-    Facts,
     Function,
     HeadDim,
     Package,
     TorchVersion,
     TritonDevice,
-    installed_version,
     lacking,
     unmet,
 )

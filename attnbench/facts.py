@@ -1,0 +1,24 @@
+"""What requirements are held against: the device, and what is installed. Imports no library that it asks about."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What requirements are held against: the device and torch of this process."""
+
+    device: str  # "cpu", "cuda" or "sim"
+    device_name: str
+    capability: tuple[int, int] | None  # (9, 0) for sm_90; None where there is none
+    torch_version: tuple[int, int]
+
+
+def installed_version(distribution: str) -> str | None:
+    """Version of an installed distribution, None when it is not installed. Does not import it."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
