@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from attnbench import names
 from attnbench.clock import SpinClock, spin_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
-from attnbench.names import UnknownName, select
+from attnbench.names import UnknownName, matches_case, select
 from attnbench.pacing import CudaPacer
 from attnbench.stats import median_s
 from attnbench.units import change, microseconds
@@ -95,14 +94,9 @@ def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
     return tuple(found)
 
 
-def matches(glob: str, record: Record) -> bool:
-    """Whether `glob` is or matches the backend, the variant (`torch_flash@eager`) or the id of the record's case."""
-    return any(names.matches(glob, name) for name in (record.backend, record.variant, record.case))
-
-
 def share_for(injections: Sequence[Injection], record: Record) -> float | None:
     """The share of its latency that is added to this case, by the first injection that matches it; None for none."""
-    return next((injection.share for injection in injections if matches(injection.glob, record)), None)
+    return next((injection.share for injection in injections if matches_case(injection.glob, record)), None)
 
 
 def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kind: str = "selected case") -> None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbench.injection import matches
 from attnbench.model import Record
+from attnbench.names import matches_case
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def parse_limits(entries: Sequence[str]) -> tuple[Limit, ...]:
 
 def limit_for(limits: Sequence[Limit], record: Record) -> float | None:
     """The limit of this case, by the last entry that matches it; None where none does."""
-    return next((one.share for one in reversed(limits) if not one.glob or matches(one.glob, record)), None)
+    return next((one.share for one in reversed(limits) if not one.glob or matches_case(one.glob, record)), None)
 
 
 def _share(text: str) -> float | None:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from attnbench.model import Record
+
 #: A message lists no more known names than this.
 MOST_SHOWN = 12
 
@@ -21,6 +23,11 @@ class UnknownName(ValueError):
 def matches(pattern: str, name: str) -> bool:
     """Whether the glob `pattern` is or matches `name`. Brackets may mean themselves, too: `sage_*[per_warp]`."""
     return name == pattern or fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def matches_case(glob: str, record: Record) -> bool:
+    """Whether `glob` is or matches the backend, the variant (`torch_flash@eager`) or the id of the record's case."""
+    return any(matches(glob, name) for name in (record.backend, record.variant, record.case))
 
 
 def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from attnbench import printable
 from attnbench.baseline import MACHINE_ID
+from attnbench.git import ask_git
 from attnbench.records import Unreadable
 
-#: Would have git look at another repository than the one that the folder lies in, as in a hook.
-_REPOSITORY_VARIABLES = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
-)
 _SHOWN_DIGITS = 12
 _LINK = "120000"  # the mode of a symbolic link in a tree
 
@@ -197,19 +191,3 @@ def _commit(top: Path, ref: str) -> str:
             else ": name a commit, branch or tag that is there"
         )
         raise Unreadable(f"there is no commit {ref!r} in {top}{what_to_do}") from None
-
-
-def ask_git(folder: Path, *arguments: str, given: bytes | None = None) -> bytes:
-    """What git prints. Raises Unreadable with what it said, which may end with what to do."""
-    environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
-    environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, input=given or b"", capture_output=True, env=environment, check=False)
-    except OSError as exc:
-        raise Unreadable(f"git cannot be started: {exc.strerror}") from exc
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        said = re.sub("^(fatal|error): ", "", " ".join(words)) if words else f"exit code {done.returncode}"
-        raise Unreadable(f"git {arguments[0]} in {folder}: {said}")
-    return done.stdout

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from attnbench.device import DEVICES
-from attnbench.injection import Injection, matches, parse_injections
+from attnbench.injection import Injection, parse_injections
 from attnbench.limits import Limit, limit_for, parse_limits
 from attnbench.model import MODES, Record
-from attnbench.names import UnknownName, require
+from attnbench.names import UnknownName, matches_case, require
 from attnbench.sim import Scenario, parse_scenario
 
 CPU_ROUNDS, DEVICE_ROUNDS = 5, 30
@@ -159,7 +159,7 @@ class Settings:
         Of the injections only the case's own: measured alone, any other would match nothing, which is a usage error.
         """
         own = next(
-            (entry for entry, i in zip(self.inject, self.injections, strict=True) if matches(i.glob, record)), None
+            (entry for entry, i in zip(self.inject, self.injections, strict=True) if matches_case(i.glob, record)), None
         )
         limit = limit_for(self.limits, record)
         one = {

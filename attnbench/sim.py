@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.device import OpenDevice
-from attnbench.injection import Injection, matches, share_for
+from attnbench.injection import Injection, share_for
 from attnbench.model import (
     MODES,
     CaseEnded,
@@ -29,6 +29,7 @@ from attnbench.model import (
     Sample,
     Status,
 )
+from attnbench.names import matches_case
 from attnbench.timer import Timer
 from attnbench.torch_case import Rounds, nothing
 from attnbench.variant import Variant
@@ -152,7 +153,7 @@ class SimCase:
         tflop_per_s = 300 + zlib.crc32(self.record.backend.encode()) % 400
         base_s = self.record.workload.flop / (tflop_per_s * 1e12) * (1 + noise.gauss(0, BETWEEN_LAUNCHES))
         for glob, slowdown in self._scenario.slowdowns:
-            if matches(glob, self.record):
+            if matches_case(glob, self.record):
                 base_s *= 1 + slowdown
         share = share_for(self._injections, self.record)
         base_s *= 1 + (share or 0)
@@ -170,12 +171,12 @@ class SimCase:
     def _choices(self) -> tuple[str, ...]:
         """What autotuning settled on, by the first entry that matches."""
         for glob, kept, tuned_anew in self._scenario.choices:
-            if matches(glob, self.record):
+            if matches_case(glob, self.record):
                 return (f"{SETTLED}{tuned_anew if self._scenario.own_cache else kept}",)
         return ()
 
     def _outcome(self) -> str | None:
-        return next((outcome for glob, outcome in self._scenario.outcomes if matches(glob, self.record)), None)
+        return next((outcome for glob, outcome in self._scenario.outcomes if matches_case(glob, self.record)), None)
 
 
 def _error(size: float) -> ErrorMetrics:

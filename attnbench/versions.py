@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from attnbench import requirements
 from attnbench.code_lines import DIRTY, REPOSITORY
 from attnbench.facts import installed_version
+from attnbench.git import ask_git
 from attnbench.records import Unreadable
-from attnbench.revision import ask_git
 
 if TYPE_CHECKING:
     from attnbench.registry import Backend
