@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attnbench import autotuned
-from attnbench.model import Launch, Record
+from attnbench.model import DIRTY, REPOSITORY, Launch, Record
 
 if TYPE_CHECKING:
     from attnbench.sessions import Session
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 SOFTWARE = ("torch", "cuda", "cudnn", "triton", "driver")
 #: Families whose eager calls launch no kernel in Triton. Compiled ones do, and of others nobody knows.
 WITHOUT_TRITON = ("torch", "flash-attn", "xformers", "cudnn-frontend", "transformer-engine", "flashinfer")
-#: The name of the code of a backend's own repository among the versions of a record, and what follows local changes.
-REPOSITORY, DIRTY = "repository", "+dirty"
 _SOURCE, _KERNELS = "loaded", "kernels that ran"
 
 #: By name, the values that launches of one line had.

@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from attnbench.records import record_from
-from attnbench.sessions import why_not
+from attnbench.sessions import STOPPED, why_not
 from attnbench.worker import pipes
-
-#: What the run then says of its end.
-STOPPED = "no session can come of it any more; --keep-going measures the rest"
 
 
 class EarlyStop:

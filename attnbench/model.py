@@ -22,6 +22,9 @@ SIMILARITIES = ("cosine",)
 #: Compile modes: as it is, torch.compile's default, and `mode="max-autotune"`.
 MODES = ("eager", "default", "max-autotune")
 
+#: The name of the code of a backend's own repository among the versions of a record, and what follows local changes.
+REPOSITORY, DIRTY = "repository", "+dirty"
+
 
 class Status(str, Enum):
     """What became of a case. Only `MEASURED` carries a latency."""

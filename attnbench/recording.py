@@ -17,14 +17,12 @@ from types import FrameType
 from typing import Any
 
 from attnbench.baseline import load_document
-from attnbench.code_lines import DIRTY
-from attnbench.early_stop import STOPPED
-from attnbench.model import RunFile
+from attnbench.model import DIRTY, RunFile
 from attnbench.occupancy import disturbances, look
 from attnbench.parentage import dying_with_this_process
 from attnbench.readings import Reading, reading
 from attnbench.records import Unreadable, run_from
-from attnbench.sessions import FEWEST_LAUNCHES, once, refusals, write_session
+from attnbench.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
 from attnbench.units import counted, duration
 
 DEFAULT_LAUNCHES = 3

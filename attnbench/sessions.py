@@ -20,6 +20,8 @@ from attnbench.writing import laid_out, write_new
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
+#: What a run says of its end where it stopped at the first record that no session may hold.
+STOPPED = "no session can come of it any more; --keep-going measures the rest"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench import autotuned, code_lines
-from attnbench.model import Bearing, Judgement, Launch, Reason, Record, Verdict
+from attnbench.model import REPOSITORY, Bearing, Judgement, Launch, Reason, Record, Verdict
 from attnbench.readings import CYCLES, SECONDS, Reading, reading
 from attnbench.rule import Rule, compare
 from attnbench.sessions import Baseline, Session, once
@@ -286,7 +286,7 @@ def _notes(ours: Record, launch: Launch | None, theirs: Record, session: Session
         notes.append(f"other kernels ran: {autotuned.difference(here, there)}")
     now, then = code_lines.versions(ours, launch), code_lines.versions(theirs, session.launches.get(theirs.launch))
     differing = [name for name in now if name in then and now[name] != then[name]]
-    differing = [name for name in differing if name != code_lines.REPOSITORY]  # it is another one in every change
+    differing = [name for name in differing if name != REPOSITORY]  # it is another one in every change
     notes += [f"{name} {now[name]}, the baseline's was {then[name]}" for name in differing]
     if ours.injected is not None:
         notes.append(f"INJECTED {change(ours.injected)}")

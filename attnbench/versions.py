@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from attnbench import requirements
-from attnbench.code_lines import DIRTY, REPOSITORY
 from attnbench.facts import installed_version
 from attnbench.git import ask_git
+from attnbench.model import DIRTY, REPOSITORY
 from attnbench.records import Unreadable
 
 if TYPE_CHECKING:
