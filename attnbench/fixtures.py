@@ -301,7 +301,7 @@ def attn_case(
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
     if run.isolates(draft.nodeid):
-        steps = LaunchedCase(run, draft)
+        steps = LaunchedCase(draft, run.launch_numbers, run.launched)
     elif run.device_type == "sim":
         steps = SimCase(attn_variant, draft, run.settings.scenario, run.settings.injections)
     else:

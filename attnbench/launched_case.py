@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from attnbench.device import OpenDevice
 from attnbench.model import CaseEnded, Record, Status
-from attnbench.run import Run
 from attnbench.timer import Timer
 from attnbench.torch_case import Rounds, nothing
 
@@ -18,18 +19,20 @@ class LaunchedCase:
     `record` is the first launch's, or that of the launch which failed; `further` are the others'.
     """
 
-    def __init__(self, run: Run, record: Record) -> None:
+    def __init__(self, record: Record, launches: Sequence[int], launched: Callable[[Record, int], Record]) -> None:
+        """`launched` measures the case of a record in the process of that number, one of `launches`."""
         self.record = record
         self.further: tuple[Record, ...] = ()
-        self._run = run
+        self._launches = launches
+        self._launched = launched
 
     def prepare(self, device: OpenDevice) -> None:
         """Run the whole case in each launch. Raises CaseEnded with whatever ended it there."""
         del device
         draft = self.record
         passed: list[Record] = []
-        for number in self._run.launch_numbers:
-            record = self._run.launched(draft, number)
+        for number in self._launches:
+            record = self._launched(draft, number)
             if record.status not in (Status.MEASURED, Status.CHECKED) and not _ended_by_test(record):
                 self.record, self.further = record, tuple(passed)
                 raise CaseEnded(record.status, *record.reasons)
