@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.clock import spin_clock
 from attnbench.model import DeviceOp, Reason
-from attnbench.protocol import settle
 from attnbench.registry import Backend
 
 NAME_LENGTH = 240
@@ -48,11 +46,11 @@ def cuda_was_traced() -> bool:
     return bool(_CUDA_TRACES)
 
 
-def trace(call: Callable[[], object], device: str) -> Traced:
+def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -> Traced:
     """Run `call` once under torch's profiler and say what ran.
 
     On CUDA the call stands between two spins on the current stream: what of it runs during one of them did not wait for
-    that stream, or was not waited for.
+    that stream, or was not waited for. `settle` waits for the clock, before it.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -63,7 +61,7 @@ def trace(call: Callable[[], object], device: str) -> Traced:
     import torch
 
     _CUDA_TRACES.append(device)
-    settle(spin_clock())  # the kernels' durations are then those of the rounds that follow
+    settle()  # the kernels' durations are then those of the rounds that follow
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
         torch.cuda._sleep(LEAD_CYCLES)

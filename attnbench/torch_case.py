@@ -29,6 +29,7 @@ from attnbench.form import plain, poison, wrong_form
 from attnbench.injection import Injection, share_for, slowed
 from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, StateChange, Status
 from attnbench.process_state import ProcessState
+from attnbench.protocol import settle
 from attnbench.timer import HostInstant, Timer
 from attnbench.tolerances import TOLERANCES, allowed, violations
 from attnbench.variant import Variant
@@ -178,7 +179,9 @@ class TorchCase:
         Raises CaseEnded (incorrect, unsupported, error).
         """
         with errors_as_rows("failed under the profiler", "profiler", self._device):
-            traced = route.trace(lambda: self._run(self._inputs.timed), self._device)
+            traced = route.trace(
+                lambda: self._run(self._inputs.timed), self._device, settle=lambda: settle(spin_clock())
+            )
         backend = self._variant.backend
         kernel_s = route.kernel_s(backend, self._device, traced.ops)
         self.record = replace(self.record, route=traced.ops, kernel_s=kernel_s)

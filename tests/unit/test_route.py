@@ -143,7 +143,7 @@ def test_the_reason_names_kernel_and_stream_and_says_what_to_do():
 def test_such_a_case_is_incorrect_and_keeps_its_route(monkeypatch, record, kernel, codes):
     """Also where Inductor put another kernel in place, which alone would make the variant unsupported."""
     traced = route.Traced((DeviceOp(kernel),), (route.Unordered("beside", SIDE),))
-    monkeypatch.setattr(route, "trace", lambda call, device: traced)
+    monkeypatch.setattr(route, "trace", lambda call, device, settle: traced)
     backend = Backend("b", "f", load=lambda workload: None, foreign={"cuda": "fused"})
     case = TorchCase(Variant(backend, "default"), record(status="checked"), lambda: None, dict)
     case._device, case._inputs = "cuda", SimpleNamespace(timed=())
@@ -174,7 +174,7 @@ STEPS = (
     ],
 )
 def test_the_kernels_own_time_is_that_of_all_steps_that_the_route_matches(monkeypatch, record, routes, ran, found_s):
-    monkeypatch.setattr(route, "trace", lambda call, device: route.Traced(ran))
+    monkeypatch.setattr(route, "trace", lambda call, device, settle: route.Traced(ran))
     monkeypatch.setattr(route, "wrong_route", lambda *_: ())
     case = TorchCase(
         Variant(Backend("b", "f", load=lambda workload: None, route=routes), "eager"),
