@@ -12,15 +12,13 @@ from functools import cached_property
 from statistics import fmean
 
 from attnbench import stats
+from attnbench.noise import SELF_THROTTLED_LAUNCH, Noise, Spread
 from attnbench.readings import (
     CYCLES,
     LOAD,
     SECONDS,
-    SELF_THROTTLED_LAUNCH,
-    Noise,
     Reading,
     Share,
-    Spread,
     agreeing,
     grouped,
     has_cycles,

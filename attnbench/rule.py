@@ -36,7 +36,8 @@ from attnbench.change import (
     sides,
 )
 from attnbench.model import Bearing, Judgement, Reason
-from attnbench.readings import ASSUMED, CYCLES, LOAD, SECONDS, Noise, Reading, Scatter, Spread, spread
+from attnbench.noise import ASSUMED, Noise, Scatter, Spread, spread
+from attnbench.readings import CYCLES, LOAD, SECONDS, Reading
 
 #: The share of slow-downs of the stated size (`found_by`) that would have been called regressed.
 FOUND_SHARE = 0.95

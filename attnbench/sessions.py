@@ -10,11 +10,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from attnbench import autotuned, code_lines
 from attnbench.baseline import load_document, next_number, session_files
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
-from attnbench.readings import Reading, Scatter, reading, scatter
 from attnbench.records import Unreadable, compact, run_from, to_digits
 from attnbench.writing import laid_out, write_new
 
@@ -36,9 +34,12 @@ class Session:
         return {launch.id: launch for launch in self.run.launches}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Baseline:
-    """The sessions that a run is compared with, oldest first, and those that do not fit it with what differs."""
+    """The sessions that a run is compared with, oldest first, and those that do not fit it with what differs.
+
+    Equal only to itself, so that what is worked out from it can be kept for it.
+    """
 
     sessions: tuple[Session, ...] = ()
     unfit: tuple[tuple[Session, tuple[str, ...]], ...] = ()
@@ -67,21 +68,6 @@ class Baseline:
             for launch in session.run.launches:
                 first.setdefault(launch.id, session.name)
         return tuple(said)
-
-    @cached_property
-    def scatter(self) -> Scatter:
-        """How stored launches of the same case differ that measured the same code, on the same inputs, over all cases.
-
-        The same code is the same line and the same autotune choices.
-        """
-        alike: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
-        for case, stored in self.records.items():
-            small = autotuned.negligible(record for _, record in stored)
-            for number, line in enumerate(code_lines.by_line(stored)):
-                for session, record in line:
-                    found = reading(record, session.launches.get(record.launch), session.name)
-                    alike[case, number, record.input_sha256, autotuned.key(record, small)].append(found)
-        return scatter(alike.values())
 
 
 def once(records: Iterable[Record]) -> list[Record]:

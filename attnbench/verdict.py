@@ -9,6 +9,7 @@ from statistics import fmean
 
 from attnbench import autotuned, code_lines
 from attnbench.model import REPOSITORY, Bearing, Judgement, Launch, Reason, Record, Verdict
+from attnbench.noise import scatter_of
 from attnbench.readings import CYCLES, SECONDS, Reading, reading
 from attnbench.rule import Rule, compare
 from attnbench.sessions import Baseline, Session, once
@@ -103,7 +104,7 @@ def _compared(
     first = records[0]
     ours = [reading(record, launches.get(record.launch)) for record in records]
     theirs = [reading(record, session.launches.get(record.launch), session.name) for session, record in fitting]
-    found = compare(ours, theirs, rule, baseline.scatter)
+    found = compare(ours, theirs, rule, scatter_of(baseline))
     compared = [one for one in theirs if not found.known_unit or one.unit == ours[0].unit]
     names = tuple(dict.fromkeys(one.session for one in compared))
     session, latest = next((s, r) for s, r in reversed(fitting) if s.name == names[-1])

@@ -16,7 +16,8 @@ import numpy as np
 from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite
 
 from attnbench.model import Judgement
-from attnbench.readings import CYCLES, SECONDS, Estimate, Reading, Scatter, scatter
+from attnbench.noise import Scatter, scatter
+from attnbench.readings import CYCLES, SECONDS, Estimate, Reading
 from attnbench.rule import Comparison, Rule, compare
 
 RELAUNCHES = 3  # the default of --attn-relaunch

@@ -18,7 +18,7 @@ from gate_runs import Cell, tally
 from gate_shares import clopper_pearson, share_of, worst_tenth
 from gate_worlds import WORLDS
 
-from attnbench.readings import Scatter, Spread, scatter
+from attnbench.noise import Scatter, Spread, scatter
 from attnbench.rule import Rule
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gate_simulation"

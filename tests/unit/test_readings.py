@@ -10,24 +10,18 @@ from itertools import count
 import pytest
 
 from attnbench.model import Fingerprint, Launch, Sample
+from attnbench.noise import ASSUMED, LAUNCH, LAUNCH_FREEDOM, OCCASION, UNIT, Scatter, scatter
 from attnbench.readings import (
-    ASSUMED,
     COMPUTING,
     CYCLES,
-    LAUNCH,
-    LAUNCH_FREEDOM,
     LOAD,
-    OCCASION,
     OTHER,
     SECONDS,
-    UNIT,
     Estimate,
     Reading,
-    Scatter,
     measured,
     memory_share,
     reading,
-    scatter,
 )
 
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))

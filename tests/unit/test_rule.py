@@ -11,7 +11,8 @@ from statistics import NormalDist
 import pytest
 
 from attnbench.model import Judgement
-from attnbench.readings import ASSUMED, CYCLES, OCCASION, SECONDS, Estimate, Noise, Reading, Scatter, Spread, scatter
+from attnbench.noise import ASSUMED, OCCASION, Noise, Scatter, Spread, scatter
+from attnbench.readings import CYCLES, SECONDS, Estimate, Reading
 from attnbench.rule import AIM, FOUND_SHARE, MOST_LIMIT, STEP, Rule, compare
 
 HZ = 1980e6
