@@ -4,9 +4,8 @@ What a kernel author imports is here; everything else is reached through the pyt
 Importing this package imports neither torch nor pytest.
 """
 
-from attnbench.model import Reason, Workload
-from attnbench.registry import Apart, Backend, register
-from attnbench.requirements import (
+from attnbench.backends.registry import Apart, Backend, register
+from attnbench.backends.requirements import (
     Batch,
     Capability,
     Device,
@@ -18,7 +17,8 @@ from attnbench.requirements import (
     TorchVersion,
     TritonDevice,
 )
-from attnbench.workloads import register_workload
+from attnbench.model import Reason, Workload
+from attnbench.workloads.table import register_workload
 
 __version__ = "0.1.0"
 

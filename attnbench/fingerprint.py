@@ -1,4 +1,4 @@
-"""What makes two launches comparable, with nothing in it that names a person's machine (layer 1)."""
+"""What makes two launches comparable, with nothing in it that names a person's machine."""
 
 from __future__ import annotations
 

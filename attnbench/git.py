@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from attnbench.records import Unreadable
+from attnbench.codec import Unreadable
 
 #: Would have git look at another repository than the one that the folder lies in, as in a hook.
 _REPOSITORY_VARIABLES = (

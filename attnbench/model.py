@@ -1,4 +1,4 @@
-"""The words of the project as data (layer 0, standard library only).
+"""The words of the project as data (standard library only).
 
 Base units inside: seconds, bytes, FLOP. The unit is part of every field's name. Tensor axes are always written
 `[batch, seq, heads, head_dim]`.
@@ -13,7 +13,7 @@ from enum import Enum
 from attnbench import printable
 
 #: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
-#: 2: a record may be the difference from an earlier one (attnbench/records.py).
+#: 2: a record may be the difference from an earlier one (attnbench/codec.py).
 SCHEMA_VERSION = 2
 
 #: Metrics that are better the larger they are: what a check allows of them is the smallest value, of all others the largest.

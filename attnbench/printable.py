@@ -1,4 +1,4 @@
-"""Strings of others that are safe to show: messages of kernels, names in stored files (layer 0).
+"""Strings of others that are safe to show: messages of kernels, names in stored files.
 
 What a kernel raises and what a stored file holds may be written by the author of a pull request, and ends up in terminals,
 logs and job summaries. Whatever does not show is written as an escape, and no line reads as a command to GitHub's runner.

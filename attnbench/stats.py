@@ -1,4 +1,4 @@
-"""Statistics as pure functions of sequences of seconds (layer 0)."""
+"""Statistics as pure functions of sequences of seconds."""
 
 from __future__ import annotations
 

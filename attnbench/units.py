@@ -1,4 +1,4 @@
-"""Base units scaled for people: plain digits, never an exponent; None is an empty cell (layer 0)."""
+"""Base units scaled for people: plain digits, never an exponent; None is an empty cell."""
 
 from __future__ import annotations
 

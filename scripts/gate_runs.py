@@ -16,9 +16,9 @@ import numpy as np
 from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite
 
 from attnbench.model import Judgement
-from attnbench.noise import Scatter, scatter
-from attnbench.readings import CYCLES, SECONDS, Estimate, Reading
-from attnbench.rule import Comparison, Rule, compare
+from attnbench.verdicts.decision import Comparison, Rule, compare
+from attnbench.verdicts.noise import Scatter, scatter
+from attnbench.verdicts.summary import CYCLES, SECONDS, Estimate, Reading
 
 RELAUNCHES = 3  # the default of --attn-relaunch
 SECONDS_ALONE = 0.10

@@ -1,43 +1,6 @@
-"""One module per family of attention backends (layer 3). Importing this package registers them; it imports no kernel."""
+"""The attention kernels: what each needs, how it is loaded and compiled, and how far its output may be off.
 
-from attnbench.backends import torch_sdpa  # isort: skip
-from attnbench.backends import torch_flex  # isort: skip
-from attnbench.backends import flash_attn  # isort: skip
-from attnbench.backends import hf_kernels  # isort: skip
-from attnbench.backends import sage  # isort: skip
-from attnbench.backends import xformers  # isort: skip
-from attnbench.backends import cudnn_frontend  # isort: skip
-from attnbench.backends import flashinfer  # isort: skip
-from attnbench.backends import transformer_engine  # isort: skip
-from attnbench.backends import triton_forward  # isort: skip
-from attnbench.backends import numpy_math  # isort: skip
-
-#: One module per family, in the order in which reports show them.
-FAMILIES = (
-    torch_sdpa,
-    torch_flex,
-    flash_attn,
-    hf_kernels,
-    sage,
-    xformers,
-    cudnn_frontend,
-    flashinfer,
-    transformer_engine,
-    triton_forward,
-    numpy_math,
-)
-
-__all__ = [
-    "FAMILIES",
-    "cudnn_frontend",
-    "flash_attn",
-    "flashinfer",
-    "hf_kernels",
-    "numpy_math",
-    "sage",
-    "torch_flex",
-    "torch_sdpa",
-    "transformer_engine",
-    "triton_forward",
-    "xformers",
-]
+Registrations come in, from this package, a conftest.py or an entry point; `Backend`s and, with a compile mode,
+`Variant`s go out, with the reasons why one cannot run here. `families` registers those of this package. May import the
+ground, `hardware` and `workloads`; a kernel's library only inside functions.
+"""

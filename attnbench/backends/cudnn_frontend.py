@@ -6,15 +6,15 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_FLASH, TORCHS_FLASH
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.model import Workload
-from attnbench.registry import register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.units import cudnn_release
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 
 def _cudnn() -> Any:

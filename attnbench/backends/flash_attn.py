@@ -17,15 +17,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
-from attnbench.facts import Facts, installed_version
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import (
+    Capability,
+    Device,
+    Distribution,
+    DType,
+    HeadDim,
+    Package,
+    first_module,
+    module_text,
+)
+from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, Workload
-from attnbench.registry import register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, Package, first_module, module_text
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 
 @dataclass(frozen=True)

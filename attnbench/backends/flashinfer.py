@@ -11,14 +11,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from attnbench.backends.device_kernels import FLASH_4, PACKAGE_FLASH, TORCHS_OWN
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Batch, Capability, Device, DType, HeadDim, Package
 from attnbench.model import Workload
-from attnbench.registry import register
-from attnbench.requirements import Batch, Capability, Device, DType, HeadDim, Package
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 #: Device kernels of its backends fa2 and fa3, by which each is known. With few rows fa2 splits the keys, and another kernel
 #: merges what comes of the parts.

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import TORCHS_OWN
-from attnbench.facts import installed_version
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package, package_text
+from attnbench.hardware.facts import installed_version
 from attnbench.model import Workload
-from attnbench.registry import register
-from attnbench.requirements import Capability, Device, DType, Function, HeadDim, Package, package_text
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 _MODULE = "sageattention"
 _FROM_SOURCE = "build 2.x from github.com/thu-ml/SageAttention"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Device
 from attnbench.model import Workload
-from attnbench.registry import register
-from attnbench.requirements import Device
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 
 @register(

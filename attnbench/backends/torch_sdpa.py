@@ -6,15 +6,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS
-from attnbench.inputs import probe
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Device, DType
 from attnbench.model import MODES, Workload
-from attnbench.registry import register
-from attnbench.requirements import Device, DType
+from attnbench.workloads.inputs import probe
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 #: aten operators of the fused implementations: torch_math must run none of them.
 _FUSED_OPS = r"aten::_scaled_dot_product_(flash|efficient|cudnn)"

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
-from attnbench.facts import installed_version
-from attnbench.inputs import torch_dtype
+from attnbench.backends.registry import Apart, register
+from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
+from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES, Workload
-from attnbench.registry import Apart, register
-from attnbench.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
 from attnbench.units import cudnn_release
+from attnbench.workloads.inputs import torch_dtype
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 #: Its implementations in the order of its own list, each with the variable that allows it.
 _VARIABLES = {

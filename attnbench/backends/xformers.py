@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS, FLASH_3, FLASH_4
-from attnbench.inputs import probe
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Capability, Device, DType, HeadDim, Package
 from attnbench.model import MODES, Workload
-from attnbench.registry import register
-from attnbench.requirements import Capability, Device, DType, HeadDim, Package
+from attnbench.workloads.inputs import probe
 
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.registry import AttentionFunction
+    from attnbench.backends.registry import AttentionFunction
 
 #: Device kernels that none of its operators runs.
 _OTHERS = f"{CUDNN}|{FLASH_4}"

@@ -1,4 +1,4 @@
-"""`python -m attnbench.report FILE`: the section of a stored run again, in the bytes that the run printed (layer 1).
+"""`python -m attnbench.report FILE`: the section of a stored run again, in the bytes that the run printed.
 
 With `--markdown` the same run as GitHub's job summary, which scripts/job_summary puts where GitHub looks for it.
 """
@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from attnbench.baseline import load_document
+from attnbench.codec import Unreadable, run_from
 from attnbench.model import RunFile
-from attnbench.records import Unreadable, run_from
 from attnbench.report.markdown import markdown, without_run
 from attnbench.report.terminal import section
+from attnbench.storage.benchmark_json import load_document
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

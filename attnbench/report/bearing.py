@@ -1,14 +1,14 @@
-"""What the verdicts of a run rest on: which limit the stored sessions carry and why, and what all cases share (layer 1)."""
+"""What the verdicts of a run rest on: which limit the stored sessions carry and why, and what all cases share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import median
 
-from attnbench.code_lines import SOFTWARE
 from attnbench.model import Bearing, RunFile, Verdict
-from attnbench.rule import AIM, MOST_LIMIT
 from attnbench.units import counted, signed_percent
+from attnbench.verdicts.code_lines import SOFTWARE
+from attnbench.verdicts.decision import AIM, MOST_LIMIT
 
 #: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
 #: a whole: by more than this, each by no farther from the median than this, or half of the median.

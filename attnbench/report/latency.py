@@ -1,4 +1,4 @@
-"""The two tables of latency: variant × sequence length per mode, and everything about one workload (layer 1)."""
+"""The two tables of latency: variant × sequence length per mode, and everything about one workload."""
 
 from __future__ import annotations
 

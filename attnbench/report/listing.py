@@ -1,4 +1,4 @@
-"""What `--attn-list` prints: backends × modes × workloads, each ready or with every reason why not (layer 1)."""
+"""What `--attn-list` prints: backends × modes × workloads, each ready or with every reason why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stored run as Markdown for GitHub's job summary (layer 1).
+"""A stored run as Markdown for GitHub's job summary.
 
 Names, reasons and commands in a stored run may be written by the author of a pull request. They stand in code spans and
 code blocks only: nothing in there is HTML, a mention, an image or a link. Everything else is this module's own words,
@@ -23,7 +23,7 @@ from attnbench.report.terminal import section
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import IN_THE_ROW, left_undecided, marks, names, of_other_choices, worst_first
 from attnbench.units import counted, milliseconds, signed_percent
-from attnbench.verdict import SET_UP
+from attnbench.verdicts.judge import SET_UP
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
 LIMIT_BYTES = 1_000_000

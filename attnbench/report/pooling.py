@@ -1,12 +1,12 @@
-"""One row per case and test from its records in several launches (layer 1)."""
+"""One row per case and test from its records in several launches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from attnbench import autotuned
 from attnbench.model import Record, Sample
+from attnbench.verdicts import autotuned
 
 
 def pooled(records: Sequence[Record]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Columns of text: the least that a terminal table needs (layer 1)."""
+"""Columns of text: the least that a terminal table needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered (layer 1)."""
+"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered."""
 
 from __future__ import annotations
 

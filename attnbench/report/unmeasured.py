@@ -1,4 +1,4 @@
-"""Every case without a latency and every reason for it, each reason once (layer 1)."""
+"""Every case without a latency and every reason for it, each reason once."""
 
 from __future__ import annotations
 

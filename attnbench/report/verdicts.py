@@ -1,4 +1,4 @@
-"""Verdicts as text: one line for a failing test, and the rows of the section, worst first (layer 1)."""
+"""Verdicts as text: one line for a failing test, and the rows of the section, worst first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
-from attnbench.verdict import CHOICES
+from attnbench.verdicts.judge import CHOICES
 
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}

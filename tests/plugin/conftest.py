@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from attnbench import registry, workloads
+from attnbench.backends import registry
+from attnbench.workloads import table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +62,7 @@ def _extensions_once() -> None:
 def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run inside this process registers in copies, and neither it nor a fresh one sees the settings of this run."""
     monkeypatch.setattr(registry, "_BACKENDS", registry.all_backends())
-    monkeypatch.setattr(workloads, "_TABLE", workloads.all_workloads())
+    monkeypatch.setattr(table, "_TABLE", table.all_workloads())
     for name in list(os.environ):
         if name.startswith(("ATTN_", "PYTEST_XDIST", "CUDA_VISIBLE_DEVICES")):
             monkeypatch.delenv(name)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from attnbench.accuracy import attend, metrics
-from attnbench.inputs import make_inputs
+from attnbench.checks.reference import attend, metrics
 from attnbench.model import ErrorMetrics
-from attnbench.workloads import select_workloads
+from attnbench.workloads.inputs import make_inputs
+from attnbench.workloads.table import select_workloads
 
 E4M3_MAX = 448.0
 ROWS = 512  # of q at a time, so that the scores fit

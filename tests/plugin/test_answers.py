@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attnbench import launcher
+from attnbench.execution import launcher
 
 MATH, FLASH = "torch_math@eager-flux-256px-t128", "torch_flash@eager-flux-256px-t128"
 
@@ -106,8 +106,8 @@ def test_a_record_of_something_else_is_no_answer(
     sim: Any, one_process: Any, pytester: pytest.Pytester, change: str, sentence: str
 ) -> None:
     pytester.makeconftest(f"""{CHILD}
-from attnbench import worker
-original = worker.to_plain
+from attnbench.plugin import child
+original = child.to_plain
 def changed(value):
     plain = original(value)
     if "nodeid" in plain and not Path("changed").exists():
@@ -115,7 +115,7 @@ def changed(value):
         {change}
     return plain
 if PIPES:
-    worker.to_plain = changed
+    child.to_plain = changed
 """)
     result = one_process()
     result.assert_outcomes(passed=1, failed=1)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.choices import own_cache
-from attnbench.judging import CHOICES_BUDGET_S
-from attnbench.records import run_from
+from attnbench.backends.autotune import own_cache
+from attnbench.codec import run_from
+from attnbench.plugin.retest import CHOICES_BUDGET_S
 from attnbench.report.markdown import markdown
 
 TWO = ("--attn-mode=default", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")

@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 from pytest_benchmark import cli
 
-from attnbench.baseline import load_document
+from attnbench.codec import json_schema, rounded, run_from, to_digits
 from attnbench.model import Check, DeviceOp, ErrorMetrics, Record
-from attnbench.records import json_schema, rounded, run_from, to_digits
-from attnbench.sessions import write_session
 from attnbench.stats import trimmed_mean
+from attnbench.storage.benchmark_json import load_document
+from attnbench.storage.sessions import write_session
 
 #: Of a round its seconds, its clock and its cycles; of a record all else, with its share of its case's benchmark. On GPUs,
 #: where some cases run a dozen kernels, 282 cases in three launches of 30 rounds come to 2 MB of the 3 MB they may have.

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
-from attnbench import torch_case
+from attnbench.backends.registry import Backend
+from attnbench.backends.variant import Variant
+from attnbench.execution import local_case
+from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
-from attnbench.registry import Backend
 from attnbench.report.__main__ import main as report
-from attnbench.torch_case import TorchCase
-from attnbench.variant import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,12 +204,12 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
         raise ValueError("cannot be undone")
 
     forgotten = []
-    monkeypatch.setattr(torch_case, "forget_compiled", lambda: forgotten.append("all"))
+    monkeypatch.setattr(local_case, "forget_compiled", lambda: forgotten.append("all"))
     variant, workload = Variant(Backend("undone", "mine", load), "default"), Workload("w", 1, 16, 1, 16)
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)
-    case._device, case._state = "cpu", torch_case.process_state("mine")
+    case._device, case._state = "cpu", local_case.process_state("mine")
     case._state.note()
     case._call = variant.compiled(variant.load(workload, case._until))
     with pytest.raises(CaseEnded, match="failed to undo what its loading has set up: ValueError: cannot be undone"):

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attnbench.backends import FAMILIES, cudnn_frontend
-from attnbench.facts import Facts
+from attnbench.backends import cudnn_frontend
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.backends.variant import Variant
+from attnbench.checks.route import wrong_route
+from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import wrong_route
-from attnbench.variant import Variant
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("cudnn") is not None, reason="the stand-in would be mixed with the real package"

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnbench.backends import FAMILIES, flash_attn
-from attnbench.facts import Facts, installed_version
+from attnbench.backends import flash_attn
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.checks.route import kernel_s, wrong_route
+from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import DeviceOp, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import kernel_s, wrong_route
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
@@ -569,7 +570,7 @@ def test_a_cpu_lists_all_reasons_of_the_family(bench, pytester):
 ON_THE_CPU = """
 from attnbench import register
 from attnbench.backends import flash_attn
-from attnbench.registry import all_backends
+from attnbench.backends.registry import all_backends
 
 for load in (flash_attn.flash_attn_2, flash_attn.flash_attn_3, flash_attn.flash_attn_4):
     modes = ("eager",) if load is flash_attn.flash_attn_4 else ("eager", "default")

@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 
-from attnbench.backends import FAMILIES, flashinfer
-from attnbench.facts import Facts
+from attnbench.backends import flashinfer
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.checks.route import kernel_s, wrong_route
+from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import kernel_s, wrong_route
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("flashinfer") is not None, reason="the stand-in would be mixed with the real package"

@@ -12,13 +12,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from attnbench.backends import hf_kernels, hf_load
-from attnbench.backends.hf_name import HubKernel
-from attnbench.facts import Facts
+from attnbench.backends.hub import hf_kernels, loading
+from attnbench.backends.hub.kernel_name import HubKernel
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.checks.route import wrong_route
+from attnbench.hardware.facts import Facts
 from attnbench.model import CaseEnded, DeviceOp, Status, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import wrong_route
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-kernel.md"
 WORKLOAD = Workload("w", 1, 64, 2, 64)
@@ -100,15 +100,15 @@ def hub(tmp_path, monkeypatch):
     for variable in ("LOCAL_KERNELS", "KERNELS_CACHE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
-    hf_load._outcome.cache_clear()
+    loading._outcome.cache_clear()
     yield Hub(tmp_path, monkeypatch)
-    hf_load._outcome.cache_clear()
+    loading._outcome.cache_clear()
     for name in [name for name in sys.modules if name.startswith("attnbench_test_")]:
         del sys.modules[name]
 
 
 def mark(kernel: HubKernel) -> str:
-    return hf_load.loaded(kernel).module.MARK
+    return loading.loaded(kernel).module.MARK
 
 
 def why_not(kernel: HubKernel) -> tuple[Status, str]:
@@ -150,23 +150,23 @@ def test_a_version_is_the_commit_of_its_branch_and_a_revision_is_itself(hub):
     hub.commit(B, build("torch-universal", "second"), v2="", main="")
     versions = {pin: mark(HubKernel("me/mine", pin)) for pin in ("1", "2", "main", A)}
     assert versions == {"1": "first", "2": "second", "main": "second", A: "first"}
-    assert hf_load.loaded(HubKernel("me/mine", "2")).source == f"me/mine at {B}, build torch-universal"
+    assert loading.loaded(HubKernel("me/mine", "2")).source == f"me/mine at {B}, build torch-universal"
 
 
 def test_a_folder_goes_before_the_cache_and_is_known_by_its_files(hub):
     hub.commit(A, build(mark="cached"), v1="")
     hub.local(build(mark="local"))
     assert mark(HubKernel("me/mine", "1")) == "local"
-    source = hf_load.loaded(HubKernel("me/mine", "1")).source
+    source = loading.loaded(HubKernel("me/mine", "1")).source
     assert re.fullmatch(r"me/mine from a local folder, build torch-universal, SHA-256 [0-9a-f]{12}", source)
     write(
         hub.folder / "local", {"build/torch-universal/__pycache__/another.cpython-399.pyc": "bytecode of this machine"}
     )
-    hf_load._outcome.cache_clear()
-    assert hf_load.loaded(HubKernel("me/mine", "1")).source == source
+    loading._outcome.cache_clear()
+    assert loading.loaded(HubKernel("me/mine", "1")).source == source
     write(hub.folder / "local", {"build/torch-universal/kernel.so": "new"})
-    hf_load._outcome.cache_clear()
-    assert hf_load.loaded(HubKernel("me/mine", "1")).source != source
+    loading._outcome.cache_clear()
+    assert loading.loaded(HubKernel("me/mine", "1")).source != source
 
 
 def locked(commit: str, **pinned: object) -> dict[str, object]:
@@ -203,7 +203,7 @@ def test_a_lock_file_that_cannot_be_read_is_not_passed_over(hub, content):
     hub.lock()
     Path("../kernels.lock").write_text(content)
     with pytest.raises(ValueError, match=r"^kernels.lock cannot be read: .*; write it again with `kernels lock`"):
-        hf_load.loaded(HubKernel("me/mine", "1"))
+        loading.loaded(HubKernel("me/mine", "1"))
 
 
 def test_a_kernel_without_a_build_for_this_machine_is_unsupported_with_what_there_is(hub):
@@ -222,7 +222,7 @@ def test_a_kernel_without_a_build_for_this_machine_is_unsupported_with_what_ther
 
 
 def test_a_long_list_of_builds_is_cut_and_begins_with_those_of_this_system(hub):
-    system = hf_load._system()
+    system = loading._system()
     names = [f"torch2{minor}-cxx98-cu118-{system}" for minor in range(6)] + [f"torch-xpu{n}" for n in range(6)]
     for name in names:
         hub.local(build(name))
@@ -256,7 +256,7 @@ def test_a_version_that_the_hub_does_not_have_is_an_error(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("kernels.get_kernel", get_kernel)
     with pytest.raises(ValueError, match="Version 9 not found"):
-        hf_load.loaded(HubKernel("me/mine", "9"))
+        loading.loaded(HubKernel("me/mine", "9"))
 
 
 def test_a_kernel_that_the_cache_has_never_seen_is_not_there_either(hub):
@@ -318,9 +318,9 @@ def stand_in(monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "kernels", module)
 
     monkeypatch.chdir(tmp_path)
-    hf_load._outcome.cache_clear()
+    loading._outcome.cache_clear()
     yield put
-    hf_load._outcome.cache_clear()
+    loading._outcome.cache_clear()
 
 
 class ConnectTimeout(Exception):
@@ -379,7 +379,7 @@ def test_what_the_library_says_is_said_in_short(stand_in, cause, status, text):
 def test_a_folder_of_the_project_that_hides_the_package_is_named(stand_in):
     stand_in(None)
     with pytest.raises(ImportError, match=r"`import kernels` found /home/me/project/kernels/__init__.py, which hides"):
-        hf_load.loaded(HubKernel("me/mine", "1"))
+        loading.loaded(HubKernel("me/mine", "1"))
 
 
 def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]:
@@ -459,7 +459,7 @@ def test_a_verdict_on_a_kernel_of_the_hub_is_repeated_by_the_command_that_it_nam
 def test_a_listing_loads_nothing_from_the_hub(bench, pytester, monkeypatch):
     write(pytester.path, INSTALLED)
     pytester.syspathinsert()
-    monkeypatch.setattr(hf_load, "_get", lambda kernel: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr(loading, "_get", lambda kernel: pytest.fail("the Hub was asked"))
     result = bench("--attn-list", "--attn-device=cpu", "--attn-workload=1x64x2x64", "--attn-backend=hf:me/mine@1")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["  hf--me--mine--1  eager, default, max-autotune: ready", "3 cases: 3 ready, 0 not"])

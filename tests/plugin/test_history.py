@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attnbench import recording
+from attnbench.cli.record import main
 
 TWO = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 RUN = ("--benchmark-only", "--benchmark-json=run.json", "--attn-relaunch=0", *TWO)
@@ -154,7 +154,7 @@ def test_a_recording_of_code_with_local_changes_says_what_that_means(
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     command = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message=empty"]
     subprocess.run(command, cwd=pytester.path, check=True)
-    assert recording.main(["--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
+    assert main(["--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
     said = capfd.readouterr().err.splitlines()
     (line,) = [line for line in said if "local changes" in line]
     assert line.startswith(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.records import run_from, to_plain
+from attnbench.codec import run_from, to_plain
 from attnbench.report.markdown import markdown
 
 ONE = ("--attn-mode=eager", "--attn-backend=torch_flash", "--benchmark-json=run.json")
@@ -111,7 +111,7 @@ import pytest
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     slower = ["torch_flash:+3%"] if "suite" in item.nodeid else []
-    from attnbench.run import RUN
+    from attnbench.plugin.run_state import RUN
     from dataclasses import replace
     run = item.config.stash[RUN]
     run.settings = replace(run.settings, sim=tuple(slower))

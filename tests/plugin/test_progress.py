@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench import progress
+from attnbench.plugin import progress
 
 TWO = ("--attn-backend=numpy", "--attn-backend=torch_flash", "--attn-mode=eager")
 
@@ -51,7 +51,7 @@ def test_a_case_that_its_test_skips_is_not_waited_for_and_tells_nothing(hurried,
     pytester.makeconftest(
         """
         import pytest
-        from attnbench import progress
+        from attnbench.plugin import progress
 
         def pytest_collection_modifyitems(items):
             items[1].add_marker(pytest.mark.skip(reason="after an hour"))

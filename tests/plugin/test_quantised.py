@@ -9,11 +9,11 @@ from functools import cache
 import pytest
 from quantised import KERNELS, Kernel, attention
 
-from attnbench.accuracy import Reference, make_reference, metrics
-from attnbench.inputs import DISTRIBUTIONS, Inputs, make_inputs
+from attnbench.backends.tolerances import TOLERANCES, allowed, violations
+from attnbench.checks.reference import Reference, make_reference, metrics
 from attnbench.model import SIMILARITIES
-from attnbench.tolerances import TOLERANCES, allowed, violations
-from attnbench.workloads import select_workloads
+from attnbench.workloads.inputs import DISTRIBUTIONS, Inputs, make_inputs
+from attnbench.workloads.table import select_workloads
 
 QUANTISED = {name: tolerance for name, tolerance in TOLERANCES.items() if tolerance.numbers}
 #: Long enough that the probabilities are as spread as in longer ones.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.backends.registry import Backend
 from attnbench.model import Check, Record, Sample, Verdict
-from attnbench.registry import Backend
-from attnbench.settings import OPTIONS
+from attnbench.plugin.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CHANGELOG.md", "docs/adding-a-kernel.md", "docs/method.md", "docs/runners.md")

@@ -10,11 +10,11 @@ from types import ModuleType
 
 import pytest
 
-from attnbench import requirements
-from attnbench.facts import Facts
+from attnbench.backends import requirements
+from attnbench.backends.requirements import unmet
+from attnbench.hardware.facts import Facts
 from attnbench.report.listing import Entry, listing
-from attnbench.requirements import unmet
-from attnbench.workloads import default_patterns, select_workloads
+from attnbench.workloads.table import default_patterns, select_workloads
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITE = "README's table of backends is not that of the registry: run scripts/backends_table --write"

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.baseline import NUMBERED
-from attnbench.recording import main
-from attnbench.records import run_from
+from attnbench.cli.record import main
+from attnbench.codec import run_from
+from attnbench.storage.benchmark_json import NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
@@ -50,7 +50,7 @@ def sessions() -> dict[str, str]:
 
 
 def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: None) -> None:
-    command = [sys.executable, "-m", "attnbench.recording", "--launches", "2", *SUITE]
+    command = [sys.executable, "-m", "attnbench.cli.record", "--launches", "2", *SUITE]
     first = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert first.returncode == 0
     ((name, content),) = sessions().items()
@@ -188,7 +188,7 @@ def test_several_occasions_are_as_many_sessions_some_time_apart(
     project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("attnbench.recording.time.sleep", slept.append)
+    monkeypatch.setattr("attnbench.cli.record.time.sleep", slept.append)
     assert main(["--launches=2", "--occasions=3", "--apart=3600", *SUITE[:4]]) == 0
     assert [name[:5] for name in sessions()] == ["0001_", "0002_", "0003_"]
     assert [3500 < seconds <= 3600 for seconds in slept] == [True, True]
@@ -200,7 +200,7 @@ def test_several_occasions_are_as_many_sessions_some_time_apart(
 def test_a_signal_between_two_occasions_leaves_the_sessions_before(
     project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attnbench.recording.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("attnbench.cli.record.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
     assert main(["--launches=2", "--occasions=2", *SUITE[:4]]) == 2
     assert len(sessions()) == 1
     assert capfd.readouterr().err.splitlines()[-1] == "attnbench: ended by SIGTERM after 1 of 2 sessions"
@@ -262,7 +262,7 @@ def pytest_runtest_call(item):
 """
     )
     started = pytester.popen(
-        [sys.executable, "-m", "attnbench.recording", *HANGS],
+        [sys.executable, "-m", "attnbench.cli.record", *HANGS],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -321,9 +321,9 @@ def test_a_recording_says_which_signal_ended_its_pytest(project: None, capfd: An
 
 
 WHILE = {
-    "it looks at the GPU": ("attnbench.recording.look", "nothing was written: ended by {name}", 0),
+    "it looks at the GPU": ("attnbench.cli.record.look", "nothing was written: ended by {name}", 0),
     "it writes": (
-        "attnbench.sessions.write_new",
+        "attnbench.storage.sessions.write_new",
         "{name} came while the session was being written; the session was finished first",
         1,
     ),

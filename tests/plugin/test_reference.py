@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench import accuracy
 from attnbench.backends.numpy_math import numpy_math
-from attnbench.inputs import make_inputs
+from attnbench.checks import reference as reference_module
 from attnbench.model import Workload
+from attnbench.workloads.inputs import make_inputs
 
 SHAPES = [(1, 7, 1, 8), (2, 33, 3, 16), (1, 64, 2, 128), (3, 1, 2, 4)]  # [batch, seq, heads, head_dim]
 
@@ -41,7 +41,7 @@ def test_the_reference_is_what_numpy_computes_from_the_same_quantised_inputs(sha
     import torch
 
     triple = random_triple(shape, dtype)
-    reference = accuracy.make_reference(triple)
+    reference = reference_module.make_reference(triple)
     torch.testing.assert_close(reference.output, attention_in_numpy(*triple), rtol=1e-12, atol=1e-13)
     assert reference.output.dtype == torch.float64
 
@@ -50,9 +50,9 @@ def test_the_reference_in_chunks_of_rows_is_the_reference(monkeypatch):
     import torch
 
     triple = random_triple((2, 33, 3, 16), "bfloat16")
-    whole = accuracy.make_reference(triple).output
-    monkeypatch.setattr(accuracy, "CHUNK_BYTES", 5 * 2 * 3 * 33 * 8)  # five rows
-    torch.testing.assert_close(accuracy.make_reference(triple).output, whole, rtol=1e-13, atol=1e-14)
+    whole = reference_module.make_reference(triple).output
+    monkeypatch.setattr(reference_module, "CHUNK_BYTES", 5 * 2 * 3 * 33 * 8)  # five rows
+    torch.testing.assert_close(reference_module.make_reference(triple).output, whole, rtol=1e-13, atol=1e-14)
 
 
 def test_a_sampled_reference_has_the_rows_that_it_names(monkeypatch):
@@ -60,9 +60,9 @@ def test_a_sampled_reference_has_the_rows_that_it_names(monkeypatch):
 
     triple = random_triple((1, 50, 2, 16), "bfloat16")
     whole = attention_in_numpy(*triple)
-    monkeypatch.setattr(accuracy, "ALL_ROWS_UP_TO", 40)
-    monkeypatch.setattr(accuracy, "SAMPLED_ROWS", 9)
-    reference = accuracy.make_reference(triple, seed=3)
+    monkeypatch.setattr(reference_module, "ALL_ROWS_UP_TO", 40)
+    monkeypatch.setattr(reference_module, "SAMPLED_ROWS", 9)
+    reference = reference_module.make_reference(triple, seed=3)
     assert reference.rows_said == "9 of 50 query rows, seed 3"
     assert len(set(reference.rows.tolist())) == 9
     torch.testing.assert_close(reference.output, whole[:, reference.rows], rtol=1e-12, atol=1e-13)
@@ -73,7 +73,10 @@ def test_plain_attention_in_fp32_is_near_numpy_and_in_bf16_further():
 
     q, k, v = random_triple((2, 33, 3, 16), "bfloat16")
     expected = attention_in_numpy(q, k, v)
-    error = {d: (accuracy.attend(q, k, v, d).double() - expected).abs().max().item() for d in (torch.float32, q.dtype)}
+    error = {
+        d: (reference_module.attend(q, k, v, d).double() - expected).abs().max().item()
+        for d in (torch.float32, q.dtype)
+    }
     assert error[torch.float32] < 1e-5 < 1e-3 < error[torch.bfloat16] < 0.1
 
 
@@ -94,7 +97,7 @@ def test_metrics_are_what_numpy_computes():
     reference = torch.randn((1, 5, 2, 8), generator=generator, dtype=torch.float64)
     output = (reference + 0.01 * torch.randn(reference.shape, generator=generator)).to(torch.float32)
     o, r = output.double().numpy(), reference.numpy()
-    found = accuracy.metrics(output, reference)
+    found = reference_module.metrics(output, reference)
     distance = np.abs(o - r)
     assert found.max_abs == pytest.approx(distance.max())
     assert found.mean_abs == pytest.approx(distance.mean())
@@ -109,7 +112,7 @@ def test_every_input_set_of_a_workload_has_a_reference_that_numpy_confirms():
     import torch
 
     inputs = make_inputs(Workload("tiny", 1, 24, 2, 16), "cpu")
-    references = accuracy.make_references(inputs)
+    references = reference_module.make_references(inputs)
     assert len(references) >= 3
     for name, reference in references.items():
         expected = attention_in_numpy(*inputs.sets[name])
@@ -120,10 +123,10 @@ def test_every_input_set_of_a_workload_has_a_reference_that_numpy_confirms():
 def test_the_wall_lets_a_good_kernel_pass_and_stops_one_that_is_one_percent_wrong_on_every_distribution(distribution):
     import torch
 
-    from attnbench.accuracy import make_reference, metrics
-    from attnbench.inputs import make_inputs
-    from attnbench.tolerances import SIXTEEN_BIT, allowed, violations
-    from attnbench.workloads import select_workloads
+    from attnbench.backends.tolerances import SIXTEEN_BIT, allowed, violations
+    from attnbench.checks.reference import make_reference, metrics
+    from attnbench.workloads.inputs import make_inputs
+    from attnbench.workloads.table import select_workloads
 
     (workload,) = select_workloads(("1x128x4x64:bf16",))
     triple = make_inputs(workload, "cpu").sets[distribution]

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnbench.backends import FAMILIES, sage
-from attnbench.facts import Facts
+from attnbench.backends import sage
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.checks.route import kernel_s, wrong_route
+from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import kernel_s, wrong_route
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))

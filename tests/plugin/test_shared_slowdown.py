@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.records import run_from
+from attnbench.codec import run_from
 from attnbench.report.markdown import markdown
 
 SAID = "1? of 15 compared cases, of 2 families, are slower by about the same, +1.* % in the median (*): *"

@@ -17,8 +17,8 @@ SHAPES = [(1, seq, heads, dim) for seq, heads, dim in product((1, 2, 3, 17, 31, 
 @cache
 def prepared(shape: tuple[int, int, int, int]) -> Any:
     """Inputs and references, which all kernels share."""
-    from attnbench.accuracy import make_references
-    from attnbench.inputs import make_inputs
+    from attnbench.checks.reference import make_references
+    from attnbench.workloads.inputs import make_inputs
 
     inputs = make_inputs(Workload("small", *shape, dtype="fp32"), "cpu")
     return inputs, make_references(inputs)
@@ -26,8 +26,8 @@ def prepared(shape: tuple[int, int, int, int]) -> Any:
 
 def checked(name: str, shape: tuple[int, int, int, int]) -> list[bool]:
     """Whether this kernel is within the tolerance, by input distribution."""
-    from attnbench.accuracy import metrics
-    from attnbench.tolerances import SIXTEEN_BIT, allowed, violations
+    from attnbench.backends.tolerances import SIXTEEN_BIT, allowed, violations
+    from attnbench.checks.reference import metrics
 
     inputs, references = prepared(shape)
     passed = []

@@ -14,13 +14,14 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from attnbench.backends import FAMILIES, transformer_engine
-from attnbench.facts import Facts, installed_version
+from attnbench.backends import transformer_engine
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends, loaded
+from attnbench.backends.requirements import unmet
+from attnbench.backends.variant import Variant
+from attnbench.checks.route import wrong_route
+from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, DeviceOp, Workload
-from attnbench.registry import all_backends, loaded
-from attnbench.requirements import unmet
-from attnbench.route import wrong_route
-from attnbench.variant import Variant
 
 pytestmark = pytest.mark.skipif(
     installed_version("transformer-engine") is not None, reason="the stand-in would be mixed with the real package"

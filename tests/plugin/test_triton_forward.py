@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import attnbench
-from attnbench.backends.triton_forward import configuration
-from attnbench.registry import all_backends
+from attnbench.backends.registry import all_backends
+from attnbench.backends.triton.triton_forward import configuration
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is published for Linux only")
 
@@ -116,8 +116,8 @@ def test_all_reasons_are_said_at_once(bench, monkeypatch):
 STRIDED = """
 import json
 import torch
-from attnbench.accuracy import attend, metrics
-from attnbench.backends.triton_forward import triton_fwd
+from attnbench.checks.reference import attend, metrics
+from attnbench.backends.triton.triton_forward import triton_fwd
 from attnbench.model import Workload
 
 def strided(batch, seq, heads, head_dim):  # [batch, heads, seq, head_dim] in memory, NaN behind the last row
@@ -143,8 +143,8 @@ COMPILED = """
 import json
 import triton
 from triton.backends.compiler import GPUTarget
-from attnbench.backends.triton_forward import configuration
-from attnbench.backends.triton_kernel import attnbench_forward as kernel
+from attnbench.backends.triton.triton_forward import configuration
+from attnbench.backends.triton.kernel import attnbench_forward as kernel
 
 def compiled(head_dim, dtype, whole_blocks):
     block_m, block_n, warps, stages = configuration("nvidia-h200", head_dim, 4 if dtype == "fp32" else 2)

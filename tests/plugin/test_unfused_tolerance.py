@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attnbench.accuracy import make_reference, metrics
-from attnbench.inputs import make_inputs
-from attnbench.tolerances import TOLERANCES, allowed, violations
-from attnbench.workloads import select_workloads
+from attnbench.backends.tolerances import TOLERANCES, allowed, violations
+from attnbench.checks.reference import make_reference, metrics
+from attnbench.workloads.inputs import make_inputs
+from attnbench.workloads.table import select_workloads
 
 
 @pytest.fixture(scope="module")

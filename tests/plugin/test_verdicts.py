@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.records import run_from
+from attnbench.codec import run_from
 from attnbench.report.markdown import markdown as render
 
 TWO = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from attnbench.backends import FAMILIES, xformers
-from attnbench.facts import Facts
+from attnbench.backends import xformers
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import all_backends
+from attnbench.backends.requirements import unmet
+from attnbench.checks.route import wrong_route
+from attnbench.hardware.facts import Facts
 from attnbench.model import MODES, DeviceOp, Workload
-from attnbench.registry import all_backends
-from attnbench.requirements import unmet
-from attnbench.route import wrong_route
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("xformers") is not None, reason="the stand-in would be mixed with the real package"

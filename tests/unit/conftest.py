@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from virtual_gpu import VirtualGpu
 
-from attnbench import clock, pacing, protocol
+from attnbench.hardware import sm_clock
 from attnbench.model import (
     SCHEMA_VERSION,
     Check,
@@ -24,6 +24,7 @@ from attnbench.model import (
     Status,
     Workload,
 )
+from attnbench.timing import pacer, settling
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 
@@ -91,6 +92,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> VirtualGpu:
     """A virtual GPU behind `torch`; the protocol's host time is its own."""
     gpu = VirtualGpu()
     monkeypatch.setitem(sys.modules, "torch", gpu.torch)
-    for module in (clock, pacing, protocol):
+    for module in (sm_clock, pacer, settling):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: gpu.host_s))
     return gpu

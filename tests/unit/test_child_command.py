@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.child_command import Given, turned_aside
+from attnbench.plugin.child_command import Given, turned_aside
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench.code_lines import baseline_line, by_line, difference, newer_elsewhere
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch
+from attnbench.verdicts.code_lines import baseline_line, by_line, difference, newer_elsewhere
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from attnbench.counterparts import Wanted, counterparts
 from attnbench.model import Workload
+from attnbench.storage.counterparts import Wanted, counterparts
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 

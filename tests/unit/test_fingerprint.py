@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench import device
-from attnbench.comparing import machine_differences
 from attnbench.fingerprint import ceiling_mhz, differences, hashed, make_fingerprint, slug, unknown_fields
+from attnbench.hardware import device
 from attnbench.model import Fingerprint
+from attnbench.plugin.comparing import machine_differences
 
 
 def test_host_and_unit_are_stored_as_hashes_only():

@@ -18,8 +18,8 @@ from gate_runs import Cell, tally
 from gate_shares import clopper_pearson, share_of, worst_tenth
 from gate_worlds import WORLDS
 
-from attnbench.noise import Scatter, Spread, scatter
-from attnbench.rule import Rule
+from attnbench.verdicts.decision import Rule
+from attnbench.verdicts.noise import Scatter, Spread, scatter
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gate_simulation"
 CASES, BASELINES = 30, 10

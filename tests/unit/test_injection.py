@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import pytest
 from virtual_gpu import CEILING_HZ, KERNEL_S, take
 
-from attnbench import clock, injection, names, pacing, torch_case
-from attnbench.injection import Calibration, Injection, parse_injections, share_for
+from attnbench import globs
+from attnbench.execution import local_case
+from attnbench.execution.local_case import TorchCase
+from attnbench.hardware import sm_clock
 from attnbench.model import CaseEnded, Status
 from attnbench.report.terminal import section
-from attnbench.timer import Timer
-from attnbench.torch_case import TorchCase
+from attnbench.timing import injection, pacer
+from attnbench.timing.injection import Calibration, Injection, parse_injections, share_for
+from attnbench.timing.timer import Timer
 
 LAUNCH_S, BUSY_HZ = 1.75e-6, 1684e6
 
@@ -27,11 +30,11 @@ def spun(gpu):
 
 
 def median_s(call):
-    return statistics.median(take(pacing.CudaPacer(clock.SpinClock(), call), call, count=30))
+    return statistics.median(take(pacer.CudaPacer(sm_clock.SpinClock(), call), call, count=30))
 
 
 def slowed(call, share):
-    return injection._slowed_on_cuda(call, share, clock.SpinClock())
+    return injection._slowed_on_cuda(call, share, sm_clock.SpinClock())
 
 
 def test_entries_are_read_in_their_order():
@@ -69,7 +72,7 @@ def test_the_first_injection_that_matches_a_case_is_its_own(record):
 def test_an_injection_that_would_slow_down_nothing_is_an_unknown_name():
     known = ["torch_flash", "torch_flash@eager", "torch_flash@eager-w", "numpy", "numpy@eager"]
     injection.require_targets("inject", ("torch_*", "numpy@eager"), known)
-    with pytest.raises(names.UnknownName, match="no selected case matches 'nunpy'; nearest: numpy") as raised:
+    with pytest.raises(globs.UnknownName, match="no selected case matches 'nunpy'; nearest: numpy") as raised:
         injection.require_targets("inject", ("torch_*", "nunpy"), known)
     assert raised.value.kind == "inject"
 
@@ -107,7 +110,7 @@ def test_what_is_added_holds_between_rounds_that_scatter_and_drift(spun):
 
 def test_calibrating_a_kernel_of_an_h200_takes_less_than_a_third_of_a_second(spun):
     spun.kernel_s = lambda: 800e-6
-    spins = clock.SpinClock()
+    spins = sm_clock.SpinClock()
     spun.synchronize()
     began_s = spun.host_s
     injection._slowed_on_cuda(spun.kernel, 0.02, spins)
@@ -132,7 +135,7 @@ def test_a_spin_that_drowns_in_the_noise_is_an_error_and_no_division_by_zero():
         Calibration(plain_s=1e-3, launched_s=1e-3, probed_s=1e-3, probe_cycles=4000).cycles(0.01)
 
 
-class UncheckedCall(pacing.SameContents):
+class UncheckedCall(pacer.SameContents):
     def __init__(self, call, inputs, contents, checked, **judges):
         self._call, self._inputs, self.unequal = call, inputs, 0
 
@@ -143,10 +146,10 @@ class UncheckedCall(pacing.SameContents):
 def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_not_among_them(
     spun, record, monkeypatch
 ):
-    spins = clock.SpinClock()
-    for module in (torch_case, injection):
+    spins = sm_clock.SpinClock()
+    for module in (local_case, injection):
         monkeypatch.setattr(module, "spin_clock", lambda: spins)
-    monkeypatch.setattr(torch_case, "CheckedCall", UncheckedCall)
+    monkeypatch.setattr(local_case, "CheckedCall", UncheckedCall)
 
     def timed(*injections):
         case = TorchCase(None, record(status="not-run"), None, None, injections=injections)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from attnbench.model import Fingerprint, Judgement, Launch, Reason, Verdict, Workload
 from attnbench.report.markdown import LIMIT_BYTES, markdown, without_run
-from attnbench.verdict import SET_UP
+from attnbench.verdicts.judge import SET_UP
 
 SESSION = "nvidia-h200/0001_0123456789ab.json"
 HOSTILE = (

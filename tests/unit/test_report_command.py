@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.records import to_plain
+from attnbench.codec import to_plain
 from attnbench.report.__main__ import main
 from attnbench.report.terminal import section
 

@@ -4,9 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from attnbench.facts import Facts, installed_version
-from attnbench.model import Workload
-from attnbench.requirements import (
+from attnbench.backends.requirements import (
     Batch,
     Capability,
     Device,
@@ -20,6 +18,8 @@ from attnbench.requirements import (
     lacking,
     unmet,
 )
+from attnbench.hardware.facts import Facts, installed_version
+from attnbench.model import Workload
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 CPU = Facts("cpu", "A CPU", None, (2, 11))

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnbench import route
-from attnbench.backends import FAMILIES
+from attnbench.backends.families import FAMILIES
+from attnbench.backends.registry import Backend, all_backends
+from attnbench.backends.variant import Variant
+from attnbench.checks import route
+from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, DeviceOp, Status
-from attnbench.registry import Backend, all_backends
-from attnbench.torch_case import TorchCase
-from attnbench.variant import Variant
 
 MAIN, SIDE = 7, 13
 SPIN = "at::cuda::(anonymous namespace)::spin_kernel(long)"

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.baseline import Unlisted, numbered
+from attnbench.codec import Unreadable, compact, to_plain
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
-from attnbench.noise import ASSUMED, scatter_of
-from attnbench.readings import CYCLES, SECONDS
-from attnbench.records import Unreadable, compact, to_plain
-from attnbench.sessions import load_baseline, refusals, why_not, write_session
+from attnbench.storage.benchmark_json import Unlisted, numbered
+from attnbench.storage.sessions import load_baseline, refusals, why_not, write_session
+from attnbench.verdicts.noise import ASSUMED, scatter_of
+from attnbench.verdicts.summary import CYCLES, SECONDS
 
 DEVICE = "NVIDIA H200"
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.progress import time_left_s
+from attnbench.plugin.progress import time_left_s
 
 
 def test_a_case_takes_what_the_last_one_of_its_variant_took():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from attnbench.tolerances import SIXTEEN_BIT, TOLERANCES, Bound, Tolerance, allowed, violations
+from attnbench.backends.tolerances import SIXTEEN_BIT, TOLERANCES, Bound, Tolerance, allowed, violations
 
 METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
 

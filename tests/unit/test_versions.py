@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.registry import Backend
-from attnbench.requirements import Device, Distribution, Package
-from attnbench.versions import CodeVersions
+from attnbench.backends.registry import Backend
+from attnbench.backends.requirements import Device, Distribution, Package
+from attnbench.backends.versions import CodeVersions
 
 
 @pytest.fixture

@@ -2,15 +2,15 @@
 
 import pytest
 
-from attnbench import workloads
+from attnbench.globs import UnknownName
 from attnbench.model import Workload
-from attnbench.names import UnknownName
-from attnbench.workloads import parse_spelt, register_workload, select_workloads
+from attnbench.workloads import table
+from attnbench.workloads.table import parse_spelt, register_workload, select_workloads
 
 
 @pytest.fixture(autouse=True)
 def _own_table(monkeypatch):
-    monkeypatch.setattr(workloads, "_TABLE", workloads.all_workloads())
+    monkeypatch.setattr(table, "_TABLE", table.all_workloads())
 
 
 @pytest.mark.parametrize("tokens", [128, 256, 320, 384, 448, 512])
@@ -22,12 +22,12 @@ def test_flux_rows_hold_image_tokens_and_text_tokens(pixels, tokens):
 
 
 def test_every_row_says_why_it_is_there_and_where_it_comes_from():
-    assert all(w.why and w.source for w in workloads.all_workloads().values())
+    assert all(w.why and w.source for w in table.all_workloads().values())
 
 
 def test_the_default_is_small_on_a_cpu():
-    assert {w.seq for w in select_workloads(workloads.default_patterns("cpu"))} <= set(range(384, 769))
-    assert all(w.seq > 4096 for w in select_workloads(workloads.default_patterns("cuda")))
+    assert {w.seq for w in select_workloads(table.default_patterns("cpu"))} <= set(range(384, 769))
+    assert all(w.seq > 4096 for w in select_workloads(table.default_patterns("cuda")))
 
 
 @pytest.mark.parametrize("text", ["1x4608x24x128:bf16", "1x4608x24x128", "1×4608×24×128:bf16"])
@@ -82,4 +82,4 @@ def test_a_row_that_cannot_be_run_is_refused_when_it_is_registered(changes):
     fields = {"name": "mine", "batch": 1, "seq": 16, "heads": 1, "head_dim": 8}
     with pytest.raises(ValueError, match="workload 'mine': "):
         register_workload(Workload(**{**fields, **changes}))
-    assert "mine" not in workloads.all_workloads()
+    assert "mine" not in table.all_workloads()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.writing import write_new, write_whole
+from attnbench.storage.writing import write_new, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW = b'{"measured": "last week"}', b'{"measured": "now"}'
@@ -119,7 +119,7 @@ def _write_when_read(path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "{tmp_path}/link"])
 def test_standard_output_is_written_to_where_it_stands_though_it_is_a_file(tmp_path, name):
     (tmp_path / "link").symlink_to("/dev/stdout")
-    text = "from attnbench.writing import write_whole\n"
+    text = "from attnbench.storage.writing import write_whole\n"
     text += "print('before')\nwrite_whole(Path(sys.argv[1]), b'run')\nprint('after')"
     with (tmp_path / "log").open("wb") as log:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -136,7 +136,7 @@ def test_standard_output_is_written_to_where_it_stands_though_it_is_a_file(tmp_p
 # What may not be written
 
 
-WRITE = "from attnbench.writing import write_whole\nwrite_whole(Path(sys.argv[1]), sys.argv[2].encode())"
+WRITE = "from attnbench.storage.writing import write_whole\nwrite_whole(Path(sys.argv[1]), sys.argv[2].encode())"
 
 
 def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path, user):
@@ -159,7 +159,7 @@ def test_a_file_in_a_folder_that_takes_no_second_one_is_written_itself(tmp_path,
         assert ended.communicate(timeout=30)[1] == b""
         assert path.read_bytes() == NEW
         broken = (
-            "import os, attnbench.writing as writing\nwrite = os.write\n"
+            "import os, attnbench.storage.writing as writing\nwrite = os.write\n"
             "def full(fd, data):\n    os.write = write\n    write(fd, data[:5]); raise OSError(28, 'No space left')\n"
             "os.write = full\nwriting.write_whole(Path(sys.argv[1]), b'{}' * 99)"
         )
@@ -204,7 +204,7 @@ def test_a_write_that_ends_early_leaves_nothing_of_its_own(tmp_path, monkeypatch
 
 
 MANY = """
-from attnbench.writing import write_new, write_whole
+from attnbench.storage.writing import write_new, write_whole
 for at in range(25):
     write_whole(Path(sys.argv[1]), (sys.argv[2] * 50_000).encode())
 """
@@ -224,7 +224,7 @@ def test_of_many_writers_at_once_one_whole_file_stands(tmp_path):
 
 
 NUMBERED = """
-from attnbench.writing import write_new
+from attnbench.storage.writing import write_new
 folder, own = Path(sys.argv[1]), sys.argv[2]
 def first():
     return 1 + max((int(path.name.split("_")[0]) for path in folder.glob("[0-9]*")), default=0)

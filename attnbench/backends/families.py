@@ -1,0 +1,43 @@
+"""The families of attention backends. Importing this module registers them; it imports no kernel."""
+
+from attnbench.backends import torch_sdpa  # isort: skip
+from attnbench.backends import torch_flex  # isort: skip
+from attnbench.backends import flash_attn  # isort: skip
+from attnbench.backends.hub import hf_kernels  # isort: skip
+from attnbench.backends import sage  # isort: skip
+from attnbench.backends import xformers  # isort: skip
+from attnbench.backends import cudnn_frontend  # isort: skip
+from attnbench.backends import flashinfer  # isort: skip
+from attnbench.backends import transformer_engine  # isort: skip
+from attnbench.backends.triton import triton_forward  # isort: skip
+from attnbench.backends import numpy_math  # isort: skip
+
+#: One module per family, in the order in which reports show them.
+FAMILIES = (
+    torch_sdpa,
+    torch_flex,
+    flash_attn,
+    hf_kernels,
+    sage,
+    xformers,
+    cudnn_frontend,
+    flashinfer,
+    transformer_engine,
+    triton_forward,
+    numpy_math,
+)
+
+__all__ = [
+    "FAMILIES",
+    "cudnn_frontend",
+    "flash_attn",
+    "flashinfer",
+    "hf_kernels",
+    "numpy_math",
+    "sage",
+    "torch_flex",
+    "torch_sdpa",
+    "transformer_engine",
+    "triton_forward",
+    "xformers",
+]

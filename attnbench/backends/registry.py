@@ -1,0 +1,215 @@
+"""Backends: how an attention implementation becomes known, in this package, in a conftest.py or by entry point."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from attnbench import printable
+from attnbench.backends.errors import describe_error, is_from_outside
+from attnbench.backends.requirements import Requirement
+from attnbench.backends.tolerances import TOLERANCES
+from attnbench.model import MODES, Workload
+
+if TYPE_CHECKING:
+    import torch
+
+    #: `(q, k, v) -> output`, four tensors of one shape in the backend's layout.
+    AttentionFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    Load = Callable[[Workload], AttentionFunction | AbstractContextManager[AttentionFunction]]
+
+LAYOUTS = ("bshd", "bhsd")
+ENTRY_POINT_GROUP = "attnbench.backends"
+
+_BACKENDS: dict[str, Backend] = {}
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Why a backend cannot share its process with those of other groups, and what its own has to be started with.
+
+    group: backends of one group share a process. why: a sentence, which every report shows.
+    environment: gives variables that must be set before the interpreter starts, such as LD_PRELOAD; called where the
+        process is started, and only for a backend whose requirements hold.
+    """
+
+    group: str
+    why: str
+    environment: Callable[[], Mapping[str, str]] = dict
+
+    def unset(self) -> dict[str, str]:
+        """Those of its variables that this process was started without."""
+        return {name: value for name, value in self.environment().items() if os.environ.get(name) != value}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A named attention implementation.
+
+    load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`; or a context manager
+        that yields it, where something has to be put back when the case is over.
+    tolerance: name of the class of permitted error (`attnbench.backends.tolerances`).
+    layout: axes that the function takes and returns: "bshd" = `[batch, seq, heads, head_dim]`, "bhsd" =
+        `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
+    requires: what must hold before `load` is called, with found and needed.
+    modes: compile modes that are offered, of "eager", "default", "max-autotune".
+    route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
+    foreign: device type → regular expression that none may match.
+    refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
+    fullgraph: whether torch.compile must trace the call without a graph break.
+    eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
+        something on its first call which dynamo cannot trace.
+    fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
+    source: asked after `load`, says what was loaded, for the record: a commit, a version.
+    apart: why it needs a process of its own, and what that is started with; None where it does not.
+
+    Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
+    """
+
+    name: str
+    family: str
+    load: Load
+    tolerance: str = "16-bit"
+    layout: str = "bshd"
+    requires: tuple[Requirement, ...] = ()
+    modes: tuple[str, ...] = ("eager",)
+    route: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
+    fullgraph: bool = True
+    eager_first: bool = False
+    fetches: bool = False
+    source: Callable[[], str] | None = None
+    apart: Apart | None = None
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
+        printable.require_name("backend name", self.name)
+        if any(c in self.name for c in "@ /:"):
+            raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
+        printable.require_name(f"backend {self.name!r}: family", self.family)
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+        if self.tolerance not in TOLERANCES:
+            raise ValueError(f"backend {self.name!r}: tolerance {self.tolerance!r} is none of {', '.join(TOLERANCES)}")
+        if not self.modes or set(self.modes) - set(MODES):
+            raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
+
+    @property
+    def description(self) -> str:
+        """What it is: the first sentence of the docstring of its `load`, without the full stop; empty without one."""
+        words = " ".join((inspect.getdoc(self.load) or "").split())
+        return re.split(r"\.(?= [A-Z]|$)", words)[0]
+
+
+def register(
+    name: str,
+    family: str,
+    *,
+    tolerance: str = "16-bit",
+    layout: str = "bshd",
+    requires: tuple[Requirement, ...] = (),
+    modes: tuple[str, ...] = ("eager",),
+    route: Mapping[str, str] | None = None,
+    foreign: Mapping[str, str] | None = None,
+    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
+    fullgraph: bool = True,
+    eager_first: bool = False,
+    fetches: bool = False,
+    source: Callable[[], str] | None = None,
+    apart: Apart | None = None,
+) -> Callable[[Load], Load]:
+    """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+
+    The arguments are `Backend`'s fields. Raises ValueError as `Backend` does, and when the name is taken by a function
+    from another place (the same conftest.py loaded twice is fine).
+    """
+
+    def add(load: Load) -> Load:
+        __tracebackhide__ = True
+        add_backend(
+            Backend(
+                name,
+                family,
+                load,
+                tolerance=tolerance,
+                layout=layout,
+                requires=requires,
+                modes=modes,
+                route=route or {},
+                foreign=foreign or {},
+                refuses=refuses,
+                fullgraph=fullgraph,
+                eager_first=eager_first,
+                fetches=fetches,
+                source=source,
+                apart=apart,
+            )
+        )
+        return load
+
+    return add
+
+
+def add_backend(backend: Backend) -> None:
+    """Add one backend; raises ValueError when its name is taken by code from another place."""
+    __tracebackhide__ = True
+    known = _BACKENDS.get(backend.name)
+    if known is not None and _origin(known) != _origin(backend):
+        raise ValueError(
+            f"backend {backend.name!r} is registered twice, by {_origin(known)} and {_origin(backend)}: rename one"
+        )
+    _BACKENDS[backend.name] = backend
+
+
+def all_backends() -> dict[str, Backend]:
+    """Every registered backend by name, in the order of registration."""
+    return dict(_BACKENDS)
+
+
+@contextmanager
+def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
+    """What the backend's `load` returns or yields. Raises whatever the library raises on import."""
+    found = backend.load(workload)
+    if isinstance(found, AbstractContextManager):
+        with found as attention:
+            yield attention
+    else:
+        yield found
+
+
+def load_entry_points() -> None:
+    """Import what other packages offer in the group `attnbench.backends`.
+
+    An entry point is a module whose import registers backends. One that fails becomes a backend of its name that says
+    so in its rows, so that a broken package cannot hide.
+    """
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry_point.load()
+        except BaseException as exc:  # whatever a foreign import raises is that package's row, not our crash
+            if is_from_outside(exc):
+                raise
+            add_backend(_broken(entry_point.name, entry_point.value, exc))
+
+
+def _broken(name: str, value: str, cause: BaseException) -> Backend:
+    def load(workload: Workload) -> AttentionFunction:
+        del workload
+        raise ImportError(f"entry point {name} = {value} failed: {describe_error(cause)}") from cause
+
+    # The name of an entry point may hold what a backend's may not.
+    free = re.sub(r"[@:/\s]+", "-", printable.message(name, printable.LONGEST_NAME // 2)) or "-"
+    family = printable.message(value, printable.LONGEST_NAME) or "-"
+    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=family, load=load)
+
+
+def _origin(backend: Backend) -> str:
+    code = getattr(inspect.unwrap(backend.load), "__code__", None)  # unwrap: a context manager is contextlib's function
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(backend.load)

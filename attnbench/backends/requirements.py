@@ -1,0 +1,348 @@
+"""What a backend needs, as data that says found and needed (imports no library that it asks about).
+
+Each requirement says what is `needed` in a few words, for a table, and by `unmet` why it does not hold here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Protocol
+
+from attnbench.hardware.facts import Facts, installed_version
+from attnbench.model import Reason, Workload
+
+
+@dataclass(frozen=True)
+class Device:
+    """The backend runs on these device types only, `Device("cuda")`."""
+
+    types: tuple[str, ...]
+
+    def __init__(self, *types: str) -> None:
+        object.__setattr__(self, "types", types)
+
+    @property
+    def needed(self) -> str:
+        return f"device {' or '.join(self.types)}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del workload
+        if facts.device in self.types:
+            return None
+        return f"needs {self.needed}, found {facts.device}"
+
+
+@dataclass(frozen=True)
+class TritonDevice:
+    """Where a kernel in Triton runs: CUDA, or the CPU when Triton interprets it, which only tiny shapes can afford."""
+
+    @property
+    def needed(self) -> str:
+        return "device cuda, or TRITON_INTERPRET=1 for tiny shapes on the CPU"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del workload
+        said = os.environ.get("TRITON_INTERPRET", "")
+        interpreted = said.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
+        if facts.device == "cuda":
+            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={said}" if interpreted else None
+        if facts.device == "cpu" and interpreted:
+            return None
+        return f"needs {self.needed}, found {facts.device}"
+
+
+@dataclass(frozen=True)
+class Capability:
+    """CUDA compute capability, at least `lowest` and below `below` where given: `Capability((9, 0))`."""
+
+    lowest: tuple[int, int]
+    below: tuple[int, int] | None = None
+
+    @property
+    def needed(self) -> str:
+        return _sm(self.lowest) + (f" to below {_sm(self.below)}" if self.below else " or newer")
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del workload
+        if facts.capability is None:
+            return None  # not a CUDA device: Device says so
+        if facts.capability < self.lowest or (self.below is not None and facts.capability >= self.below):
+            return f"needs {self.needed}, found {_sm(facts.capability)} ({facts.device_name})"
+        return None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python module, not imported here: `Package("sageattention", distribution="sageattention")`.
+
+    distribution: what pip installs it from, where that is not the module's name. It need not be installed: the module
+    may lie in a folder of its own. Where two distributions share a module's folder, ask for a `Distribution`.
+    source: how to get it, where pip cannot.
+    lowest: the first version that will do, `(2, 2)`; one that pip does not know is let pass.
+    also: other modules that will do where the first is missing, whatever their version.
+    """
+
+    module: str
+    distribution: str = ""
+    source: str = ""
+    lowest: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> str:
+        return f"package {' or '.join((self._release, *self.also))}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        distribution = self.distribution or self.module
+        how = self.source or f"pip install {distribution}"
+        found = first_module(self.module, *self.also)
+        if found is None:
+            names = " or ".join(map(repr, (self.module, *self.also)))
+            return f"package {names} is not installed ({how})"
+        if found != self.module:
+            return None
+        version = installed_version(distribution)
+        if version is None or _numbers(version) >= self.lowest:
+            return None
+        return f"needs {self._release}, found {version} ({how})"
+
+    @property
+    def _release(self) -> str:
+        distribution = self.distribution or self.module
+        return f"{distribution} {_dotted(self.lowest)} or newer" if self.lowest else distribution
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that a package has: `Function("my_kernels", "forward")`, for those whose releases differ in what they have.
+
+    The package's `__init__.py` is read and not run. It says that the function is not there only where that text leaves no
+    way for it to come: with a star import, a `__getattr__` or names that are made as it runs, `load` decides, and where
+    that fails for want of this function, the case is unsupported all the same (`lacking`).
+    Where the package is missing it is silent: `Package` says so.
+    """
+
+    module: str
+    name: str
+    source: str = ""
+
+    @property
+    def needed(self) -> str:
+        return f"the function {self.name}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        text = package_text(self.module)
+        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or _makes_names(text):
+            return None
+        return self.absent
+
+    @property
+    def absent(self) -> str:
+        """That it is not there, and in which release it is not."""
+        version = installed_version(self.module) or "of unknown version"
+        how = f" ({self.source})" if self.source else ""
+        return f"needs {self.needed}, found {self.module} {version} without it{how}"
+
+    def is_lacking(self, cause: BaseException) -> bool:
+        """Whether this is what Python says where exactly this function was asked of this package, which has none."""
+        if isinstance(cause, ImportError):
+            return cause.name == self.module and f"cannot import name {self.name!r}" in str(cause)
+        if isinstance(cause, AttributeError):
+            return cause.name == self.name and getattr(cause.obj, "__name__", None) == self.module
+        return False
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What pip knows as installed, whatever its modules are called: `Distribution("flash-attn")`.
+
+    `Package` cannot tell flash-attn from flash-attn-4: both have a folder `flash_attn`, and both one `flash_attn/cute`.
+    pip: what to install it by, where that is not its name. module: one that a build from source leaves in its place.
+    """
+
+    name: str
+    pip: str = ""
+    module: str = ""
+
+    @property
+    def needed(self) -> str:
+        return f"package {self.name}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        if installed_version(self.name) is not None or (self.module and _spec(self.module) is not None):
+            return None
+        return f"package {self.name!r} is not installed (pip install {self.pip or self.name})"
+
+
+@dataclass(frozen=True)
+class TorchVersion:
+    """torch at least `lowest`: `TorchVersion((2, 11))`."""
+
+    lowest: tuple[int, int]
+
+    @property
+    def needed(self) -> str:
+        return f"torch {_dotted(self.lowest)} or newer"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del workload
+        if facts.torch_version >= self.lowest:
+            return None
+        return f"needs {self.needed}, found {_dotted(facts.torch_version)}"
+
+
+@dataclass(frozen=True)
+class DType:
+    """The dtypes that the kernel takes: `DType("bf16", "fp16")`."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+    @property
+    def needed(self) -> str:
+        return " or ".join(self.names)
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        return None if workload.dtype in self.names else f"needs dtype {self.needed}, found {workload.dtype}"
+
+
+@dataclass(frozen=True)
+class HeadDim:
+    """The head dimensions that the kernel takes: `HeadDim(lambda d: d % 8 == 0, "a multiple of 8")`."""
+
+    accepts: Callable[[int], bool]
+    said: str
+
+    @property
+    def needed(self) -> str:
+        return f"head_dim {self.said}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        if self.accepts(workload.head_dim):
+            return None
+        return f"needs {self.needed}, found {workload.head_dim}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The largest batch that one call of the kernel takes: `Batch(1)`."""
+
+    most: int
+
+    @property
+    def needed(self) -> str:
+        return f"batch at most {self.most}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        return None if workload.batch <= self.most else f"needs {self.needed}, found {workload.batch}"
+
+
+class Requirement(Protocol):
+    """What `requires` holds: one of the above, or one that a family needs for itself and defines beside its backends."""
+
+    @property
+    def needed(self) -> str:
+        """What is needed, in a few words for a table."""
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        """Why it does not hold here, a sentence with found and needed; None where it does. Imports nothing for it."""
+
+
+def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
+    """All reasons at once, in the order in which the backend states its requirements."""
+    found = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
+    return tuple(Reason(code, text) for code, text in found if text is not None)
+
+
+def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:
+    """The functions that a backend says it needs and for want of which it could not be loaded; usually none."""
+    functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
+    return tuple(Reason("function", function.absent) for function in functions)
+
+
+def first_module(*modules: str) -> str | None:
+    """The first of these modules that can be found, none of which is imported; None where none can."""
+    return next((module for module in modules if _spec(module) is not None), None)
+
+
+def module_text(module: str) -> str | None:
+    """The source of a module of one file, which is not imported for it; None where there is none that can be read."""
+    spec = _spec(module)
+    if spec is None or not spec.origin:
+        return None
+    try:
+        return Path(spec.origin).read_text(encoding="utf8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def package_text(module: str, file: str = "__init__.py") -> str | None:
+    """The text of a file of a package that is not imported for it; None where there is none that can be read."""
+    for folder in package_folders(module):
+        try:
+            return Path(folder, file).read_text(encoding="utf8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def package_folders(module: str) -> list[str]:
+    """Where the modules of a package are, which is not imported for it; none where it is not installed."""
+    spec = _spec(module)
+    return list(spec.submodule_search_locations or ()) if spec else []
+
+
+#: What may put names into a module that do not stand in its text.
+_MAKERS = ("globals", "locals", "vars", "setattr", "exec", "eval")
+_NAMESPACES = ("__getattr__", "__dict__", "modules")
+
+
+def _makes_names(text: str) -> bool:
+    """Whether the text of a module can bind names that it does not contain; true for one that cannot be parsed."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return any(
+        (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
+        or (isinstance(node, ast.Name) and node.id in (*_MAKERS, *_NAMESPACES))
+        or (isinstance(node, ast.Attribute) and node.attr in _NAMESPACES)
+        or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
+        or (isinstance(node, ast.alias) and (node.asname or node.name) in (*_MAKERS, *_NAMESPACES))
+        for node in nodes
+    )
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a parent package is missing, or broken: the import will say how
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`(2, 2, 0)` of `2.2.0+cu130`."""
+    return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
+
+
+def _sm(capability: tuple[int, int]) -> str:
+    return f"sm_{capability[0]}{capability[1]}"
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

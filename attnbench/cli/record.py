@@ -1,0 +1,237 @@
+"""`scripts/record_baseline`: a session of several launches, checked and written as one file."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from attnbench.codec import Unreadable, run_from
+from attnbench.execution.parentage import dying_with_this_process
+from attnbench.hardware.nvml import disturbances, look
+from attnbench.model import DIRTY, RunFile
+from attnbench.storage.benchmark_json import load_document
+from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
+from attnbench.units import counted, duration
+from attnbench.verdicts.summary import Reading, reading
+
+DEFAULT_LAUNCHES = 3
+#: Seconds between the starts of two sessions that count as two occasions.
+APART_S = 600.0
+INTERRUPTED = 2  # as pytest
+#: Launches of one case further apart than this are named, for whoever reviews the session.
+WIDE = 0.005
+#: Variables, and in small letters ini keys, of options that need a baseline.
+_OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/record_baseline",
+        description="Measure every case in several fresh processes and store them as one reviewed session, "
+        "FOLDER/<gpu>/NNNN_<id>.json; several sessions tell what occasions differ by. Other arguments go to pytest.",
+    )
+    parser.add_argument("--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes (3)")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first case that is refused")
+    parser.add_argument("--into", type=Path, default=Path("baselines"), metavar="FOLDER", help="baselines")
+    parser.add_argument("--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (1)")
+    parser.add_argument(
+        "--apart", type=float, default=APART_S, metavar="SECONDS", help=f"between the starts of two ({APART_S:g})"
+    )
+    options, pytest_arguments = parser.parse_known_args(arguments)
+    if options.launches < FEWEST_LAUNCHES:
+        parser.error(
+            f"--launches {options.launches}: at least {FEWEST_LAUNCHES} are needed to know how launches differ"
+        )
+    if options.occasions < 1:
+        parser.error(f"--occasions {options.occasions}: at least 1 is needed")
+    if not 0 <= options.apart <= threading.TIMEOUT_MAX:
+        parser.error(f"--apart {options.apart:g}: a number of seconds of at least 0 is needed")
+    with Signals() as signals:
+        return _record_occasions(options, pytest_arguments, signals)
+
+
+def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
+    """Sessions one after the other, until one is refused or a signal comes; those before it stay."""
+    written, due_s = 0, time.monotonic()
+    try:
+        while written < options.occasions:
+            if (left_s := due_s - time.monotonic()) > 0:
+                _say(f"session {written + 1} of {options.occasions} begins in {duration(left_s)}")
+                time.sleep(left_s)
+            due_s = time.monotonic() + options.apart
+            if code := _record(options, pytest_arguments, signals):
+                return code
+            written += 1
+            signals.let_go()
+    except Ended as ended:
+        _say(f"{ended} after {written} of {options.occasions} sessions" if written else f"nothing was written: {ended}")
+        return INTERRUPTED
+    return 0
+
+
+def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
+    before = look()
+    if found := disturbances(before, before):
+        return _refused(found[:1])
+    try:  # before minutes are spent on what could not be kept
+        options.into.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.into).close()
+    except OSError as exc:
+        return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
+    with tempfile.TemporaryDirectory(prefix="attnbench-") as scratch:
+        stored = Path(scratch, "run.json")
+        code = _measure(options.launches, stored, options.keep_going, pytest_arguments, signals)
+        try:
+            document = load_document(stored) if stored.is_file() else {}
+            run = run_from(document) if document else None
+        except Unreadable as exc:
+            return _refused([str(exc)])
+        if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            _say(f"nothing was written: pytest {how}, the lines above say why")
+            return 128 - code if code < 0 else code or 1
+    found = [*refusals(run), *disturbances(before, look())]
+    if found or code:
+        return _refused(found or ["a test failed, the lines above say which"])
+    signals.hold()
+    try:
+        path = write_session(options.into, run, document)
+    except OSError as exc:
+        return _refused([f"{options.into} cannot be written to: {exc.strerror}"])
+    cases = {record.case for record in run.records if record.sample is not None}
+    _say(f"recorded {path}: {counted(len(cases), 'case')} × {options.launches} launches; review it, then commit it")
+    for line in (*_with_local_changes(run), *_wide(run)):
+        _say(line)
+    if signals.came:
+        _say(f"{signals.came[0].name} came while the session was being written; the session was finished first")
+    return INTERRUPTED if signals.came else 0
+
+
+def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
+    """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
+    command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
+    command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
+    command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
+    keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}
+    command += [part for key, value in keys.items() for part in ("-o", f"{key}={value}")]
+    command += arguments
+    code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_JUDGED_RUNS})
+    return INTERRUPTED if signals.came and code < 0 else code  # it was still starting
+
+
+class Ended(BaseException):
+    """A signal came while nothing ran that could be told of it."""
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, as long as it is open: they end what runs, and cut short no session that is written."""
+
+    def __init__(self) -> None:
+        self.came: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
+        self._running: subprocess.Popen[bytes] | None = None
+        self._held = False
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    self._before[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def hold(self) -> None:
+        """From here on they only wait."""
+        self._held = True
+
+    def let_go(self) -> None:
+        """They end what goes on again."""
+        self._held = False
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a program that gets every signal which comes, and goes with this process; its exit code.
+
+        In a session of its own: Ctrl-C in a terminal would reach it twice, by itself and from here.
+        """
+        self._held = True  # until there is somebody to pass them on to
+        with subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=dying_with_this_process(),  # noqa: PLW1509  # one system call, and no thread here holds a lock
+        ) as running:
+            self._running = running
+            for number in self.came:
+                running.send_signal(number)
+            code = running.wait()
+            self._running = None
+        self._held = False
+        return code
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        first = not self.came
+        self.came.append(signal.Signals(number))
+        if self._running is not None:
+            self._running.send_signal(number)
+        elif first and not self._held:
+            raise Ended(f"ended by {self.came[0].name}")
+
+
+def _with_local_changes(run: RunFile) -> list[str]:
+    """A line about the backends whose code was not committed: no other session will be of the same code."""
+    versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
+    changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
+    if not changed:
+        return []
+    text = (
+        f"its code has local changes, so no other session will count together with this one: {', '.join(changed)}; "
+        "commit them first, and record again, for a limit of 1 %"
+    )
+    return [text]
+
+
+def _wide(run: RunFile) -> list[str]:
+    """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
+    readings: dict[str, list[Reading]] = {}
+    for record in once(run.records):
+        readings.setdefault(record.case, []).append(reading(record, None))
+    spread = {case: _spread(launches) for case, launches in readings.items()}
+    return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
+
+
+def _spread(launches: Sequence[Reading]) -> float:
+    measures = set.intersection(*(set(one.estimates) for one in launches))
+    logs = [[one.estimates[measure].log for one in launches] for measure in measures]
+    return min(math.expm1(max(found) - min(found)) for found in logs)
+
+
+def _refused(reasons: Sequence[str]) -> int:
+    for reason in reasons:
+        _say(f"refused: {reason}")
+    _say("nothing was written; what was stored before is untouched")
+    return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"attnbench: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""No process of ours outlives the one that started it, however that ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent is gone, whatever either is doing then. Linux only."""
+    _dying_with(os.getppid())()
+
+
+def dying_with_this_process() -> Callable[[], None]:
+    """What a child of this process calls before it becomes another program (`preexec_fn`), so that it goes with it."""
+    return _dying_with(os.getpid())
+
+
+def _dying_with(parent: int) -> Callable[[], None]:
+    if sys.platform != "linux":
+        return lambda: None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: a child that was only forked should do as little as it can
+
+    def die_with() -> None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the kernel was told
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die_with

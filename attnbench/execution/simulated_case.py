@@ -1,0 +1,183 @@
+"""The simulated device: seeded noise with chosen slow-downs and failures, through the whole machinery.
+
+Nothing here computes attention and nothing here is a measurement; whatever is printed from it says *simulated*. Tests of
+the machinery and the examples in the documentation use it, because it gives the same numbers on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from attnbench.backends.variant import Variant
+from attnbench.execution.local_case import Rounds, nothing
+from attnbench.globs import matches_case
+from attnbench.hardware.device import OpenDevice
+from attnbench.model import (
+    MODES,
+    CaseEnded,
+    Check,
+    Compilation,
+    DeviceOp,
+    ErrorMetrics,
+    Reason,
+    Record,
+    Sample,
+    Status,
+)
+from attnbench.timing.injection import Injection, share_for
+from attnbench.timing.timer import Timer
+
+BETWEEN_ROUNDS, BETWEEN_LAUNCHES = 0.0015, 0.001  # relative standard deviations, as measured on H200s
+OUTCOMES = ("unsupported", "incorrect", "error", "context-lost", "crash", "hang", "exit")
+
+#: What a compiled case settles on where the scenario says so, as Inductor's choices are stored.
+SETTLED = "triton_tem_fused_simulated_0: BLOCK="
+_CHOICES = re.compile(r"choices=(\w+)(?:/(\w+))?")
+_SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a simulated run shall show: a seed, and per glob of variants or cases a slow-down or an outcome.
+
+    launch: tells processes apart that would else draw the same noise; unit: the simulated GPU's name; choices: per glob what
+    compiled cases settle on, with the compiler's cache that is there and with an empty one; own_cache: which of the two.
+    """
+
+    seed: int
+    slowdowns: tuple[tuple[str, float], ...]
+    outcomes: tuple[tuple[str, str], ...]
+    launch: int = 0
+    unit: str = "simulated-0"
+    choices: tuple[tuple[str, str, str], ...] = ()
+    own_cache: bool = False
+
+
+def parse_scenario(entries: tuple[str, ...]) -> Scenario:
+    """Entries `seed=7`, `torch_flash*:+2%`, `torch_math@eager:error`. Raises ValueError that names the entry.
+
+    `GLOB:choices=A` is what autotuning settles on in compiled cases; with `A/B` on B where it starts with an empty cache.
+    """
+    seed, launch, unit, slowdowns, outcomes = 0, 0, Scenario.unit, [], []
+    choices, own_cache = [], False
+    for entry in entries:
+        name, separator, what = entry.rpartition(":")
+        if entry.startswith("seed=") and entry[5:].isdigit():
+            seed = int(entry[5:])
+        elif entry.startswith("launch=") and entry[7:].isdigit():
+            launch = int(entry[7:])
+        elif entry.startswith("unit=") and entry[5:]:
+            unit = entry[5:]
+        elif entry == "cache=own":
+            own_cache = True
+        elif separator and (match := _CHOICES.fullmatch(what)):
+            choices.append((name, match[1], match[2] or match[1]))
+        elif separator and (match := _SLOWDOWN.fullmatch(what)):
+            slowdowns.append((name, float(match.group(1)) / 100))
+        elif separator and what in OUTCOMES:
+            outcomes.append((name, what))
+        else:
+            raise ValueError(
+                f"{entry!r} is none of seed=N, launch=N, unit=NAME, GLOB:+P%, "
+                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}, or GLOB:choices=NAME"
+            )
+    return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit, tuple(choices), own_cache)
+
+
+class SimCase:
+    """One simulated case, with the steps of `TorchCase`."""
+
+    further: tuple[Record, ...] = ()
+
+    def __init__(
+        self, variant: Variant, record: Record, scenario: Scenario, injections: Sequence[Injection] = ()
+    ) -> None:
+        self.record = record
+        self._variant = variant
+        self._scenario = scenario
+        self._injections = injections
+
+    def prepare(self, device: OpenDevice) -> None:
+        """Whatever the scenario says of this case. Raises CaseEnded, or really dies for crash, hang and exit."""
+        del device
+        backend, compiled = self._variant.backend, self._variant.mode != "eager"
+        self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
+        outcome = self._outcome()
+        if outcome == "unsupported":
+            raise CaseEnded(Status.UNSUPPORTED, Reason("device", "simulated: needs a device that is not there"))
+        if outcome == "error":
+            raise CaseEnded(Status.ERROR, Reason("load", "simulated: cannot be loaded: ImportError: undefined symbol"))
+        if outcome == "context-lost":
+            raise CaseEnded(
+                Status.ERROR, Reason("context-lost", "simulated: an illegal memory access took the context")
+            )
+        if outcome == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if outcome == "hang":
+            time.sleep(3600)
+        if outcome == "exit":
+            os._exit(3)
+        self.record = replace(
+            self.record,
+            first_call_s=round(0.4 + 2 * MODES.index(self._variant.mode), 3),
+            workspace_bytes=2 * self.record.workload.flop // (4 * self.record.workload.seq),
+            output_contiguous=True,
+            compilation=Compilation(1, choices=self._choices()) if compiled else None,
+        )
+
+    def assert_accurate(self) -> None:
+        """A small error, or one beyond its tolerance when the scenario says incorrect."""
+        wrong = self._outcome() == "incorrect"
+        error = _error(0.2 if wrong else 5e-4)
+        check = Check("randn", error, _error(1e-3), _error(5e-4), {"max_abs": 2e-3}, "all", poisoned=True)
+        self.record = replace(self.record, checks=(check,))
+        if wrong:
+            text = "simulated: max_abs found 0.2, allowed 0.002 on randn inputs"
+            raise CaseEnded(Status.INCORRECT, Reason("tolerance", text))
+
+    def assert_route(self) -> None:
+        """One simulated kernel, always the right one."""
+        self.record = replace(self.record, route=(DeviceOp(f"simulated::{self.record.backend}"),))
+
+    def rounds(self, count: int, timer: Timer) -> Rounds:
+        """Seeded rounds around a latency that depends on the backend's name only, times chosen and injected slow-downs."""
+        launch = f":{self._scenario.launch}" if self._scenario.launch else ""
+        noise = random.Random(f"{self._scenario.seed}{launch}:{self.record.case}")
+        tflop_per_s = 300 + zlib.crc32(self.record.backend.encode()) % 400
+        base_s = self.record.workload.flop / (tflop_per_s * 1e12) * (1 + noise.gauss(0, BETWEEN_LAUNCHES))
+        for glob, slowdown in self._scenario.slowdowns:
+            if matches_case(glob, self.record):
+                base_s *= 1 + slowdown
+        share = share_for(self._injections, self.record)
+        base_s *= 1 + (share or 0)
+        self.record = replace(self.record, injected=share)
+        rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
+        timer.replay("simulated", rounds_s)
+        return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
+
+    def leave(self, verify: bool = True) -> None:
+        """Nothing was changed."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _choices(self) -> tuple[str, ...]:
+        """What autotuning settled on, by the first entry that matches."""
+        for glob, kept, tuned_anew in self._scenario.choices:
+            if matches_case(glob, self.record):
+                return (f"{SETTLED}{tuned_anew if self._scenario.own_cache else kept}",)
+        return ()
+
+    def _outcome(self) -> str | None:
+        return next((outcome for glob, outcome in self._scenario.outcomes if matches_case(glob, self.record)), None)
+
+
+def _error(size: float) -> ErrorMetrics:
+    return ErrorMetrics(size, size / 12, size**2, size * 4, size * 4, 1.0, 0, (0, 0, 0, 0), size, 0.0)

@@ -1,0 +1,82 @@
+"""Who else uses the GPU, and whether heat held it back: asked of the driver and NVML, without a context on it."""
+
+from __future__ import annotations
+
+import ctypes
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """One look at the GPU that CUDA calls 0; None where NVML is not installed or does not say.
+
+    processes: that compute on it now; thermal_s: for how long heat has lowered its clock since the driver was loaded.
+    """
+
+    device: str | None
+    processes: int | None
+    thermal_s: float | None
+
+
+def look() -> Occupancy:
+    """What the first visible GPU is busy with. Never raises: what cannot be read is None."""
+    identity = _first_uuid()
+    if identity is None:
+        return Occupancy(None, None, None)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # not installed, no library, no rights
+        return Occupancy(identity, None, None)
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
+        return Occupancy(identity, _processes(pynvml, handle), _thermal_s(pynvml, handle))
+    except pynvml.NVMLError:
+        return Occupancy(identity, None, None)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
+    """Sentences for what makes figures taken between the two looks unfit to compare with; empty when nothing does."""
+    found = []
+    for when, seen in (("before the run", before), ("after it", after)):
+        if seen.processes:
+            found.append(f"the GPU is shared: {seen.processes} other processes computed on it {when}, 0 needed")
+    if before.thermal_s is not None and after.thermal_s is not None and after.thermal_s > before.thermal_s:
+        held_s = after.thermal_s - before.thermal_s
+        found.append(f"the GPU was throttled: heat held its clock down for {held_s:.3g} s during the run, 0 needed")
+    return found
+
+
+def _first_uuid() -> str | None:
+    """`GPU-…` of CUDA's device 0, CUDA_VISIBLE_DEVICES honoured; makes no context."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        raw = (ctypes.c_ubyte * 16)()
+        device = ctypes.c_int(0)
+        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+            return None
+        if driver.cuDeviceGetUuid(ctypes.byref(raw), device):
+            return None
+    except (OSError, AttributeError):
+        return None
+    return f"GPU-{uuid.UUID(bytes=bytes(raw))}"
+
+
+def _processes(pynvml: Any, handle: Any) -> int | None:
+    try:
+        return len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    except pynvml.NVMLError:
+        return None
+
+
+def _thermal_s(pynvml: Any, handle: Any) -> float | None:
+    try:
+        status = pynvml.nvmlDeviceGetViolationStatus(handle, pynvml.NVML_PERF_POLICY_THERMAL)
+    except pynvml.NVMLError:
+        return None
+    return float(status.violationTime) / 1e9

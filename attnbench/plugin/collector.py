@@ -1,0 +1,206 @@
+"""From test reports to records, and from records to the section after the table."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from attnbench.backends import requirements
+from attnbench.backends.registry import loaded
+from attnbench.backends.variant import Variant
+from attnbench.codec import launch_from, record_from, to_plain
+from attnbench.execution.local_case import loading, process_state, refusals
+from attnbench.hardware.device import OpenDevice
+from attnbench.model import CaseEnded, Reason, Record, Status, Workload
+from attnbench.plugin.comparing import is_parallel, runs_tests
+from attnbench.plugin.fixtures import CASE
+from attnbench.plugin.run_state import Run, case_of, is_case
+from attnbench.report import listing, terminal
+
+
+class Recorder:
+    """Every selected case becomes exactly one record, whatever happens to its test.
+
+    A record travels on the test report, so that it arrives from pytest-xdist's workers too.
+    """
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        self._config = config
+        self._run = run
+        self._session: pytest.Session | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
+
+    @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
+        order = self._run.order
+        items.sort(key=lambda item: order.get(case_of(item, self._run)[0].backend.name, 0) if is_case(item) else 0)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        ours = [item for item in session.items if is_case(item)]
+        if ours and runs_tests(self._config) and not self._skips_benchmarks():
+            selected = (case_of(item, self._run) for item in ours)
+            self._run.begin_judging([str(variant.case(workload)) for variant, workload in selected])
+            self._run.expect(ours)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool | None:
+        if not self._run.settings.list_only or hasattr(self._config, "workerinput"):
+            return None
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
+        for line in self._listing():
+            reporter.write_line(line)
+        return True
+
+    @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """However a test ends, its case leaves the process as it was, before its report is made."""
+        if is_case(item):
+            _stop_listening_to_traces()
+        case = item.stash.get(CASE, None)
+        interrupted = False
+        try:
+            return (yield)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            interrupted = True
+            raise
+        finally:
+            if case is not None:
+                case.leave(interrupted)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        ended = call.when == "call" or (call.when == "setup" and not report.passed)
+        if is_case(item) and ended and not self._skips_benchmarks():
+            records = self._records(item, call, report)
+            travelling: Any = report
+            plain = [to_plain(record) for record in records]
+            travelling.attnbench = {"records": plain, "launch": to_plain(self._run.launch)}
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        stored: dict[str, Any] | None = getattr(report, "attnbench", None)
+        if stored is not None:
+            self._run.launches.setdefault(stored["launch"]["id"], launch_from(stored["launch"]))
+            self._run.note(*map(record_from, stored["records"]))
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # pytest.exit() comes through this hook too; Ctrl-C has no words of its own
+        self._run.interrupted = str(excinfo.value) or "interrupted (Ctrl-C)"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._run.settings.list_only and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK
+        if is_parallel(self._config):  # workers report in the order in which they happen to end
+            self._run.records = dict(sorted(self._run.records.items()))
+
+    @pytest.hookimpl(
+        wrapper=True
+    )  # after pytest-benchmark's table, also where --benchmark-compare-fail ends in an error
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
+    ) -> Generator[None, None, None]:
+        from pytest_benchmark.session import PerformanceRegression
+
+        try:
+            yield
+        except PerformanceRegression:  # it has listed the cases; the traceback that it would end in says nothing more
+            if not self._run.records:
+                raise
+            assert self._session is not None
+            self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            terminalreporter.write_line("failed by --benchmark-compare-fail: see 'Performance has regressed'", red=True)
+        finally:
+            self._section(terminalreporter, exitstatus)
+
+    def _section(self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
+        run = self._run.file()
+        if not run.records:
+            if self._run.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+                terminalreporter.write_line(
+                    f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
+                )
+            return
+        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
+        terminalreporter.write_line(heading, blue=True)
+        for line in (*lines, *self._run.comparison_said):
+            terminalreporter.write_line(line)
+
+    def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
+        """What is known of a case: its record, then those of other launches."""
+        case = item.stash.get(CASE, None)
+        text = str(call.excinfo.value) or call.excinfo.typename if call.excinfo else ""
+        if case is not None:
+            if report.skipped:
+                word = "expected to fail" if hasattr(report, "wasxfail") else "skipped"
+                case.stopped(Status.NOT_RUN, f"{word}: {text}")
+            elif call.excinfo is not None:
+                case.stopped(Status.ERROR, f"the test ended with {call.excinfo.typename}: {text}")
+            else:
+                case.returned()
+            return (case.record, *case.further)
+        variant, workload = case_of(item, self._run)
+        draft = self._run.draft(variant, workload, item.nodeid)
+        if report.skipped:
+            return (draft.ended(Status.NOT_RUN, Reason("skipped", f"skipped: {text}")),)
+        return (draft.ended(Status.ERROR, Reason("setup", f"its fixtures failed: {text}")),)
+
+    def _listing(self) -> list[str]:
+        self._run.select()  # again for pytest-xdist's controller, which collects nothing
+        device = self._run.device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
+            entries = [
+                listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
+                for w in self._run.workloads.values()
+                for v in self._run.variants.values()
+            ]
+        return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
+
+    def _skips_benchmarks(self) -> bool:
+        option: Any = self._config.option
+        return bool(getattr(option, "benchmark_skip", False) and not getattr(option, "benchmark_only", False))
+
+
+def _stop_listening_to_traces() -> None:
+    """pytest captures loggers that do not propagate too.
+
+    torch's trace of a compilation is hundreds of lines for its own tools, and is only produced where somebody listens.
+    """
+    trace = logging.getLogger("torch.__trace")
+    for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
+        trace.removeHandler(handler)
+
+
+def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
+    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    backend = variant.backend
+    if device.type == "sim":
+        return (), "ready"
+    process = process_state(backend.family)
+    process.note()
+    try:
+        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+            unmet = requirements.unmet(backend.requires, device.facts, workload)
+            return unmet, "ready, loaded when it runs"
+        reasons = refusals(variant, device, workload)
+        if not reasons and not backend.fetches:
+            with loading(backend, device.type), loaded(backend, workload):
+                pass
+    except CaseEnded as ended:
+        return ended.reasons, ""
+    finally:
+        process.put_back()
+    return reasons, "ready"

@@ -1,0 +1,130 @@
+"""The line above the tests: what runs, what chose it besides the command line, and what has no effect."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+import attnbench
+from attnbench import printable
+from attnbench.plugin import other_plugins
+from attnbench.plugin.comparing import idle_options, is_parallel
+from attnbench.plugin.options import OPTIONS, Option
+from attnbench.plugin.run_state import Run
+
+#: Options that choose cases.
+_SELECTING = ("backend", "workload", "mode")
+#: Those that are a project's and change no figure, and those that are said elsewhere.
+_UNSAID = ("list", "baselines", "salt", "inject")
+#: Options that are about times, without effect where nothing is timed.
+_TIMING = ("rounds", "limit", "require-baseline", "require-verdict", "relaunch", "inject", "baselines-from")
+#: A value that is longer is cut.
+_LONGEST = 80
+
+
+def line(config: pytest.Config, run: Run) -> str:
+    """The header."""
+    chosen = "chosen" if run.settings.device else "default"
+    device = "simulated" if run.device_type == "sim" else run.device_type
+    head = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {_rounds(config, run)}"
+    injected = [f"INJECTED {', '.join(run.settings.inject)}"] if run.settings.inject else []
+    sentences = [
+        *injected,
+        *_given_elsewhere(config, run),
+        *idle_options(config),
+        *_without_effect(config, run),
+        *other_plugins.said(config, run.settings),
+        *run.comparison_said,
+    ]
+    return "; ".join([head, *sentences])
+
+
+def _rounds(config: pytest.Config, run: Run) -> str:
+    if is_parallel(config):
+        return "accuracy only, as pytest-xdist is on"
+    return "accuracy only (--benchmark-disable)" if _is_disabled(config) else f"{run.rounds} rounds"
+
+
+def _is_disabled(config: pytest.Config) -> bool:
+    option: Any = config.option
+    return bool(getattr(option, "benchmark_disable", False) and not getattr(option, "benchmark_enable", False))
+
+
+def _given_elsewhere(config: pytest.Config, run: Run) -> list[str]:
+    """What was set in the environment or the ini file, where a reader of the command line does not see it."""
+    places: dict[str, dict[str, list[str]]] = {"cases selected by": {}, "set by": {}}
+    for option in OPTIONS:
+        found = _elsewhere(config, run, option)
+        if found is not None:
+            what, place = found
+            heading = "cases selected by" if option.name in _SELECTING else "set by"
+            places[heading].setdefault(place, []).append(what)
+    sentences = []
+    for heading, by_place in places.items():
+        shown = ", ".join(f"{', '.join(settings)} ({place})" for place, settings in by_place.items())
+        sentences += [f"{heading} {shown}"] if shown else []
+    return sentences
+
+
+def _elsewhere(config: pytest.Config, run: Run, option: Option) -> tuple[str, str] | None:
+    """`ATTN_BACKEND=xformers` and `environment`; None for what nobody set, or was set on the command line."""
+    value = run.settings.values.get(option.name)
+    if value is None or option.name in _UNSAID:
+        return None
+    source = run.settings.sources[option.name]
+    text = _shown(value)
+    flag = f"--attn-{option.name}"
+    if source == option.variable:
+        return f"{option.variable}={text}", "environment"
+    if source == flag:
+        place = _place(config, flag)
+        return (flag if option.kind == "flag" else f"{flag}={text}", place) if place else None
+    if any(_sets(override, option.key) for override in config.option.override_ini or ()):
+        given = [*map(str, config.invocation_params.args)]
+        return None if any(_sets(one, option.key) for one in given) else (f"{option.key} = {text}", "PYTEST_ADDOPTS")
+    return f"{option.key} = {text}", config.inipath.name if config.inipath else "ini file"
+
+
+def _sets(argument: str, key: str) -> bool:
+    """Whether it gives this ini key: what follows `-o`, or both in one (`-oKEY=…`, `--override-ini=KEY=…`)."""
+    return re.fullmatch(rf"(-o|--override-ini=)?\s*{key}\s*=.*", argument, re.DOTALL) is not None
+
+
+def _place(config: pytest.Config, flag: str) -> str | None:
+    """Where pytest found an option that is not on the command line; None for one that is."""
+
+    def has(arguments: Iterable[object]) -> bool:
+        return any(str(argument).partition("=")[0] == flag for argument in arguments)
+
+    if has(config.invocation_params.args):
+        return None
+    if has(shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))):
+        return "PYTEST_ADDOPTS"
+    if has(config.getini("addopts")):
+        return f"addopts in {config.inipath.name}" if config.inipath else "addopts"
+    return None
+
+
+def _without_effect(config: pytest.Config, run: Run) -> list[str]:
+    """Options about times that were given for this run, where nothing is timed."""
+    if not (is_parallel(config) or _is_disabled(config)):
+        return []
+    sources = run.settings.sources
+    given = [name for name in _TIMING if run.settings.values.get(name) not in (None, False)]
+    idle = [sources[name] for name in given if not sources[name].startswith("ini key ")]
+    idle += ["--benchmark-compare-fail"] if getattr(config.option, "benchmark_compare_fail", None) else []
+    return [f"without effect, as nothing is timed: {', '.join(idle)}"] if idle else []
+
+
+def _shown(value: bool | str | Sequence[str]) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    several = [value] if isinstance(value, str) else value
+    text = " ".join(shlex.quote(one) if " " in one else one for one in several)
+    shown = printable.escaped(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

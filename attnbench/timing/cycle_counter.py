@@ -1,0 +1,81 @@
+"""The cycle counters of all multiprocessors, written down before and after a piece of work.
+
+Every group of multiprocessors (GPC) has a clock of its own: on two H200s they were 0.6 to 1.7 % apart during one call, in
+steps, and not the same ones for every kernel. A single counter tells of one group, which is another one from process to
+process, so flash-attn 4's cycles had two modes 0.8 % apart. The mean over all has one (docs/method.md). Each counter is
+subtracted from itself: what two multiprocessors count has nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: More multiprocessors than any GPU has so far.
+MOST_MULTIPROCESSORS = 512
+
+_SOURCE = """
+extern "C" __global__ void attnbench_stamp(long long* out, int slot, int round, int most) {
+    unsigned int multiprocessor;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(multiprocessor));
+    if (multiprocessor >= most) return;
+    long long* mine = out + 2 * (slot * most + multiprocessor);
+    mine[0] = clock64();
+    mine[1] = round;
+}
+"""
+
+
+@functools.cache
+def _kernel() -> Any:
+    """The stamp, compiled once per process by NVRTC, which every CUDA build of torch brings."""
+    import torch
+
+    return torch.cuda._compile_kernel(_SOURCE, "attnbench_stamp")  # noqa: SLF001 - has no public form in torch 2.11
+
+
+def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:
+    """Mean difference of the two stamps over the multiprocessors that have both of this round; None for too few.
+
+    slots: `[2, multiprocessors, 2]`, of the start and of the end: cycle counter, and number of the round.
+    """
+    first, second = slots.unbind()
+    both = (first[:, 1] == round_) & (second[:, 1] == round_)
+    between = (second[:, 0] - first[:, 0])[both]
+    return round(between.double().mean().item()) if len(between) >= max(1, fewest) else None
+
+
+class CycleStamps:
+    """A start and an end stamp around a piece of work on the current stream, by one thread on every multiprocessor.
+
+    Raises whatever torch raises where NVRTC is missing.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        self._kernel = _kernel()
+        self._blocks = torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
+        self._slots = torch.zeros((2, MOST_MULTIPROCESSORS, 2), dtype=torch.int64, device="cuda")
+        self._round = 0
+
+    def start(self) -> None:
+        """Queue the first stamp."""
+        self._round += 1
+        self._stamp(0)
+
+    def end(self) -> None:
+        """Queue the second stamp."""
+        self._stamp(1)
+
+    def cycles(self) -> int | None:
+        """Mean cycles between the two, waiting for them; None where fewer than half of the multiprocessors had both."""
+        return mean_cycles(self._slots.cpu(), self._round, fewest=(self._blocks + 1) // 2)
+
+    def _stamp(self, slot: int) -> None:
+        self._kernel(
+            grid=(self._blocks, 1, 1), block=(1, 1, 1), args=[self._slots, slot, self._round, MOST_MULTIPROCESSORS]
+        )

@@ -1,0 +1,158 @@
+"""Injected slow-downs: a spin behind the call, inside the interval that is timed, to see which slow-down is found.
+
+On CUDA the spin is one more kernel. Its launch alone costs 1 to 3 µs, half a percent of a 0.4 ms kernel, and its cycles
+pass at the clock that the call has left behind, which is not the ceiling. So what a spin adds is measured, behind the very
+call that is slowed down and by the protocol that will time it, and the cycles are solved for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from attnbench.globs import UnknownName, matches_case, select
+from attnbench.hardware.sm_clock import SpinClock, spin_clock
+from attnbench.model import CaseEnded, Reason, Record, Status
+from attnbench.stats import median_s
+from attnbench.timing.pacer import CudaPacer
+from attnbench.units import change, microseconds
+
+#: Rounds of each of the three calls that a calibration compares, and plain calls that one on the CPU takes.
+CUDA_ROUNDS, CPU_CALLS = 10, 5
+#: The probing spin adds this multiple of the wanted share, so that the wanted one lies between it and none at all; of
+#: small shares that would drown in the noise of the rounds, so it adds this share at least.
+PROBE_PER_SHARE, PROBE_MIN_SHARE = 2.0, 0.02
+
+_SHARE = re.compile(r"\+(\d+(?:\.\d+)?)%")
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Every variant or case that `glob` matches is slowed down by `share` of its latency: 0.02 is +2 %."""
+
+    glob: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Median seconds of a call by itself, with a spin of no cycles behind it, and with one of `probe_cycles`."""
+
+    plain_s: float
+    launched_s: float
+    probed_s: float
+    probe_cycles: int
+
+    def cycles(self, share: float) -> int:
+        """Cycles of the spin that adds `share` of the call's latency: added = launch + cycles / clock.
+
+        Raises CaseEnded (error) where the launch alone adds more, or where more cycles did not take longer.
+        """
+        wanted_s, launch_s = share * self.plain_s, self.launched_s - self.plain_s
+        if wanted_s < launch_s:
+            raise _cannot(
+                f"{change(share)}, which is {microseconds(wanted_s)} µs: found that the launch of a spin alone adds "
+                f"{microseconds(launch_s)} µs here, needed is +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
+            )
+        if self.probed_s <= self.launched_s:
+            raise _cannot(
+                f"{change(share)}: found that a spin of {self.probe_cycles} cycles takes no longer than one of none, "
+                f"needed is a call whose rounds scatter by less than that spin"
+            )
+        return round((wanted_s - launch_s) * self.probe_cycles / (self.probed_s - self.launched_s))
+
+
+class SpunCall:
+    """A call with a spin of `cycles` behind it, on the same stream; with None it is the call and nothing else."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        import torch
+
+        self.cycles: int | None = None
+        self._call = call
+        self._spin: Callable[[int], None] = torch.cuda._sleep
+
+    def __call__(self) -> None:
+        self._call()
+        if self.cycles is not None:
+            self._spin(self.cycles)
+
+
+def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
+    """Entries `torch_flash:+2%`. Raises ValueError that names the entry."""
+    found = []
+    for entry in entries:
+        glob, separator, text = entry.rpartition(":")
+        match = _SHARE.fullmatch(text)
+        share = float(match.group(1)) / 100 if match else 0.0
+        if not (separator and glob and share > 0):
+            raise ValueError(f"{entry!r} is no injection, GLOB:+P% is needed: torch_flash:+2%")
+        found.append(Injection(glob, share))
+    return tuple(found)
+
+
+def share_for(injections: Sequence[Injection], record: Record) -> float | None:
+    """The share of its latency that is added to this case, by the first injection that matches it; None for none."""
+    return next((injection.share for injection in injections if matches_case(injection.glob, record)), None)
+
+
+def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kind: str = "selected case") -> None:
+    """Raise UnknownName of this option, with the nearest of the `known` names, for a glob that matches none of them."""
+    for glob in globs:
+        try:
+            select(kind, glob, known)
+        except UnknownName as exc:
+            raise UnknownName(option, str(exc)) from exc
+
+
+def slowed(call: Callable[[], None], share: float, device: str) -> Callable[[], None]:
+    """`call`, longer by `share` of its latency on this device. Raises CaseEnded (error) where that cannot be done."""
+    return _slowed_on_cuda(call, share, spin_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
+
+
+def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SpinClock) -> SpunCall:
+    spun = SpunCall(call)
+    spun.cycles = _calibrated(spun, share, clock).cycles(share)
+    return spun
+
+
+def _calibrated(spun: SpunCall, share: float, clock: SpinClock) -> Calibration:
+    """Paced rounds of the three calls in turn, so that whatever drifts does so for all of them alike.
+
+    The pacer is theirs alone: none of these rounds is in the sample of the case.
+    """
+    pacer = CudaPacer(clock, spun)
+    probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * pacer.round_s())
+    plain_s: list[float] = []
+    launched_s: list[float] = []
+    probed_s: list[float] = []
+    for _ in range(CUDA_ROUNDS):
+        for cycles, rounds_s in ((None, plain_s), (0, launched_s), (probe_cycles, probed_s)):
+            spun.cycles = cycles
+            rounds_s.append(pacer.round_s())
+    return Calibration(median_s(plain_s), median_s(launched_s), median_s(probed_s), probe_cycles)
+
+
+def _slowed_on_cpu(call: Callable[[], None], share: float) -> Callable[[], None]:
+    wait_s = share * median_s([_host_s(call) for _ in range(CPU_CALLS)])
+
+    def slowed_call() -> None:
+        call()
+        until = time.perf_counter() + wait_s
+        while time.perf_counter() < until:
+            pass
+
+    return slowed_call
+
+
+def _host_s(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _cannot(why: str) -> CaseEnded:
+    return CaseEnded(Status.ERROR, Reason("injection", f"cannot be slowed down by {why}"))

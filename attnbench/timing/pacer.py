@@ -1,0 +1,295 @@
+"""Settle and pace: what makes the same kernel read the same, whatever ran before (docs/method.md says why).
+
+Attention at full rate draws more than the board's power limit, so the clock wanders within a second. Before each round the
+device spins, which draws almost nothing, until its clock reads the ceiling. Then, without waiting again: a tail spin that
+hides Python and the launch, a write of twice the L2 cache, a stamp of the cycle counters, the start event, the call, the end
+event, and a second stamp. The clock moves in steps of 15 MHz (0.76 %) even within one call, where no reading before or after
+sees it; the cycles between the stamps do not care. A round whose start event was no longer pending when everything behind it
+was queued was not hidden: it is taken again with a longer tail.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol as Interface
+
+from attnbench.hardware.sm_clock import SpinClock
+from attnbench.model import Sample
+from attnbench.timing.cycle_counter import CycleStamps
+from attnbench.timing.settling import Protocol, probed
+
+#: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
+SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
+EMPTY_ROUNDS = 9
+
+
+@dataclass(frozen=True)
+class Round:
+    """One timed call.
+
+    cycles: of the SM clock between the stamps, None where they could not be counted; before_hz: the clock before it;
+    settled: whether that had reached the ceiling; hidden: whether the host kept out of the interval.
+    """
+
+    seconds: float
+    cycles: int | None
+    before_hz: float
+    settled: bool
+    hidden: bool
+    probes: int
+
+
+class Contents(Interface):
+    """What the call works on, other contents each round, and its output, checked after each: a `CheckedCall`."""
+
+    def advance(self) -> None: ...
+    def compare(self) -> None: ...
+    def conclude(self) -> None: ...
+
+
+class SameContents:
+    """For calls whose output nobody looks at: those that a calibration or an experiment takes."""
+
+    def advance(self) -> None:
+        """The contents stay."""
+
+    def compare(self) -> None:
+        """There is nothing to compare with."""
+
+    def conclude(self) -> None:
+        """There is nothing to put back."""
+
+
+class CudaPacer:
+    """Paces the rounds of one call on the current device and stream, and keeps what it saw of each."""
+
+    def __init__(
+        self,
+        clock: SpinClock,
+        call: Callable[[], None],
+        protocol: Protocol | None = None,
+        contents: Contents | None = None,
+    ) -> None:
+        """`call` queues the work once; it is called a few times here to learn what it costs.
+
+        `contents` are switched before every round, one that is taken again too, and the round's output is checked.
+        """
+        import torch
+
+        self._torch: Any = torch
+        self._clock = clock
+        self._call = call
+        self._contents = contents or SameContents()
+        self._protocol = protocol or Protocol()
+        l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        self._stamps = _stamps()
+        self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
+        self.rounds: list[Round] = []
+        self.empty_s = 0.0
+        self.host_s, self._call_s = self._costs()
+        rule = self._protocol
+        self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
+        self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
+        self.empty_s = self._empty_interval()
+        self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
+        self._waited_s = 0.0
+        self._open: _OpenRound | None = None
+
+    def rounds_for(self, count: int) -> int:
+        """How many rounds this call takes where `count` are wanted: at most 10 of one that lowers its own clock."""
+        return min(count, SELF_THROTTLED_ROUNDS) if self._call_s >= SELF_THROTTLING_S else count
+
+    def warm_up(self) -> None:
+        """Take paced rounds that nobody keeps: a kernel's cycles are not its own right after the device idled.
+
+        `Protocol.warm_rounds` of them, or as many as fit into `warm_limit_s` where the call is long; contents stay.
+        """
+        rule = self._protocol
+        until_s = time.perf_counter() + rule.warm_limit_s
+        for _ in range(rule.warm_rounds):
+            probed(self._clock, rule, self._probe_s, rule.warm_limit_s)
+            if time.perf_counter() >= until_s:
+                return
+            self._hide()
+            self._call()
+
+    def before_round(self) -> None:
+        """Switch the contents, settle the clock, then leave the device spinning with the flush queued behind the spin."""
+        self._contents.advance()
+        left_s = self._settle_limit_s - self._waited_s
+        before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
+        self._waited_s += waited_s
+        self._hide()
+        self._open = _OpenRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
+
+    def round_s(self) -> float:
+        """Take one round of the call and give its seconds, for whoever has no benchmark runner to drive it."""
+        self.before_round()
+        start = self.instant()
+        self._call()
+        return self.instant() - start
+
+    def instant(self) -> CudaInstant:
+        """The clock that pytest-benchmark reads: the first reading of a round starts it, the second ends it."""
+        if self._open is None:
+            self.before_round()
+        assert self._open is not None
+        return self._open.start(self) if self._open.started is None else self._open.end(self)
+
+    def finish(self, opened: _OpenRound) -> float:
+        """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
+        opened = self._hidden(opened, self._call_round)
+        self._contents.compare()  # queued behind the round, whose end is waited for next
+        seconds = opened.seconds() - self.empty_s
+        cycles = self.counted_cycles()
+        self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
+        self._open = None
+        return seconds
+
+    def sample(self, rounds_s: list[float]) -> Sample:
+        """What is kept of the rounds: their seconds, as the timer gave them, and what was seen around each.
+
+        Raises CaseEnded (incorrect) where the last output is wrong.
+        """
+        self._contents.conclude()
+        return Sample(
+            rounds_s=tuple(rounds_s),
+            timer="cuda_event",
+            host_s=self.host_s,
+            empty_s=self.empty_s,
+            ceiling_hz=self._clock.ceiling.hz,
+            before_hz=tuple(r.before_hz for r in self.rounds),
+            cycles=tuple(r.cycles for r in self.rounds),
+            waited_s=self._waited_s,
+            unsettled=sum(not r.settled for r in self.rounds),
+            synchronising=any(not r.hidden for r in self.rounds),
+            self_throttled=statistics.median(rounds_s) >= SELF_THROTTLING_S,
+        )
+
+    def event(self) -> Any:
+        """A recorded timing event."""
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def stamp_start(self) -> None:
+        """Queue the first stamp of the cycle counter, where there is one."""
+        if self._stamps is not None:
+            self._stamps.start()
+
+    def stamp_end(self) -> None:
+        """Queue the second stamp."""
+        if self._stamps is not None:
+            self._stamps.end()
+
+    def counted_cycles(self) -> int | None:
+        """Cycles between the two stamps, waiting for them."""
+        return None if self._stamps is None else self._stamps.cycles()
+
+    def _hide(self) -> None:
+        self._torch.cuda._sleep(self._clock.cycles(self._tail_s))
+        self._flush.zero_()
+
+    def _costs(self) -> tuple[float, float]:
+        """Median seconds that the call takes to return while the device is busy, and that the device takes for it."""
+        host_s, call_s = [], []
+        for _ in range(5):
+            self._torch.cuda.synchronize()
+            self._torch.cuda._sleep(self._clock.cycles(2e-3))
+            start = self.event()
+            began = time.perf_counter()
+            self._call()
+            host_s.append(time.perf_counter() - began)
+            end = self.event()
+            end.synchronize()
+            call_s.append(start.elapsed_time(end) / 1e3)
+        return statistics.median(host_s), statistics.median(call_s)
+
+    def _empty_interval(self) -> float:
+        """Median seconds of a hidden round with nothing in it: a host that is late would be in one that is not.
+
+        Raises RuntimeError where none can be hidden.
+        """
+        rounds = [self._hidden(self._empty_round(), self._empty_round) for _ in range(EMPTY_ROUNDS)]
+        seconds = [one.seconds() for one in rounds if one.hidden]
+        if not seconds:
+            raise RuntimeError(
+                f"the host is late: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events in "
+                f"each of {EMPTY_ROUNDS} rounds, so no time can be told from its own. Free its CPUs, and run again"
+            )
+        return statistics.median(seconds)
+
+    def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
+        """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""
+        while not taken.hidden and self._tail_s < self._protocol.longest_tail_s:
+            self._tail_s *= 2
+            taken = again()
+        return taken
+
+    def _call_round(self) -> _OpenRound:
+        self.before_round()
+        assert self._open is not None
+        self._open.start(self)
+        self._call()
+        self._open.end(self)
+        return self._open
+
+    def _empty_round(self) -> _OpenRound:
+        self._hide()
+        empty = _OpenRound(0.0, True, 0)
+        empty.start(self)
+        empty.end(self)
+        return empty
+
+
+def _stamps() -> CycleStamps | None:
+    """Stamps of the cycle counter, None where NVRTC is not there to compile them: then there are seconds only."""
+    try:
+        return CycleStamps()
+    except Exception:
+        return None
+
+
+class CudaInstant:
+    """The start or the end of a paced round; subtracting waits for the device and closes the round."""
+
+    __slots__ = ("_opened", "_pacer")
+
+    def __init__(self, pacer: CudaPacer, opened: _OpenRound) -> None:
+        self._pacer = pacer
+        self._opened = opened
+
+    def __sub__(self, earlier: CudaInstant) -> float:
+        del earlier
+        return self._pacer.finish(self._opened)
+
+
+class _OpenRound:
+    """A round between its two events."""
+
+    def __init__(self, before_hz: float, settled: bool, probes: int) -> None:
+        self.before_hz = before_hz
+        self.settled = settled
+        self.probes = probes
+        self.hidden = False
+        self.started: Any = None
+        self.ended: Any = None
+
+    def start(self, pacer: CudaPacer) -> CudaInstant:
+        pacer.stamp_start()
+        self.started = pacer.event()
+        return CudaInstant(pacer, self)
+
+    def end(self, pacer: CudaPacer) -> CudaInstant:
+        self.ended = pacer.event()
+        pacer.stamp_end()
+        self.hidden = not self.started.query()
+        return CudaInstant(pacer, self)
+
+    def seconds(self) -> float:
+        self.ended.synchronize()
+        return float(self.started.elapsed_time(self.ended)) / 1e3

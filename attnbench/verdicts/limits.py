@@ -1,0 +1,48 @@
+"""The slow-down that counts, for all cases or for some: entries of --attn-limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attnbench.globs import matches_case
+from attnbench.model import Record
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A slow-down of `share` counts in every case that `glob` matches, as --attn-inject matches; without a glob in all."""
+
+    glob: str
+    share: float
+
+
+def parse_limits(entries: Sequence[str]) -> tuple[Limit, ...]:
+    """Entries `2%` and `sage_*:2%`. Raises ValueError that names the entry."""
+    found = []
+    for entry in entries:
+        glob, separator, text = entry.rpartition(":")
+        share = _share(text)
+        if separator and not (glob and share):
+            raise ValueError(
+                f"{entry!r} is no limit of some cases, GLOB:P% with a percentage above 0 is needed: sage_*:2%"
+            )
+        if not share:
+            raise ValueError(f"{entry!r} is no slow-down, a percentage above 0 is needed: 1%")
+        found.append(Limit(glob, share))
+    return tuple(found)
+
+
+def limit_for(limits: Sequence[Limit], record: Record) -> float | None:
+    """The limit of this case, by the last entry that matches it; None where none does."""
+    return next((one.share for one in reversed(limits) if not one.glob or matches_case(one.glob, record)), None)
+
+
+def _share(text: str) -> float | None:
+    """`1.5%` is 0.015; None for anything else."""
+    try:
+        percent = float(text.removesuffix("%")) if text.endswith("%") else math.nan
+    except ValueError:
+        return None
+    return percent / 100 if 0 < percent < math.inf else None

@@ -1,0 +1,214 @@
+"""The tensors of a workload: seeded, hashed, on the device, in every distribution that accuracy is checked on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.model import Workload
+from attnbench.workloads.table import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+    Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+#: Checked for every case beside the distribution that is timed.
+CHECKED_DISTRIBUTIONS = ("randn", "outlier-k")
+
+#: Channels of K that "outlier-k" shifts, and by how much: a bias that all tokens share is what SageAttention's paper
+#: (arXiv:2410.02367, section 4.2) finds in diffusion transformers, and what smoothing K removes.
+OUTLIER_CHANNELS, OUTLIER_SHIFT = 4, 8.0
+
+#: Words of 16 bits that a checksum takes at once: 16 MiB of products.
+WEIGHTS = 2**22
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
+
+    `sets` are what kernels get, and `kept` the same memory behind tensors that no kernel gets: one may give its input
+    another shape, or other memory. `sha256` is over the bytes of the timed q, k and v as they were really used, `checksums`
+    are those of every tensor on its device, and `weights` what they were made with.
+    """
+
+    workload: Workload
+    sets: dict[str, Triple]
+    kept: dict[str, Triple]
+    sha256: str
+    checksums: dict[str, tuple[int, ...]]
+    weights: torch.Tensor
+
+    @property
+    def timed(self) -> Triple:
+        return self.sets[self.workload.distribution]
+
+    def reshaped(self) -> tuple[str, ...]:
+        """Which tensors no longer are what was made, `q of randn (its shape or its memory)`. Asks the device nothing."""
+        return tuple(
+            f"{name} of {distribution} (its shape or its memory)"
+            for distribution, triples in self._pairs()
+            for name, tensor, kept in zip("qkv", *triples, strict=True)
+            if _is_reshaped(tensor, kept)
+        )
+
+    def overwritten(self) -> tuple[str, ...]:
+        """Which tensors no longer hold what was made, `q of randn`: a kernel wrote into its input."""
+        return tuple(
+            f"{name} of {distribution}"
+            for distribution, triple in self.kept.items()
+            for name, kept, made in zip("qkv", triple, self.checksums[distribution], strict=True)
+            if not _is_freed(kept) and _checksum(kept, self.weights) != made
+        )
+
+    def restore(self) -> None:
+        """Make every tensor again from the seed, in place."""
+        for distribution, triple in self.kept.items():
+            for kept, made in zip(triple, _make(self.workload, distribution), strict=True):
+                if _is_freed(kept):
+                    kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
+                kept.copy_(made)
+
+    def renew(self) -> None:
+        """Give the next kernel tensors of its own, of the same memory: what the last one did to its own stays with them."""
+        self.sets.update({distribution: _same_memory(triple) for distribution, triple in self.kept.items()})
+
+    def _pairs(self) -> Iterator[tuple[str, tuple[Triple, Triple]]]:
+        return ((distribution, (triple, self.kept[distribution])) for distribution, triple in self.sets.items())
+
+
+def make_inputs(workload: Workload, device: str) -> Inputs:
+    """Make all input sets from the workload's seed, on the CPU's generator, then move them to `device`.
+
+    Raises ValueError for an unknown distribution, and torch's own error when the device has too little memory.
+    """
+    import torch
+
+    sets: dict[str, Triple] = {}
+    digest = hashlib.sha256()
+    for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):
+        tensors = _make(workload, name)
+        if name == workload.distribution:
+            for tensor in tensors:
+                digest.update(tensor.view(torch.uint8).numpy().tobytes())
+        q, k, v = (tensor.to(device) for tensor in tensors)
+        sets[name] = (q, k, v)
+    weights = _weights(q).to(device)
+    checksums = {name: tuple(_checksum(tensor, weights) for tensor in triple) for name, triple in sets.items()}
+    kept = {name: _same_memory(triple) for name, triple in sets.items()}
+    return Inputs(workload, sets, kept, digest.hexdigest(), checksums, weights)
+
+
+def _same_memory(triple: Triple) -> Triple:
+    """Other tensors of the same memory, each with a version counter of its own."""
+    q, k, v = (tensor.data for tensor in triple)
+    return q, k, v
+
+
+def _is_freed(tensor: torch.Tensor) -> bool:
+    """Whether its memory was given back below it; reading it would end the process."""
+    return tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize
+
+
+def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
+    forms = [(one.layout, one.dtype, one.shape) for one in (tensor, kept)]
+    if forms[0] != forms[1] or _is_freed(kept):
+        return True
+    return tensor.stride() != kept.stride() or tensor.data_ptr() != kept.data_ptr()
+
+
+def _make(workload: Workload, distribution: str) -> Triple:
+    if distribution not in DISTRIBUTIONS:
+        known = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"workload {workload.name!r}: distribution {distribution!r} is none of {known}")
+    return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
+
+
+def _generator(seed: int) -> torch.Generator:
+    import torch
+
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+def _weights(tensor: torch.Tensor) -> torch.Tensor:
+    """Random numbers of 32 bits, one for each 16-bit word of the tensor up to `WEIGHTS`."""
+    import torch
+
+    count = min(WEIGHTS, tensor.numel() * tensor.itemsize // 2)
+    return torch.randint(-(2**31), 2**31, (count,), dtype=torch.int32, device="cpu", generator=_generator(0))
+
+
+def _checksum(tensor: torch.Tensor, weights: torch.Tensor) -> int:
+    """Sum of the tensor's 16-bit words, each times a weight of its place, on its own device.
+
+    Whatever is written there changes it, and so do right values in wrong places. The weights repeat after `WEIGHTS`
+    words, so each stretch of that many has a weight as well.
+    """
+    import torch
+
+    words = tensor.detach().reshape(-1).view(torch.int16)
+    total = 0
+    for at, stretch in enumerate(words.split(len(weights))):
+        products = stretch.to(torch.int32) * weights[: len(stretch)]  # wraps, which loses nothing that tells them apart
+        total += int(products.sum(dtype=torch.int64).item()) * (2 * at + 1)
+    return total
+
+
+def torch_dtype(workload: Workload) -> torch.dtype:
+    """The dtype of the workload's tensors."""
+    import torch
+
+    dtype = getattr(torch, TORCH_DTYPES[workload.dtype])
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def probe(workload: Workload, device: str) -> torch.Tensor:
+    """A tensor of the workload's shape and dtype with nothing in it, to ask a library about."""
+    import torch
+
+    return torch.empty(workload.shape, dtype=torch_dtype(workload), device=device)
+
+
+def _randn(workload: Workload, generator: torch.Generator) -> Triple:
+    q, k, v = (_normal(workload, generator).to(torch_dtype(workload)) for _ in range(3))
+    return q, k, v
+
+
+def _normal(workload: Workload, generator: torch.Generator) -> torch.Tensor:
+    """Drawn in float32 on the CPU, whatever default dtype and device somebody has set."""
+    import torch
+
+    return torch.randn(workload.shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+    import torch
+
+    def one() -> torch.Tensor:
+        normal = _normal(workload, generator)
+        factor = torch.randint(1, 5, workload.shape, generator=generator, dtype=torch.int64, device="cpu")
+        return (normal * factor).to(torch_dtype(workload))
+
+    return one(), one(), one()
+
+
+def _outlier_k(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn, with a few channels of K shifted far out, the same ones for every token and head."""
+    import torch
+
+    q, k, v = _randn(workload, generator)
+    channels = torch.randperm(workload.head_dim, generator=generator, device="cpu")[:OUTLIER_CHANNELS]
+    k[..., channels] += OUTLIER_SHIFT
+    return q, k, v
+
+
+DISTRIBUTIONS: dict[str, Callable[[Workload, torch.Generator], Triple]] = {
+    "randn*randint(1,5)": _randn_times_randint,
+    "randn": _randn,
+    "outlier-k": _outlier_k,
+}
