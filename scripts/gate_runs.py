@@ -31,7 +31,7 @@ REGRESSED, UNCHANGED, IMPROVED, INCONCLUSIVE = (
 
 
 class Shipped:
-    """What attnbench ships, for one baseline: `readings.scatter` of its sessions, and `rule.compare` for every look."""
+    """What attnbench ships, for one baseline: `noise.scatter` of its sessions, and `decision.compare` for every look."""
 
     def __init__(
         self, suite: Suite, rounds: np.ndarray, stored: Sequence[Process], relaunches: int = RELAUNCHES

@@ -65,7 +65,7 @@ class Variant:
     def compilation(self, modules_before: Sequence[ModuleType] = ()) -> Compilation | None:
         """What torch.compile made of the call since `compiled`; None for eager.
 
-        `modules_before` is what `choices.loaded_modules` gave at that time.
+        `modules_before` is what `autotune.loaded_modules` gave at that time.
         """
         if self.mode == "eager":
             return None

@@ -1,6 +1,6 @@
 """How far a case has changed: its launches beside the stored ones, what the clocks did meanwhile, and the error.
 
-The code of "Change" and "Its error" in docs/method.md; what a change comes to is rule.py's.
+The code of "Change" and "Its error" in docs/method.md; what a change comes to is decision.py's.
 """
 
 from __future__ import annotations

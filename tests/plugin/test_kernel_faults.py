@@ -320,7 +320,7 @@ def test_a_good_kernel_among_broken_ones_is_measured(backend: str, outcome: Outc
 def test_broken_kernels_are_failed_tests_and_nothing_worse(outcome: Outcome) -> None:
     assert outcome.exit_code == 1
     assert f"{len(SAID)} failed, {len(RIGHT)} passed" in outcome.printed
-    for ours in ("INTERNALERROR", "Traceback", "torch_case.py", "another exception", "was not used"):
+    for ours in ("INTERNALERROR", "Traceback", "local_case.py", "another exception", "was not used"):
         assert ours not in outcome.printed
 
 

@@ -152,7 +152,7 @@ def test_a_workload_under_a_taken_name_is_shown_with_its_line_and_one_sentence(s
     result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["E   ValueError: workload 'flux-256px-t128' is registered already, *"])
-    assert not [line for line in result.errlines if "workloads.py:" in line]
+    assert not [line for line in result.errlines if "workloads/table.py:" in line]
 
 
 def test_a_workload_whose_name_does_not_show_is_shown_with_its_line_and_one_sentence(sim, pytester):

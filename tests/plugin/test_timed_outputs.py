@@ -327,7 +327,7 @@ def test_a_tensor_that_cannot_be_read_is_a_row_and_no_traceback(measure: Any) ->
     for record in records.values():
         assert record["status"] == "error"
         assert said(record).startswith("returned a tensor that cannot be checked: ")
-    assert "torch_case.py" not in measure.result.stdout.str()
+    assert "local_case.py" not in measure.result.stdout.str()
 
 
 def test_a_test_that_ends_by_itself_leaves_the_inputs_as_they_were(
