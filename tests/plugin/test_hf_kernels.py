@@ -20,7 +20,7 @@ from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
 from attnbench.model import CaseEnded, DeviceOp, Status, Workload
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-kernel.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "hub-kernels.md"
 WORKLOAD = Workload("w", 1, 64, 2, 64)
 CPU = Facts("cpu", "a CPU", None, (2, 13))
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 11))
@@ -466,7 +466,7 @@ def test_a_listing_loads_nothing_from_the_hub(bench, pytester, monkeypatch):
 
 
 def block(language: str) -> str:
-    """The files of the folder in docs/adding-a-kernel.md."""
+    """The files of the folder in docs/hub-kernels.md."""
     section = PAGE.read_text(encoding="utf8").partition("\n## A kernel in the Hub's format, from a folder\n")[2]
     return re.findall(rf"^```{language}\n(.*?)^```$", section.partition("\n## ")[0], re.M | re.S)[0]
 
