@@ -145,6 +145,20 @@ def test_every_command_is_accounted_for():
     assert [str(command) for command in COMMANDS if command.kind == "unknown"] == []
 
 
+def test_the_blocks_that_name_a_test_are_those_that_one_runs():
+    named = {
+        (command.block.where.partition(":")[0], command.block.remark.split()[1])
+        for command in COMMANDS
+        if command.kind == "run"
+    }
+    assert named == {
+        ("README.md", "regression:"),
+        ("docs/developing.md", "run:"),
+        ("docs/processes.md", "run:"),
+        ("docs/runners.md", "example:"),  # test_job_summary.py
+    }
+
+
 @pytest.fixture(scope="module")
 def options_of_pytest() -> set[str]:
     """All that `pytest --help` knows, with the plugins that are installed here."""
@@ -169,6 +183,22 @@ def test_commands_for_a_gpu_name_options_that_exist(options_of_pytest):
     ]
     assert len(used) > 30
     assert [one for one in used if one[0] not in options_of_pytest] == []
+
+
+def test_commands_that_record_name_options_that_exist(options_of_pytest):
+    script = subprocess.run(
+        [ROOT / "scripts/record_baseline", "--help"], capture_output=True, encoding="utf8", check=True
+    )
+    known = options_of_pytest | set(re.findall(r"--[a-z-]+", script.stdout))
+    used = [
+        (word.partition("=")[0], str(command))
+        for command in COMMANDS
+        for word in command.words
+        if command.words[0] == "scripts/record_baseline" or command.words[:2] == ("attnbench", "record")
+        if word.startswith("--")
+    ]
+    assert len(used) > 10
+    assert [one for one in used if one[0] not in known] == []
 
 
 def test_files_in_commands_exist():
@@ -322,8 +352,8 @@ def test_the_kernel_that_adding_a_kernel_calls_wrong_is_wrong_as_it_says(bench, 
     assert [reason["text"].split()[0] for reason in record["reasons"]] == ["rel_l2"] * 3
 
 
-def test_the_own_test_of_the_readme_measures(sim, pytester):
-    (own,) = (block for block in python("README.md") if "def test_mine" in block)
+def test_the_own_test_of_adding_a_kernel_measures(sim, pytester):
+    (own,) = (block for block in python("docs/adding-a-kernel.md") if "def test_mine" in block)
     pytester.makepyfile(test_suite=own)
     sim("--benchmark-only", "--attn-backend=numpy", "--benchmark-json=run.json").assert_outcomes(passed=1)
     (record,) = sim.records().values()
@@ -333,7 +363,7 @@ def test_the_own_test_of_the_readme_measures(sim, pytester):
 
 def test_registrations_in_documents_work(sim, pytester):
     shown = [*python("docs/adding-a-kernel.md"), *python("docs/processes.md")]
-    pytester.makeconftest("\n".join(block for block in shown if "attnbench.suite" not in block))
+    pytester.makeconftest("\n".join(block for block in shown if "register" in block))
     result = sim("--attn-list", "--attn-backend=my_*", "--attn-workload=llama-8k")
     result.stdout.fnmatch_lines(
         [
@@ -392,6 +422,11 @@ STORED = (
 def test_records_names_every_stored_field(stored):
     named = set(re.findall(r"`(\w+)`", text("docs/records.md")))
     assert [field.name for field in fields(stored) if field.name not in named] == []
+
+
+def test_developing_names_every_folder_of_the_code():
+    folders = {path.parent.name for path in (ROOT / "attnbench").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"^\| `(\w+)/` \|", text("docs/developing.md"), re.M))
 
 
 @pytest.mark.parametrize("page", LONGEST)
