@@ -137,6 +137,12 @@ def commands() -> list[Command]:
 COMMANDS = commands()
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """Of a fresh process that imports attnbench from this tree."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **variables}
+
+
 # Commands
 
 
@@ -166,7 +172,7 @@ def options_of_pytest() -> set[str]:
         [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", "--help"],
         capture_output=True,
         encoding="utf8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000"},
+        env=environment(),
         cwd=ROOT / "tests",
         timeout=60,
         check=True,
@@ -264,7 +270,7 @@ def test_pytest_commands_collect(tmp_path):
         input=json.dumps([command.pytest_arguments for command in collected]),
         capture_output=True,
         encoding="utf8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1"},
+        env=environment(TRITON_INTERPRET="1"),
         cwd=tmp_path,
         timeout=120,
         check=False,
@@ -283,7 +289,7 @@ def test_the_regression_in_the_readme_is_what_its_commands_print(tmp_path):
         ["bash", "-c", program.replace("pytest ", f"{sys.executable} -m pytest ", 1)],
         capture_output=True,
         encoding="utf8",
-        env={**os.environ, "ATTN_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+        env=environment(ATTN_PYTHON=sys.executable),
         cwd=ROOT,
         timeout=120,
         check=False,
@@ -303,7 +309,8 @@ def test_commands_on_the_simulated_device_print_what_is_shown(bench, page):
     (block,) = (block for block in blocks(page) if block.remark.startswith("<!-- run:"))
     ((command),) = (command for command in COMMANDS if command.block == block)
     result = bench(*command.pytest_arguments)
-    shown = [line for line in block.content.splitlines() if block.language == "console" and line not in ("", "…")][1:]
+    shown = block.content.replace("\\\n", "").splitlines()[1:] if block.language == "console" else []
+    shown = [line for line in shown if line not in ("", "…")]
     printed = iter(result.outlines)
     missing = [line for line in shown if not any(is_shown(line, other) for other in printed)]  # each, in this order
     assert missing == []
