@@ -118,7 +118,7 @@ def document(summaries: Sequence[Summary], command: str, about: str) -> str:
     """The table in Markdown, with what was done and what the columns are."""
     rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(one.row() for one in summaries)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"# The gate, simulated\n\n`{command}`\n\n{about}\n\n{table}\n\n{_explained()}"
+    return f"# Verdicts, simulated\n\n`{command}`\n\n{about}\n\n{table}\n\n{_explained()}"
 
 
 def _explained() -> str:
