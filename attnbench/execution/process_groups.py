@@ -54,13 +54,14 @@ class Grouping:
 
     @cached_property
     def _apart(self) -> dict[str, Apart | None]:
-        asking = {nodeid for nodeid, (backend, _) in self._cases.items() if backend.apart}
-        if not asking or self._facts.device == "sim":
+        if self._facts.device == "sim":
             return dict.fromkeys(self._cases)
-        wanted = {n: self._cases[n][0].apart if n in asking and self._can_run(n) else None for n in self._cases}
-        groups = {apart.group for apart in wanted.values() if apart}
-        shared = len(groups) > 1 or any(self._can_run(n) for n in self._cases if n not in asking)
-        return {n: apart if apart and (shared or _lacks_variables(apart)) else None for n, apart in wanted.items()}
+        asking = {n: backend.apart for n, (backend, _) in self._cases.items() if backend.apart and self._can_run(n)}
+        groups = {apart.group for apart in asking.values()}
+        others_run = any(self._can_run(n) for n, (backend, _) in self._cases.items() if asking and not backend.apart)
+        is_shared = len(groups) > 1 or others_run
+        needed = {nodeid: apart for nodeid, apart in asking.items() if is_shared or _lacks_variables(apart)}
+        return {nodeid: needed.get(nodeid) for nodeid in self._cases}
 
     def _can_run(self, nodeid: str) -> bool:
         backend, workload = self._cases[nodeid]

@@ -13,26 +13,26 @@ from attnbench.timing.timer import Timer
 ENDED_BY_TEST = "ended-by-test"
 
 
-class LaunchedCase:
+class RemoteCase:
     """A case that fresh processes run: all steps happen there, records come back, their rounds are replayed.
 
     `record` is the first launch's, or that of the launch which failed; `further` are the others'.
     """
 
-    def __init__(self, record: Record, launches: Sequence[int], launched: Callable[[Record, int], Record]) -> None:
-        """`launched` measures the case of a record in the process of that number, one of `launches`."""
+    def __init__(self, record: Record, processes: Sequence[int], measure: Callable[[Record, int], Record]) -> None:
+        """`measure` measures the case of a record in the process of that number, one of `processes`."""
         self.record = record
         self.further: tuple[Record, ...] = ()
-        self._launches = launches
-        self._launched = launched
+        self._processes = processes
+        self._measure = measure
 
     def prepare(self, device: OpenDevice) -> None:
         """Run the whole case in each launch. Raises CaseEnded with whatever ended it there."""
         del device
         draft = self.record
         passed: list[Record] = []
-        for number in self._launches:
-            record = self._launched(draft, number)
+        for number in self._processes:
+            record = self._measure(draft, number)
             if record.status not in (Status.MEASURED, Status.CHECKED) and not _ended_by_test(record):
                 self.record, self.further = record, tuple(passed)
                 raise CaseEnded(record.status, *record.reasons)

@@ -1,232 +1,224 @@
-"""What stands between attention cases and pytest-benchmark's comparison and table.
-
-pytest-benchmark compares what has the same full name, and finds out what it cannot show when everything is measured.
-Here a case is compared with the stored one of the same id, and what cannot be shown is refused before anything runs.
-"""
+"""Everything of pytest-benchmark that is no documented option, hook or fixture: a new release breaks this module alone."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench import printable
-from attnbench.globs import UnknownName, require
-from attnbench.model import Status
-from attnbench.plugin import other_plugins
-from attnbench.plugin.comparing import runs_tests
-from attnbench.plugin.run_state import Run, case_of, is_case
-from attnbench.storage.counterparts import Counterparts, Wanted, counterparts, named
-from attnbench.units import counted
+from attnbench.storage.writing import laid_out
 
-#: What pytest-benchmark groups its table by, beside `param:NAME`.
-GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
-_PARAMETER = "param:"
-#: Stands for a parameter that a benchmark does not have, in the heading of its group.
-_NONE = "–"
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+Text = Callable[[], bytes]  # of a file, worked out when it is asked for: what a test stored may not fit into JSON
+
+#: By the file that is compared with, its entries by the full name of their test.
+Compared = dict[Path, dict[str, dict[str, Any]]]
 
 
-class BenchmarkBridge:
-    """Hooks around pytest-benchmark's own. Registered before the saving, so that they stand inside of it."""
+def benchmark_session(config: pytest.Config) -> BenchmarkSession | None:
+    """pytest-benchmark's part of this run, None where it is switched off."""
+    session = config.pluginmanager.get_plugin("pytest-benchmark")
+    return None if session is None else BenchmarkSession(config, session)
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+
+def machine_id() -> str:
+    """pytest-benchmark's name for this machine: `Linux-CPython-3.11-64bit`."""
+    from pytest_benchmark.utils import get_machine_id
+
+    return str(get_machine_id())
+
+
+def performance_regression() -> type[Exception]:
+    """What --benchmark-compare-fail raises where the table was shown."""
+    from pytest_benchmark.session import PerformanceRegression
+
+    return PerformanceRegression
+
+
+class BenchmarkSession:
+    """What pytest-benchmark was told to do in this run, and what it has done so far."""
+
+    def __init__(self, config: pytest.Config, session: Any) -> None:
         self._config = config
-        self._run = run
-        self._documents: list[dict[str, Any]] = []  # the runs that are compared with
-        self._session: pytest.Session | None = None
-
-    @property
-    def _storing(self) -> Any:
-        return self._config.pluginmanager.get_plugin("pytest-benchmark")
-
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._session = session
 
-    @pytest.hookimpl(optionalhook=True, tryfirst=True)
-    def pytest_benchmark_compare_machine_info(self, compared_benchmark: dict[str, Any]) -> None:
-        self._documents.append(compared_benchmark)
+    # Timing
 
-    @pytest.hookimpl(trylast=True)  # after the names of the cases were looked at
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Refuse what pytest-benchmark could not show, and find the counterparts of the cases.
+    @property
+    def is_disabled(self) -> bool:
+        """Whether it was told to measure nothing."""
+        return bool(self._session.disabled)
 
-        Raises pytest.UsageError, before anything runs.
+    @property
+    def times(self) -> bool:
+        """Whether benchmarks run, and are timed."""
+        return not (self._session.disabled or self._session.skip)
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether it will not save, because nothing was measured; not where it was told to measure nothing."""
+        return not self._session.benchmarks and not self._session.disabled
+
+    # Its table, and what it compares with
+
+    @property
+    def group_by(self) -> str:
+        """What its table is grouped by."""
+        return str(self._session.group_by)
+
+    @group_by.setter
+    def group_by(self, words: str) -> None:
+        self._session.group_by = words
+
+    @property
+    def draws_histogram(self) -> bool:
+        """Whether --benchmark-histogram was given."""
+        return bool(self._session.histogram)
+
+    @property
+    def wanted_comparison(self) -> str | bool | None:
+        """What --benchmark-compare says: a pattern, or True for the newest run."""
+        wanted: str | bool | None = self._session.compare
+        return wanted
+
+    @property
+    def fails_by_comparison(self) -> bool:
+        """Whether --benchmark-compare-fail was given."""
+        return bool(self._session.compare_fail)
+
+    @property
+    def compared(self) -> Compared:
+        """The runs that are compared with, to be changed in place; empty before they are loaded."""
+        compared: Compared = self._session.compared_mapping or {}
+        return compared
+
+    @property
+    def has_regressed(self) -> bool:
+        """Whether --benchmark-compare-fail found a slower benchmark."""
+        return bool(self._session.performance_regressions)
+
+    @property
+    def storage(self) -> str:
+        """Where it loads runs from, for people."""
+        return str(self._session.storage.location)
+
+    def guard_table(self, failed: Callable[[Exception], None]) -> None:
+        """Have it call `failed` instead of ending in a traceback where its table cannot be shown."""
+        self._session.display = _GuardedTable(self._session, failed)
+
+    # Its files
+
+    @property
+    def json(self) -> Path | None:
+        """Where --benchmark-json goes."""
+        return Path(self._session.json) if self._session.json else None
+
+    @property
+    def name(self) -> str | None:
+        """What the file of --benchmark-save or --benchmark-autosave is called behind its number."""
+        name: str | None = self._session.save or self._session.autosave
+        return name
+
+    @property
+    def folder(self) -> Path | None:
+        """Where numbered files go, None where the storage is no folder (elasticsearch)."""
+        path = getattr(self._session.storage, "path", None)
+        return path / self._session.machine_id if path else None
+
+    def write_with(self, json: Callable[[Text], None], save: Callable[[Text], None]) -> None:
+        """Have it hand its files to these, instead of opening them and then looking for what to write.
+
+        A storage that is no folder stays its own.
         """
-        storing = self._storing
-        cases = [item for item in session.items if is_case(item)]
-        if runs_tests(self._config) and not hasattr(self._config, "workerinput"):
-            other_plugins.refuse_forks(cases)
-            for sentence in other_plugins.said_of_markers(cases, self._run.settings):
-                self._run.say(sentence)
-        times = storing is not None and not (storing.disabled or storing.skip) and runs_tests(self._config)
-        if not cases or not times or self._run.is_child:
-            return
-        storing.group_by = _checked_grouping(storing.group_by, session.items)
-        if storing.histogram and find_spec("pygal") is None:
-            raise pytest.UsageError(
-                "--benchmark-histogram needs the package pygal, which is not installed "
-                "(pip install 'pytest-benchmark[histogram]')"
-            )
-        storing.display = _Guarded(self, storing.display)
-        if storing.compare_fail and not storing.compared_mapping:
-            raise pytest.UsageError(_nothing_compared(storing))
-        self._find_counterparts(cases)
+        self._session.save_json = lambda output: json(partial(_text, output))
+        if self.folder is not None:
+            self._session.storage.save = lambda output, _name: save(partial(_text, output))
 
-    def _find_counterparts(self, cases: Sequence[pytest.Item]) -> None:
-        """Have pytest-benchmark find the entry of the same case under the full name that the case has here."""
-        storing = self._storing
-        selected = ((item.nodeid, *case_of(item, self._run)) for item in cases)
-        wanted = {nodeid: Wanted(str(variant.case(workload)), workload) for nodeid, variant, workload in selected}
-        document_of = {id(entry): document for document in self._documents for entry in document["benchmarks"]}
-        found: list[Counterparts] = []
-        for path, mapping in storing.compared_mapping.items():
-            document: dict[str, Any] = next((document_of[id(entry)] for entry in mapping.values()), {"benchmarks": []})
-            here = counterparts(document, wanted)
-            for nodeid in wanted:
-                mapping.pop(nodeid, None)
-            mapping.update(here.entries)
-            self._say(str(path), here, wanted)
-            found.append(here)
-        if storing.compare_fail and not any(here.entries for here in found):
-            stored = list(dict.fromkeys(case for here in found for case in here.stored))
-            holds = printable.message(_held(stored, any(here.other_problem for here in found)))
-            selected_cases = {one.case for one in wanted.values()}  # which may each be in several tests
-            raise pytest.UsageError(
-                f"--benchmark-compare-fail: none of the {len(selected_cases)} selected cases is in the stored run "
-                f"({_paths(storing)}), which {holds}: compare with a run of these cases, or save one first with "
-                "--benchmark-save=NAME"
-            )
-
-    def _say(self, path: str, here: Counterparts, wanted: dict[str, Wanted]) -> None:
-        """What of the run at `path` is no counterpart of a case of this run, or one to be looked at."""
-        say = self._run.say
-        selected = {one.case for one in wanted.values()}
-        matched = {wanted[nodeid].case for nodeid in here.entries}
-        if here.other_problem:
-            say(
-                f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
-                f"{named(here.other_problem)}"
-            )
-        if not matched:
-            there = f"it {_held(here.stored, bool(here.other_problem))}"
-            say(f"WARNING: none of the {len(selected)} selected cases is in {path} ({there}): nothing is compared")
-            return
-        text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
-        if alone := [case for case in selected if case not in matched and case not in here.other_problem]:
-            text += f"; not stored there: {named(sorted(alone))}"
-        if left := [case for case in here.stored if case not in selected]:
-            text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
-        say(text)
-        if here.repeated:
-            say(f"stored by several tests, of which the first counts: {named(here.repeated)}")
-        if here.injected:
-            say(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
-
-    @pytest.hookimpl(optionalhook=True, wrapper=True)
-    def pytest_benchmark_group_stats(
-        self, benchmarks: list[dict[str, Any]], group_by: str
-    ) -> Generator[None, Any, Any]:
-        """Let benchmarks without a parameter stand in a group of their own, where others have it."""
-        names = [word.removeprefix(_PARAMETER) for word in group_by.split(",") if word.startswith(_PARAMETER)]
-        if self._run.records:
-            for benchmark in benchmarks:
-                benchmark["params"] = {**dict.fromkeys(names, _NONE), **(benchmark["params"] or {})}
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """End pytest-benchmark's part, whatever it raises, so that the section is printed."""
-        try:
-            result = yield
-        except pytest.exit.Exception:
-            raise
-        except Exception as exc:
-            if not self._run.records:
-                raise
-            self.failed(exc)
-            result = None
-        self._fail_where_nothing_was_compared(session)
-        return result
-
-    def _fail_where_nothing_was_compared(self, session: pytest.Session) -> None:
-        """Under --benchmark-compare-fail a run is not green whose slow-downs nobody saw, or nobody printed."""
-        storing = self._storing
-        if storing is None or not storing.compare_fail or not self._run.records or not storing.compared_mapping:
-            return
-        measured = [nodeid for nodeid, record in self._run.records.items() if record.status is Status.MEASURED]
-        compared = [
-            nodeid for nodeid in measured if any(nodeid in found for found in storing.compared_mapping.values())
-        ]
-        if not compared and not storing.disabled:
-            self._run.say("failed by --benchmark-compare-fail: none of the measured cases is in the stored run")
-        elif not storing.performance_regressions:
-            return
-        if session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def failed(self, exc: BaseException) -> None:
-        """Note that pytest-benchmark raised where it shows its table, and fail the run."""
-        self._run.say(
-            f"pytest-benchmark could not show its table: {type(exc).__name__}: {exc}; the section above is complete"
+    def save_unmeasured(self) -> None:
+        """Save as it does where something was measured: the rows of a run that measured nothing say why."""
+        hook = self._config.hook
+        commit_info = hook.pytest_benchmark_generate_commit_info(config=self._config)
+        hook.pytest_benchmark_update_commit_info(config=self._config, commit_info=commit_info)
+        output = hook.pytest_benchmark_generate_json(
+            config=self._config,
+            benchmarks=[],
+            include_data=True,
+            machine_info=self._session.get_machine_info(),
+            commit_info=commit_info,
         )
-        if self._session is not None and self._session.exitstatus == pytest.ExitCode.OK:
-            self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        hook.pytest_benchmark_update_json(config=self._config, benchmarks=[], output_json=output)
+        if self.json:
+            self._session.save_json(output)
+        if self.name:
+            self._session.storage.save(output, self.name)
+
+    def say(self, text: str) -> None:
+        """Print as it does: not under --benchmark-quiet."""
+        self._session.logger.info(text)
 
 
-class _Guarded:
-    """pytest-benchmark's display, whose traceback would stand where the figures belong."""
+class _GuardedTable:
+    """pytest-benchmark's table, whose traceback would stand where the figures belong."""
 
-    def __init__(self, bridge: BenchmarkBridge, display: Any) -> None:
-        self._bridge = bridge
-        self._display = display
+    def __init__(self, session: Any, failed: Callable[[Exception], None]) -> None:
+        self._session = session
+        self._display = session.display
+        self._failed = failed
 
     def __call__(self, terminalreporter: pytest.TerminalReporter) -> None:
-        from pytest_benchmark.session import PerformanceRegression
-
         try:
             self._display(terminalreporter)
-        except PerformanceRegression:
+        except performance_regression():
             raise
         except Exception as exc:
             terminalreporter.write_line("")  # it may have ended amid a row
-            self._bridge.failed(exc)
-            self._display.__self__.check_regressions()
+            self._failed(exc)
+            self._session.check_regressions()
 
 
-def _checked_grouping(group_by: str, items: Sequence[pytest.Item]) -> str:
-    """What `--benchmark-group-by` names, without blanks. Raises pytest.UsageError for what no benchmark has."""
-    words = [word.strip() for word in group_by.split(",")]
-    benchmarks = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
-    callspecs = [getattr(item, "callspec", None) for item in benchmarks]
-    parameters = sorted({name for spec in callspecs if spec is not None for name in spec.params})
-    try:
-        for word in words:
-            if word.startswith(_PARAMETER):
-                require("parameter of the collected benchmarks", word.removeprefix(_PARAMETER), parameters)
-            else:
-                require("grouping of pytest-benchmark", word, (*GROUPINGS, "param:NAME"))
-    except UnknownName as exc:
-        raise pytest.UsageError(f"--benchmark-group-by={group_by}: {exc}") from exc
-    return ",".join(words)
+def time_rounds(
+    benchmark: BenchmarkFixture,
+    call: Callable[[], Any],
+    setup: Callable[[], Any],
+    count: int,
+    rounded: Callable[[list[float]], list[float]],
+) -> list[float]:
+    """Have the fixture take the rounds; their seconds, as it shows and stores them: through `rounded`."""
+    benchmark.pedantic(call, setup=setup, rounds=count)
+    timed: Any = benchmark.stats
+    timed.stats.data[:] = rounded(timed.stats.data)
+    return list(timed.stats.data)
 
 
-def _held(stored: Sequence[str], of_another_problem: bool) -> str:
-    """What there is in the place of the selected cases."""
-    what = f"holds {named(stored)}" if stored else "holds no attention case"
-    return f"{what}, of workloads with another shape, dtype or input" if of_another_problem else what
+def withdraw(benchmark: BenchmarkFixture) -> None:
+    """Take the fixture's rounds so far out of the table and the files."""
+    benchmark.has_error = True
+    timed: Any = benchmark.stats
+    if timed is not None:
+        timed.stats.data.clear()
 
 
-def _nothing_compared(storing: Any) -> str:
-    if not storing.compare:
-        return "--benchmark-compare-fail needs a run to compare with: add --benchmark-compare, or drop it"
-    matches = "can be read" if storing.compare is True else f"matches --benchmark-compare={storing.compare}"
-    return (
-        f"--benchmark-compare-fail: no stored run in {storing.storage.location} {matches}: "
-        "save one first with --benchmark-save=NAME"
-    )
+def rename(benchmark: BenchmarkFixture, suffix: str) -> None:
+    """Show the benchmark under a longer name; stored runs are matched by `fullname`, which stays."""
+    benchmark.name += suffix
 
 
-def _paths(storing: Any) -> str:
-    return ", ".join(str(path) for path in storing.compared_mapping)
+def is_disabled(benchmark: BenchmarkFixture) -> bool:
+    """Whether the fixture would call once and time nothing."""
+    return bool(benchmark.disabled)
+
+
+def expect_nothing(benchmark: BenchmarkFixture) -> None:
+    """Spare the user the warning about a fixture that was not used: there was nothing to time."""
+    benchmark.skipped = True
+
+
+def _text(output: Mapping[str, Any]) -> bytes:
+    from pytest_benchmark.utils import safe_dumps
+
+    return laid_out(output, partial(safe_dumps, ensure_ascii=True, separators=(",", ":"))).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -12,25 +11,15 @@ import pytest
 
 from attnbench.codec import to_plain
 from attnbench.execution.launcher import SPOILT_EXIT
-from attnbench.plugin.run_state import Run
+from attnbench.plugin.child_command import child_pipes
+from attnbench.plugin.run_state import RunState
 
 
-def add_option(parser: pytest.Parser) -> None:
-    """`--attn-worker GO_FD:ANSWER_FD`: not for people."""
-    parser.getgroup("attn").addoption("--attn-worker", dest="attn_worker", help=argparse.SUPPRESS)
-
-
-def pipes(config: pytest.Config) -> str | None:
-    """The two file descriptors that the launcher gave, when this process is a child of it."""
-    value: str | None = config.getoption("attn_worker", None)
-    return value
-
-
-class Worker:
+class ChildRun:
     """Runs the cases that the launcher names, in its order, and answers each with a record."""
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
-        go, answer = (int(fd) for fd in str(pipes(config)).split(":"))
+    def __init__(self, config: pytest.Config, run: RunState) -> None:
+        go, answer = (int(fd) for fd in str(child_pipes(config)).split(":"))
         self._go, self._answers = _Pipe(go), _Pipe(answer)
         self._run = run
         self._errors: dict[str, str] = {}  # file or folder → why it could not be collected
@@ -45,16 +34,16 @@ class Worker:
 
     @pytest.hookimpl(tryfirst=True)  # what others selected and put in order is final by now
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        found = {item.nodeid: item for item in session.items}
-        self._collected = len(found)
-        session.items[:] = [found[nodeid] for nodeid in self._nodeids if nodeid in found]
+        items = {item.nodeid: item for item in session.items}
+        self._collected = len(items)
+        session.items[:] = [items[nodeid] for nodeid in self._nodeids if nodeid in items]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run what the launcher asks for. The time that this waits is no test's, so that nobody's time limit counts it."""
         items = {item.nodeid: item for item in session.items}
         missing = {nodeid: self._why_missing(nodeid) for nodeid in self._nodeids if nodeid not in items}
-        self._answer(0, {"launch": to_plain(self._run.launch), "missing": missing})
+        self._answer(0, {"launch": to_plain(self._run.here.launch), "missing": missing})
         expected: pytest.Item | None = None
         while (question := self._go.read()) is not None:
             item = items[question["run"]]
@@ -63,8 +52,8 @@ class Worker:
             later = session.items[session.items.index(item) + 1 :]
             expected = later[0] if later else None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=expected)
-            self._answer(question["number"], {"record": to_plain(self._run.records[item.nodeid])})
-            if self._run.spoilt_by:
+            self._answer(question["number"], {"record": to_plain(self._run.results.records[item.nodeid])})
+            if self._run.results.spoils(self._run.here.launch.id):
                 os._exit(SPOILT_EXIT)  # unwinding would only run into the lost context again
         return True
 

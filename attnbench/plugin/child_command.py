@@ -28,6 +28,10 @@ import pytest
 
 from attnbench.plugin.options import OPTIONS
 
+#: What makes a pytest process a child of the launcher, and tells it its pipes: `GO_FD:ANSWER_FD`. Not for people.
+CHILD_OPTION = "--attn-child"
+CHILD_KEY = "attn_child"
+
 #: Options that a fresh process does not get, by the package that has them (elsewhere the name is somebody else's); a name
 #: that ends in * stands for all that begin so.
 LEFT_OUT = {
@@ -54,7 +58,7 @@ LEFT_OUT = {
         *("--benchmark-histogram", "--benchmark-cprofile*", "--benchmark-csv", "--benchmark-netrc"),
         *("--benchmark-storage", "--benchmark-skip", "--benchmark-disable", "--benchmark-enable"),
     ),
-    "attnbench": (*(f"--attn-{option.name}" for option in OPTIONS), "--attn-worker"),
+    "attnbench": (*(option.flag for option in OPTIONS), CHILD_OPTION),
     "xdist": (
         *("-n", "--numprocesses", "--maxprocesses", "--max-worker-restart", "--dist", "--tx", "--px", "-d"),
         *("--loadscope-reorder", "--no-loadscope-reorder", "--rsyncdir", "--rsyncignore", "--testrunuid"),
@@ -110,6 +114,17 @@ NO_PATH = frozenset(("disable", "format", "indent", "level", "mode", "name", "pr
 LARGEST_COPY_BYTES = 2**26
 
 
+def add_child_option(parser: pytest.Parser) -> None:
+    """Declare `--attn-child`."""
+    parser.getgroup("attn").addoption(CHILD_OPTION, dest=CHILD_KEY, help=argparse.SUPPRESS)
+
+
+def child_pipes(config: pytest.Config) -> str | None:
+    """The two file descriptors that the launcher gave, when this process is a child of it."""
+    value: str | None = config.getoption(CHILD_KEY, None)
+    return value
+
+
 @dataclass(frozen=True)
 class Given:
     """One option as the user gave it."""
@@ -153,7 +168,7 @@ class ChildCommand:
         command += ["--continue-on-collection-errors", *settings]
         named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else ()
         # This one comes last: an option that takes any number of values would take what is named for more of them.
-        return [*command, f"--attn-worker={pipes}", *named]
+        return [*command, f"{CHILD_OPTION}={pipes}", *named]
 
     @cached_property
     def _inherited(self) -> list[Given]:
@@ -183,9 +198,9 @@ class ChildCommand:
         splitter.add_argument("tests", nargs="*")
         for action in dict.fromkeys(self._actions.values()):
             splitter.add_argument(*action.option_strings, dest=action.dest, nargs=action.nargs, action=_Note)
-        found: list[tuple[str, Any]] = []
-        splitter.parse_known_args(list(arguments), argparse.Namespace(found=found))
-        return [self._as_given(name, values) for name, values in found]
+        noted: list[tuple[str, Any]] = []
+        splitter.parse_known_args(list(arguments), argparse.Namespace(noted=noted))
+        return [self._as_given(name, values) for name, values in noted]
 
     def _as_given(self, name: str, values: Any) -> Given:
         action = self._actions[name]
@@ -204,7 +219,7 @@ class _Note(argparse.Action):
     """Notes an option instead of acting on it."""
 
     def __call__(self, _: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        namespace.found.append((option_string, values))
+        namespace.noted.append((option_string, values))
 
 
 class _Splitter(argparse.ArgumentParser):

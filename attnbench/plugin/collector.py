@@ -16,19 +16,21 @@ from attnbench.codec import launch_from, record_from, to_plain
 from attnbench.execution.local_case import loading, process_state, refusals
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
-from attnbench.plugin.comparing import is_parallel, runs_tests
+from attnbench.plugin.benchmark_bridge import performance_regression
 from attnbench.plugin.fixtures import CASE
-from attnbench.plugin.run_state import Run, case_of, is_case
+from attnbench.plugin.run_kind import runs_tests
+from attnbench.plugin.run_state import RunState
+from attnbench.plugin.selection import case_of, is_case
 from attnbench.report import listing, terminal
 
 
-class Recorder:
+class RecordCollector:
     """Every selected case becomes exactly one record, whatever happens to its test.
 
     A record travels on the test report, so that it arrives from pytest-xdist's workers too.
     """
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+    def __init__(self, config: pytest.Config, run: RunState) -> None:
         self._config = config
         self._run = run
         self._session: pytest.Session | None = None
@@ -39,14 +41,15 @@ class Recorder:
     @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
-        order = self._run.order
-        items.sort(key=lambda item: order.get(case_of(item, self._run)[0].backend.name, 0) if is_case(item) else 0)
+        selection = self._run.selection
+        places = self._run.processes.places([variant.backend for variant in selection.variants.values()])
+        items.sort(key=lambda item: places.get(case_of(item, selection)[0].backend.name, 0) if is_case(item) else 0)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         ours = [item for item in session.items if is_case(item)]
         if ours and runs_tests(self._config) and not self._skips_benchmarks():
-            selected = (case_of(item, self._run) for item in ours)
+            selected = (case_of(item, self._run.selection) for item in ours)
             self._run.begin_judging([str(variant.case(workload)) for variant, workload in selected])
             self._run.expect(ours)
 
@@ -86,25 +89,27 @@ class Recorder:
         if is_case(item) and ended and not self._skips_benchmarks():
             records = self._records(item, call, report)
             travelling: Any = report
-            plain = [to_plain(record) for record in records]
-            travelling.attnbench = {"records": plain, "launch": to_plain(self._run.launch)}
+            used = {record.launch for record in records}
+            launches = [launch for launch in self._run.processes.launches.values() if launch.id in used]
+            travelling.attnbench = {
+                "records": [to_plain(record) for record in records],
+                "launches": [to_plain(launch) for launch in launches],
+            }
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         stored: dict[str, Any] | None = getattr(report, "attnbench", None)
         if stored is not None:
-            self._run.launches.setdefault(stored["launch"]["id"], launch_from(stored["launch"]))
-            self._run.note(*map(record_from, stored["records"]))
+            self._run.results.add_launches(map(launch_from, stored["launches"]))
+            self._run.results.add(*map(record_from, stored["records"]))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         # pytest.exit() comes through this hook too; Ctrl-C has no words of its own
-        self._run.interrupted = str(excinfo.value) or "interrupted (Ctrl-C)"
+        self._run.results.end(str(excinfo.value) or "interrupted (Ctrl-C)")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._run.settings.list_only and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK
-        if is_parallel(self._config):  # workers report in the order in which they happen to end
-            self._run.records = dict(sorted(self._run.records.items()))
 
     @pytest.hookimpl(
         wrapper=True
@@ -112,12 +117,12 @@ class Recorder:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
     ) -> Generator[None, None, None]:
-        from pytest_benchmark.session import PerformanceRegression
-
         try:
             yield
-        except PerformanceRegression:  # it has listed the cases; the traceback that it would end in says nothing more
-            if not self._run.records:
+        except (
+            performance_regression()
+        ):  # it has listed the cases; the traceback that it would end in says nothing more
+            if not self._run.results.records:
                 raise
             assert self._session is not None
             self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -128,14 +133,14 @@ class Recorder:
     def _section(self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
         run = self._run.file()
         if not run.records:
-            if self._run.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            if self._run.selection.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(
-                    f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
+                    f"attnbench: none of the {self._run.selection.offered} cases was selected (by -k, -m or --deselect)"
                 )
             return
         heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
         terminalreporter.write_line(heading, blue=True)
-        for line in (*lines, *self._run.comparison_said):
+        for line in (*lines, *self._run.results.remarks):
             terminalreporter.write_line(line)
 
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
@@ -151,7 +156,7 @@ class Recorder:
             else:
                 case.returned()
             return (case.record, *case.further)
-        variant, workload = case_of(item, self._run)
+        variant, workload = case_of(item, self._run.selection)
         draft = self._run.draft(variant, workload, item.nodeid)
         if report.skipped:
             return (draft.ended(Status.NOT_RUN, Reason("skipped", f"skipped: {text}")),)
@@ -159,13 +164,13 @@ class Recorder:
 
     def _listing(self) -> list[str]:
         self._run.select()  # again for pytest-xdist's controller, which collects nothing
-        device = self._run.device
+        device = self._run.here.device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
             entries = [
                 listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
-                for w in self._run.workloads.values()
-                for v in self._run.variants.values()
+                for w in self._run.selection.workloads.values()
+                for v in self._run.selection.variants.values()
             ]
         return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attnbench.codec import record_from
-from attnbench.plugin.child import pipes
+from attnbench.plugin.child_command import child_pipes
 from attnbench.storage.sessions import STOPPED, why_not
 
 
@@ -30,5 +30,5 @@ class EarlyStop:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Look at every record of this run; its launches, which are given this plugin too, go on until it ends them."""
-    if not pipes(config):
+    if not child_pipes(config):
         config.pluginmanager.register(EarlyStop())

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.plugin.child import pipes
-from attnbench.plugin.comparing import is_ours, is_parallel, looks_only
+from attnbench.plugin.child_command import CHILD_KEY, child_pipes
 from attnbench.plugin.options import OPTIONS
+from attnbench.plugin.run_kind import is_ours, is_parallel, looks_only
 from attnbench.plugin.run_state import RUN
 
 CUT_SHORT = int(pytest.ExitCode.INTERRUPTED)
@@ -52,12 +52,14 @@ class ExitGuard:
         self._reported = True
         run = self._config.stash[RUN]
         # pytest-xdist's own process has no records but of cases that ran.
-        hides = not run.records or is_parallel(self._config) or session.testsfailed
-        unknown = run.interrupted and hides and is_ours(self._config, run)
-        if _is_zero(session.exitstatus) and (run.unreached or unknown):
+        results = run.results
+        hides = not results.records or is_parallel(self._config) or session.testsfailed
+        unknown = results.interrupted and hides and is_ours(self._config, run)
+        if _is_zero(session.exitstatus) and (results.unreached or unknown):
             session.exitstatus = CUT_SHORT
-            missed = f": {len(run.unreached)} of {len(run.records)} cases did not run" if run.unreached else ""
-            why = f" ({run.interrupted})" if run.interrupted else ""
+            unreached = len(results.unreached)
+            missed = f": {unreached} of {len(results.records)} cases did not run" if unreached else ""
+            why = f" ({results.interrupted})" if results.interrupted else ""
             _say(f"the run was cut short{why}{missed}. The exit code is {CUT_SHORT}, not 0")
         return result
 
@@ -65,7 +67,7 @@ class ExitGuard:
 def loading(early_config: pytest.Config) -> Generator[None, Any, Any]:
     """Around the loading of conftest.py."""
     named: Any = early_config.known_args_namespace
-    if looks_only(named) or getattr(named, "attn_worker", None) or not _asked_for(early_config, named):
+    if looks_only(named) or getattr(named, CHILD_KEY, None) or not _asked_for(early_config, named):
         return (yield)
     with _no_zero(lambda: CUT_SHORT):
         return (yield)
@@ -73,7 +75,7 @@ def loading(early_config: pytest.Config) -> Generator[None, Any, Any]:
 
 def running(config: pytest.Config) -> Generator[None, Any, Any]:
     """Around the whole run, from pytest_configure to pytest_unconfigure."""
-    if looks_only(config.option) or pipes(config) or hasattr(config, "workerinput"):
+    if looks_only(config.option) or child_pipes(config) or hasattr(config, "workerinput"):
         return (yield)
     guard = config.stash[GUARD] = ExitGuard(config)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
 
@@ -15,12 +15,13 @@ from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.variant import Variant
 from attnbench.codec import rounded, to_digits
 from attnbench.execution.local_case import OVERWRITES, Rounds, TorchCase
-from attnbench.execution.remote_case import ENDED_BY_TEST, LaunchedCase
+from attnbench.execution.remote_case import ENDED_BY_TEST, RemoteCase
 from attnbench.execution.simulated_case import SimCase
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
-from attnbench.plugin.run_state import RUN, Run
+from attnbench.plugin import benchmark_bridge
+from attnbench.plugin.run_state import RUN, RunState
 from attnbench.timing.timer import Timer
 from attnbench.units import change
 
@@ -65,7 +66,7 @@ class AttnCase:
     `record` is everything known so far; it is stored whatever happens.
     """
 
-    def __init__(self, run: Run, steps: CaseSteps, benchmark: BenchmarkFixture, timer: Timer) -> None:
+    def __init__(self, run: RunState, steps: CaseSteps, benchmark: BenchmarkFixture, timer: Timer) -> None:
         self._run = run
         self._steps = steps
         self._benchmark = benchmark
@@ -86,10 +87,10 @@ class AttnCase:
     @property
     def record(self) -> Record:
         """What is known of this case, as it will be stored: with the digits that files have, so that both say the same."""
-        return rounded(self._found)
+        return rounded(self._exact)
 
     @property
-    def _found(self) -> Record:
+    def _exact(self) -> Record:
         record = self._steps.record
         if self._spent_s:  # a launched case brings its own
             record = replace(record, spent_s={**self._spent_s, **record.spent_s})
@@ -105,7 +106,7 @@ class AttnCase:
     def prepare(self) -> None:
         """Check requirements, load, compile, call once. Skips the test with every reason when it cannot run here."""
         with self._step("prepare"):
-            self._steps.prepare(self._run.device)
+            self._steps.prepare(self._run.here.device)
 
     def assert_accurate(self) -> None:
         """The wall: the output of the path that is timed, on every input set, is within the backend's tolerance."""
@@ -122,10 +123,10 @@ class AttnCase:
         """Time it with pytest-benchmark, unless benchmarks are disabled. Refuses a case that was not checked."""
         if not self._accurate:
             raise RuntimeError("measure() before assert_accurate(): a wrong kernel has no latency")
-        if self._benchmark.disabled:
+        if benchmark_bridge.is_disabled(self._benchmark):
             self._last_step = "measure"
             return
-        with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.device_type):
+        with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.here.device_type):
             try:
                 sample = self._timed()
                 self._steps.leave()  # what follows may start processes, which would inherit this case's environment
@@ -133,10 +134,13 @@ class AttnCase:
                 self._withdraw()
                 raise
         self._sample = sample
-        judging = self._run.judging
-        if judging is not None:
+        retest = self._run.retest
+        if retest is not None:
             with self._step("judge", limited=False):  # it launches processes, each of which has the limit for itself
-                self._again = judging.judge((self.record, *self.further))
+                retested = retest.judge((self.record, *self.further))
+                self._again = retested.further
+                if retested.verdict is not None:
+                    self._run.results.add_verdict(retested.verdict)
                 wrong = next((record for record in self._again if record.status is Status.INCORRECT), None)
                 if wrong is not None:
                     self._sample = None
@@ -179,7 +183,7 @@ class AttnCase:
         self._steps.close()
         self._timer.release()
         if self._sample is None:
-            self._benchmark.skipped = True
+            benchmark_bridge.expect_nothing(self._benchmark)
 
     def _timed(self) -> Sample:
         """Have pytest-benchmark take the rounds. Raises whatever the call raises, and CaseEnded where an output is wrong."""
@@ -187,24 +191,20 @@ class AttnCase:
         self._benchmark.group = self._steps.record.workload.name
         self._benchmark.extra_info.update(
             case=self._steps.record.case,
-            device=self._run.device.facts.device_name,
-            simulated=self._run.device_type == "sim",
+            device=self._run.here.device.facts.device_name,
+            simulated=self._run.here.device_type == "sim",
         )
         injected = self._steps.record.injected
         if injected is not None:
             self._benchmark.extra_info["injected"] = injected
-            self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
-        self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
-        timed: Any = self._benchmark.stats
-        timed.stats.data[:] = to_digits(timed.stats.data)  # or its median were another one than that of our rounds
-        return rounds.sample(list(timed.stats.data))
+            benchmark_bridge.rename(self._benchmark, f" INJECTED {change(injected)}")
+        # In the digits of files, or its median were another one than that of our rounds.
+        taken_s = benchmark_bridge.time_rounds(self._benchmark, rounds.call, rounds.setup, rounds.count, to_digits)
+        return rounds.sample(taken_s)
 
     def _withdraw(self) -> None:
         """Take the rounds so far out of pytest-benchmark's table and files: a case that failed has no latency anywhere."""
-        self._benchmark.has_error = True
-        timed: Any = self._benchmark.stats
-        if timed is not None:
-            timed.stats.data.clear()
+        benchmark_bridge.withdraw(self._benchmark)
 
     @contextmanager
     def _step(self, name: str, limited: bool = True) -> Iterator[None]:
@@ -222,15 +222,15 @@ class AttnCase:
     def _limit(self) -> AbstractContextManager[None]:
         """What is left of --attn-timeout, for a case in this process; of a launched one the parent keeps the time."""
         limit_s = self._run.settings.timeout_s
-        if self._run.is_child or not isinstance(self._steps, TorchCase):
+        if self._run.here.is_child or not isinstance(self._steps, TorchCase):
             return nullcontext()
-        return time_limit(limit_s - sum(self._spent_s.values()), limit_s, self._run.say)
+        return time_limit(limit_s - sum(self._spent_s.values()), limit_s, self._run.results.remark)
 
     def _fail_by_verdict(self) -> None:
         """Fail the test where its verdict says so: one line, no traceback."""
-        said = self._run.judging.failure(self.record) if self._run.judging else None
-        if said is not None:
-            raise pytest.fail.Exception(said, pytrace=False) from None
+        failure = self._run.failure(self.record)
+        if failure is not None:
+            raise pytest.fail.Exception(failure, pytrace=False) from None
 
     def _end(self, ended: CaseEnded) -> NoReturn:
         try:
@@ -259,13 +259,13 @@ def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:
 @pytest.fixture
 def attn_variant(request: pytest.FixtureRequest) -> Variant:
     """The variant under test: a backend × a compile mode. Parametrized by the plugin."""
-    return request.config.stash[RUN].variants[request.param]
+    return request.config.stash[RUN].selection.variants[request.param]
 
 
 @pytest.fixture(scope="session")
 def attn_workload(request: pytest.FixtureRequest) -> Workload:
     """The workload under test. Parametrized by the plugin; items are grouped by it."""
-    return request.config.stash[RUN].workloads[request.param]
+    return request.config.stash[RUN].selection.workloads[request.param]
 
 
 @pytest.fixture(scope="session")
@@ -274,9 +274,9 @@ def attn_inputs(request: pytest.FixtureRequest, attn_workload: Workload) -> Iter
     from attnbench.workloads.inputs import make_inputs
 
     run = request.config.stash[RUN]
-    if run.device_type == "sim":
+    if run.here.device_type == "sim":
         pytest.fail("the simulated device has no tensors: attn_inputs needs --attn-device cpu or cuda", pytrace=False)
-    inputs = make_inputs(attn_workload, run.device_type)
+    inputs = make_inputs(attn_workload, run.here.device_type)
     yield inputs
     inputs.sets.clear()
     inputs.kept.clear()
@@ -300,9 +300,9 @@ def attn_case(
     run = request.config.stash[RUN]
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
-    if run.isolates(draft.nodeid):
-        steps = LaunchedCase(draft, run.launch_numbers, run.launched)
-    elif run.device_type == "sim":
+    if run.runs_elsewhere(draft.nodeid):
+        steps = RemoteCase(draft, run.processes.numbers, run.processes.measure)
+    elif run.here.device_type == "sim":
         steps = SimCase(attn_variant, draft, run.settings.scenario, run.settings.injections)
     else:
         steps = TorchCase(

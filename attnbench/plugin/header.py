@@ -13,9 +13,9 @@ import pytest
 import attnbench
 from attnbench import printable
 from attnbench.plugin import other_plugins
-from attnbench.plugin.comparing import idle_options, is_parallel
 from attnbench.plugin.options import OPTIONS, Option
-from attnbench.plugin.run_state import Run
+from attnbench.plugin.run_kind import is_parallel
+from attnbench.plugin.run_state import RunState
 
 #: Options that choose cases.
 _SELECTING = ("backend", "workload", "mode")
@@ -26,25 +26,29 @@ _TIMING = ("rounds", "limit", "require-baseline", "require-verdict", "relaunch",
 #: A value that is longer is cut.
 _LONGEST = 80
 
+#: Options of pytest-benchmark that choose rounds or a clock: here the rounds are --attn-rounds and the clock the device's.
+_IDLE = ("timer", "min-rounds", "min-time", "max-time", "precision", "confidence", "warmup", "warmup-iterations")
+_IDLE_FLAGS = tuple(f"--benchmark-{name}" for name in (*_IDLE, "calibration-precision"))
 
-def line(config: pytest.Config, run: Run) -> str:
+
+def line(config: pytest.Config, run: RunState) -> str:
     """The header."""
     chosen = "chosen" if run.settings.device else "default"
-    device = "simulated" if run.device_type == "sim" else run.device_type
+    device = "simulated" if run.here.device_type == "sim" else run.here.device_type
     head = f"attnbench: {attnbench.__version__}, device {device} ({chosen}), {_rounds(config, run)}"
     injected = [f"INJECTED {', '.join(run.settings.inject)}"] if run.settings.inject else []
     sentences = [
         *injected,
         *_given_elsewhere(config, run),
-        *idle_options(config),
+        *_idle_options(config),
         *_without_effect(config, run),
-        *other_plugins.said(config, run.settings),
-        *run.comparison_said,
+        *other_plugins.messages(config, run.settings),
+        *run.results.remarks,
     ]
     return "; ".join([head, *sentences])
 
 
-def _rounds(config: pytest.Config, run: Run) -> str:
+def _rounds(config: pytest.Config, run: RunState) -> str:
     if is_parallel(config):
         return "accuracy only, as pytest-xdist is on"
     return "accuracy only (--benchmark-disable)" if _is_disabled(config) else f"{run.rounds} rounds"
@@ -55,13 +59,13 @@ def _is_disabled(config: pytest.Config) -> bool:
     return bool(getattr(option, "benchmark_disable", False) and not getattr(option, "benchmark_enable", False))
 
 
-def _given_elsewhere(config: pytest.Config, run: Run) -> list[str]:
+def _given_elsewhere(config: pytest.Config, run: RunState) -> list[str]:
     """What was set in the environment or the ini file, where a reader of the command line does not see it."""
     places: dict[str, dict[str, list[str]]] = {"cases selected by": {}, "set by": {}}
     for option in OPTIONS:
-        found = _elsewhere(config, run, option)
-        if found is not None:
-            what, place = found
+        setting = _elsewhere(config, run, option)
+        if setting is not None:
+            what, place = setting
             heading = "cases selected by" if option.name in _SELECTING else "set by"
             places[heading].setdefault(place, []).append(what)
     sentences = []
@@ -71,14 +75,14 @@ def _given_elsewhere(config: pytest.Config, run: Run) -> list[str]:
     return sentences
 
 
-def _elsewhere(config: pytest.Config, run: Run, option: Option) -> tuple[str, str] | None:
+def _elsewhere(config: pytest.Config, run: RunState, option: Option) -> tuple[str, str] | None:
     """`ATTN_BACKEND=xformers` and `environment`; None for what nobody set, or was set on the command line."""
     value = run.settings.values.get(option.name)
     if value is None or option.name in _UNSAID:
         return None
     source = run.settings.sources[option.name]
     text = _shown(value)
-    flag = f"--attn-{option.name}"
+    flag = option.flag
     if source == option.variable:
         return f"{option.variable}={text}", "environment"
     if source == flag:
@@ -110,7 +114,18 @@ def _place(config: pytest.Config, flag: str) -> str | None:
     return None
 
 
-def _without_effect(config: pytest.Config, run: Run) -> list[str]:
+def _idle_options(config: pytest.Config) -> list[str]:
+    """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
+    arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    given = (argument.split("=")[0] for argument in (*arguments, *config.invocation_params.args))
+    idle = [flag for flag in dict.fromkeys(map(str, given)) if flag in _IDLE_FLAGS]
+    if not idle:
+        return []
+    have = "has" if len(idle) == 1 else "have"
+    return [f"{', '.join(idle)} {have} no effect on attention cases (rounds: --attn-rounds; the clock is the device's)"]
+
+
+def _without_effect(config: pytest.Config, run: RunState) -> list[str]:
     """Options about times that were given for this run, where nothing is timed."""
     if not (is_parallel(config) or _is_disabled(config)):
         return []

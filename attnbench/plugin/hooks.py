@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from attnbench.execution.parentage import die_with_parent
-from attnbench.plugin import child, comparing, exit_guard, header, options, other_plugins, saving
-from attnbench.plugin.benchmark_bridge import BenchmarkBridge
-from attnbench.plugin.collector import Recorder
+from attnbench.plugin import benchmark_storage, exit_guard, header, options, other_plugins, run_kind
+from attnbench.plugin.benchmark_compare import ComparisonHooks, choose_comparison
+from attnbench.plugin.benchmark_save import SavingHooks
+from attnbench.plugin.child import ChildRun
+from attnbench.plugin.child_command import CHILD_KEY, add_child_option
+from attnbench.plugin.collector import RecordCollector
 from attnbench.plugin.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
-from attnbench.plugin.process_exit import Leaving
+from attnbench.plugin.process_exit import QuickExit
 from attnbench.plugin.progress import Progress
-from attnbench.plugin.run_state import RUN, Run, is_case, is_selected
+from attnbench.plugin.result_log import ResultLog
+from attnbench.plugin.run_state import RUN, RunState
+from attnbench.plugin.selection import is_case, is_selected
 from attnbench.plugin.signals import Termination
 from attnbench.timing.timer import Timer
 
@@ -34,12 +40,12 @@ TORCH_NOISE = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
-    child.add_option(parser)
+    add_child_option(parser)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
-    if getattr(early_config.known_args_namespace, "attn_worker", None):
+    if getattr(early_config.known_args_namespace, CHILD_KEY, None):
         die_with_parent()  # a conftest.py that hangs must not outlive it; elsewhere than on Linux its next read ends it
     return (yield from exit_guard.loading(early_config))
 
@@ -54,25 +60,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "attn: a case of attnbench; the plugin adds it to every test that uses attn_case."
     )
-    run = config.stash[RUN] = Run(config, options.parse_settings(config))
-    comparing.check_only_in_parallel(config, run)
-    comparing.refuse_other_plugins(config, run)
-    comparing.refuse_storage(config, run)
-    comparing.choose_storage(config, run)
-    comparing.choose_comparison(config, run)
+    results = ResultLog(
+        by_nodeid=run_kind.is_parallel(config)
+    )  # workers report in the order in which they happen to end
+    run = config.stash[RUN] = RunState(config, options.parse_settings(config), results)
+    run_kind.check_only_in_parallel(config, run)
+    run_kind.refuse_other_plugins(config, run)
+    benchmark_storage.refuse_storage(config, run)
+    benchmark_storage.choose_storage(config, run)
+    choose_comparison(config, run)
     plugins = config.pluginmanager
-    plugins.register(BenchmarkBridge(config, run), "attnbench-bridge")  # before the saving, which stands around it
-    is_child = bool(child.pipes(config))
-    termination = None if is_child or hasattr(config, "workerinput") else Termination(config, run)
-    plugins.register(saving.Saving(config, run, termination), "attnbench-saving")
-    plugins.register(Recorder(config, run), "attnbench-recorder")
-    if is_child:
-        plugins.register(child.Worker(config, run), "attnbench-worker")
+    plugins.register(ComparisonHooks(config, run), "attnbench-comparison")  # before the saving, which stands around it
+    termination = None if run.here.is_child or hasattr(config, "workerinput") else Termination(config, run)
+    plugins.register(SavingHooks(config, run, termination), "attnbench-saving")
+    plugins.register(RecordCollector(config, run), "attnbench-collector")
+    if run.here.is_child:
+        plugins.register(ChildRun(config, run), "attnbench-child")
     elif not hasattr(config, "workerinput"):
         plugins.register(Progress(config, run), "attnbench-progress")
     if termination is not None:
         plugins.register(termination, "attnbench-termination")
-    plugins.register(Leaving(), "attnbench-leaving")
+    plugins.register(QuickExit(), "attnbench-quick-exit")
     guard = config.stash.get(exit_guard.GUARD, None)
     if guard is not None:
         plugins.register(guard, "attnbench-exit-guard")
@@ -80,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
-    if not comparing.is_ours(config, run, before_collection=True):
+    if not run_kind.is_ours(config, run, before_collection=True):
         return []
     return [header.line(config, run)]
 
@@ -89,7 +97,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     """The header, where only the collected items tell that this run is about attention kernels."""
     run = config.stash[RUN]
     quiet = config.get_verbosity() < 0 or config.getoption("no_header", False)
-    if quiet or comparing.is_ours(config, run, before_collection=True) or not any(map(is_case, items)):
+    if quiet or run_kind.is_ours(config, run, before_collection=True) or not any(map(is_case, items)):
         return []
     return [header.line(config, run)]
 
@@ -103,16 +111,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         _select(metafunc.config, run)
         if in_worker:
-            _ = run.device
+            _ = run.here.device
     except pytest.UsageError as exc:
         if in_worker:  # pytest-xdist would take a usage error for a crash
             raise pytest.Collector.CollectError(str(exc)) from exc
         return  # a conftest.py further down may register the name; pytest_collection_modifyitems has the last word
     # One call each: together they would both get the scope of the narrower one, and every case its own inputs.
     if "attn_variant" in wanted:
-        metafunc.parametrize("attn_variant", list(run.variants), indirect=True)
+        metafunc.parametrize("attn_variant", list(run.selection.variants), indirect=True)
     if "attn_workload" in wanted:
-        metafunc.parametrize("attn_workload", list(run.workloads), indirect=True)
+        metafunc.parametrize("attn_workload", list(run.selection.workloads), indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m deselect
@@ -121,7 +129,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cases = [item for item in items if is_case(item)]
     if cases:
         items[:] = [item for item in items if not is_case(item) or is_selected(item)]
-        run.offered = sum(is_case(item) for item in items)
+        run.selection = replace(run.selection, offered=sum(is_case(item) for item in items))
         try:
             _select(config, run)
         except pytest.UsageError:
@@ -142,8 +150,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.filterwarnings(*noise), append=False)  # the test's own filters come after it
 
 
-def _select(config: pytest.Config, run: Run) -> None:
+def _select(config: pytest.Config, run: RunState) -> None:
     """Work out the cases. Raises pytest.UsageError for whatever the user has to put right first."""
     options.refuse_unknown_variables(os.environ)
-    comparing.require_pytest_benchmark(config)
+    run_kind.require_pytest_benchmark(config)
     run.select()

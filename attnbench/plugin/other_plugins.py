@@ -49,7 +49,7 @@ def keep_from(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.flaky(reruns=0), append=False)
 
 
-def said(config: pytest.Config, settings: Settings) -> list[str]:
+def messages(config: pytest.Config, settings: Settings) -> list[str]:
     """Sentences for the header: options of ours that another plugin's comes before, and those of others without effect."""
     sentences = []
     ours = f"--attn-timeout ({settings.timeout_s:g} s)"
@@ -63,7 +63,7 @@ def said(config: pytest.Config, settings: Settings) -> list[str]:
     return sentences
 
 
-def said_of_markers(cases: Iterable[pytest.Item], settings: Settings) -> list[str]:
+def messages_about_markers(cases: Iterable[pytest.Item], settings: Settings) -> list[str]:
     """Sentences about markers of pytest-timeout, which come before its option: the header is made before them."""
     sentences: dict[str, None] = {}
     for item in cases:
@@ -71,10 +71,9 @@ def said_of_markers(cases: Iterable[pytest.Item], settings: Settings) -> list[st
         if marker is not None:
             given = dict(zip(("timeout", "method"), marker.args, strict=False)) | dict(marker.kwargs)
             method = given.get("method") or _pytest_timeout(item.config)[1]
-            found = _before_ours(_limit_s(given.get("timeout")), str(method), settings)
-            sentences.update(
-                (f"{sentence}, by the marker 'timeout' of {item.nodeid.partition('[')[0]}", None) for sentence in found
-            )
+            test = item.nodeid.partition("[")[0]
+            before = _before_ours(_limit_s(given.get("timeout")), str(method), settings)
+            sentences.update((f"{sentence}, by the marker 'timeout' of {test}", None) for sentence in before)
     return list(sentences)
 
 

@@ -18,7 +18,7 @@ import pytest
 from attnbench.checks import route
 
 
-class Leaving:
+class QuickExit:
     """Registered early, so that what others asked to be done at exit is done before it."""
 
     def __init__(self) -> None:

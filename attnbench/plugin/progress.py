@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from attnbench.model import Status
-from attnbench.plugin.run_state import Run, is_case
+from attnbench.plugin.run_state import RunState
+from attnbench.plugin.selection import is_case
 from attnbench.units import duration
 
 QUIET_S = 10.0  # short runs print nothing
@@ -36,7 +37,7 @@ def time_left_s(took_s: Mapping[str, float], waiting: Sequence[str]) -> float | 
 class Progress:
     """Prints through pytest's own reporter, at most one line in ten seconds."""
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+    def __init__(self, config: pytest.Config, run: RunState) -> None:
         self._config = config
         self._run = run
         self._started = self._printed = time.monotonic()
@@ -49,7 +50,7 @@ class Progress:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        if not is_case(item) or item.nodeid not in self._run.records:
+        if not is_case(item) or item.nodeid not in self._run.results.records:
             return (yield)
         self._done += 1
         self._line(item.nodeid)
@@ -57,7 +58,7 @@ class Progress:
         try:
             return (yield)
         finally:
-            record = self._run.records[item.nodeid]
+            record = self._run.results.records[item.nodeid]
             if record.status is not Status.NOT_RUN:  # or its test was skipped before it began
                 self._took_s[record.variant] = time.monotonic() - start
 
@@ -69,8 +70,8 @@ class Progress:
         if now - self._started < QUIET_S or now - self._printed < BETWEEN_LINES_S:
             return
         self._printed = now
-        records = self._run.records
-        left_s = time_left_s(self._took_s, [record.variant for record in self._run.unreached])
+        records = self._run.results.records
+        left_s = time_left_s(self._took_s, [record.variant for record in self._run.results.unreached])
         left = "" if left_s is None else f", about {duration(left_s)} left"
         reporter.ensure_newline()
         reporter.write_line(f"attnbench: case {self._done} of {len(records)}, {records[nodeid].case}{left}")

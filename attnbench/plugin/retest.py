@@ -1,25 +1,20 @@
-"""Verdicts while tests run: which sessions, which suspects are measured again, and what fails a test."""
+"""Verdicts while tests run: suspects are measured again in fresh processes before they are judged."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
-
-from attnbench.codec import Unreadable
-from attnbench.fingerprint import slug
-from attnbench.model import CaseEnded, Judgement, Launch, Reason, Record, Status, Verdict
+from attnbench.model import CaseEnded, Judgement, Reason, Record, Status, Verdict
 from attnbench.plugin.options import Settings
-from attnbench.report.verdicts import MEASURED_ONCE, line
-from attnbench.storage.benchmark_json import Unlisted
-from attnbench.storage.revision import open_revision
-from attnbench.storage.sessions import Baseline, load_baseline
+from attnbench.plugin.process_pool import ProcessPool
+from attnbench.plugin.reviewed_sessions import Reviewed
+from attnbench.report.verdicts import MEASURED_ONCE
 from attnbench.verdicts.decision import Rule
 from attnbench.verdicts.judge import CHOICES, CHOICES_AGAIN, Judged, judge, missing
 from attnbench.verdicts.limits import limit_for
@@ -29,65 +24,42 @@ UNCOMPARED = (Judgement.NO_BASELINE, Judgement.INCOMPARABLE, Judgement.MISSING)
 #: Seconds that a run may spend on cases whose autotune choices no stored launch made, each in one process of its own.
 CHOICES_BUDGET_S = 300.0
 
-#: Measures the case of a record in the n-th spare process. With a folder, in a process for it alone whose compiler's cache
-#: that is, and which has so many seconds to start and to answer.
-Relaunch = Callable[[Record, int, Path | None, float | None], Record]
+
+@dataclass(frozen=True)
+class Retested:
+    """The verdict on one case, and its records in the fresh launches that it took.
+
+    verdict: None where a fresh launch was *incorrect*: then the case is.
+    """
+
+    verdict: Verdict | None
+    further: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True)
-class Reviewed:
-    """The sessions that verdicts rest on, and where they come from.
+class _Again:
+    """What one fresh launch gave: a record, none where it was not measured there, and why not."""
 
-    With --attn-baselines-from they are those of a commit. work_tree: those that lie in the folder, where they are others;
-    changes: `edited nvidia-h200/0001_….json`.
+    records: tuple[Record, ...] = ()
+    trouble: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class _SoFar:
+    """One case as far as it is measured. trouble: why there are no more launches.
+
+    cache: of the compilers of its fresh processes, where they have their own. spares: fresh processes so far, not counting
+    the one that autotuned.
     """
 
-    baseline: Baseline
-    work_tree: Baseline | None = None
-    commit: str = ""  # `HEAD^1 (0f1e2d3c4b5a)`
-    changes: tuple[str, ...] = ()
+    records: tuple[Record, ...]
+    judged: Judged
+    trouble: tuple[Reason, ...] = ()
+    cache: Path | None = None
+    spares: int = 0
 
 
-def open_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
-    """The sessions for this device. Raises pytest.UsageError for one that cannot be read, and for what is not listed."""
-    try:
-        return load_baseline(folder, launch, device_name)
-    except Unlisted as exc:
-        raise pytest.UsageError(f"attnbench: {exc}") from exc
-    except Unreadable as exc:
-        raise pytest.UsageError(
-            f"attnbench: a stored session cannot be used: {exc}. Restore it, or remove it from the baselines"
-        ) from exc
-
-
-def open_reviewed(settings: Settings, root: Path, launch: Launch, device_name: str) -> Reviewed:
-    """The sessions for this device, of the folder or of the commit that is asked for.
-
-    Raises pytest.UsageError for a session that cannot be read, and for a commit that is not there.
-    """
-    folder, ref = settings.baselines, settings.baselines_from
-    assert folder is not None
-    if ref is None:
-        return Reviewed(open_baseline(folder, launch, device_name))
-    source = f"{settings.sources['baselines-from']}: "
-    device = slug(device_name)
-    try:
-        revision = open_revision(root, folder, ref)
-        changes = revision.changes(folder)
-        changed = revision.has_changed(folder, device)
-        with revision.folder(device) as stored:
-            try:
-                baseline = load_baseline(stored, launch, device_name)
-            except Unreadable as exc:
-                text = str(exc).replace(str(stored), f"{ref}:{revision.below}")
-                raise Unreadable(f"a session of this commit cannot be used: {text}. Name another commit") from exc
-    except Unreadable as exc:
-        raise pytest.UsageError(f"{source}{exc}") from exc
-    work_tree = open_baseline(folder, launch, device_name) if changed else None
-    return Reviewed(baseline, work_tree, revision.shown, changes)
-
-
-class Judging:
+class Retest:
     """Judges the cases of one run, one after the other, as their tests end."""
 
     def __init__(
@@ -95,147 +67,130 @@ class Judging:
         settings: Settings,
         reviewed: Reviewed,
         cases: Sequence[str],
-        launches: dict[str, Launch],
-        relaunch: Relaunch,
+        processes: ProcessPool,
         arguments: Sequence[str],
     ) -> None:
-        """`arguments`: the tests that were named and the ini keys that were given by -o, for the command that repeats it."""
+        """`cases`: all that are selected. `arguments`: for the command that measures one again, beside its own options."""
         self._settings = settings
         self.reviewed = reviewed
-        self._baselines = [one for one in (reviewed.baseline, reviewed.work_tree) if one is not None]
-        self._launches = launches
-        self._relaunch = relaunch
+        self._processes = processes
         self._arguments = arguments
         # The others cannot be called anything.
-        held = sum(any(case in baseline.records for baseline in self._baselines) for case in cases)
-        self._rule = Rule(held, settings.relaunches)
+        judged = sum(any(case in baseline.records for baseline in reviewed.baselines) for case in cases)
+        self._rule = Rule(judged, settings.relaunches)
         self._choices_left_s = CHOICES_BUDGET_S
         self._own_caches = 0  # processes with a compiler's cache of their own, so far
-        self.verdicts: dict[str, Verdict] = {}  # by node id: a case may be in several tests
 
-    def judge(self, records: Sequence[Record]) -> tuple[Record, ...]:
-        """Reach a verdict on one measured case, measuring a suspect again; the records of those fresh launches.
-
-        One of these may be *incorrect*: then the case is, and has no verdict.
-        """
-        measured = list(records)
-        judged = self._judged(measured)
-        trouble: tuple[Reason, ...] = ()
+    def judge(self, records: Sequence[Record]) -> Retested:
+        """Reach a verdict on the records of one measured case, measuring a suspect again."""
         with ExitStack() as until:
-            cache: Path | None = None
-            if judged.other_choices:
-                cache, again, trouble = self._try_other_choices(measured, until)
-                measured += again
-                if not trouble:
-                    judged = self._judged(measured)
-                if not trouble and judged.other_choices:
-                    text = (
-                        "measured again with an empty compiler's cache, which led to none of the stored choices either"
-                    )
-                    trouble = (Reason(CHOICES_AGAIN, text),)
-            spares = 0
-            while judged.suspect and spares < self._rule.relaunches and not trouble:
-                again, trouble = self._measured_again(records[0], spares, cache)
-                measured += again
-                spares += 1
-                if not trouble:
-                    judged = self._judged(measured)
-        further = tuple(measured[len(records) :])
-        if not any(record.status is Status.INCORRECT for record in further):
-            reasons = (*judged.verdict.reasons, *_how_often(judged, trouble, spares), *trouble)
-            self.verdicts[records[0].nodeid] = replace(judged.verdict, reasons=reasons)
-        return further
+            first = _SoFar(tuple(records), self._judged(records))
+            tuned = self._with_other_choices(first, until) if first.judged.other_choices else first
+            last = self._with_spares(tuned)
+        further = last.records[len(records) :]
+        if any(record.status is Status.INCORRECT for record in further):
+            return Retested(None, further)
+        verdict = last.judged.verdict
+        reasons = (*verdict.reasons, *_how_often(last), *last.trouble)
+        return Retested(replace(verdict, reasons=reasons), further)
 
-    def failure(self, record: Record) -> str | None:
-        """The one line with which the test of this case fails, None where its verdict is no failure."""
-        if record.sample is None:
-            found = self._missing(record)
-            if found is not None:
-                self.verdicts[record.nodeid] = found
-        verdict = self.verdicts.get(record.nodeid)
-        return line(verdict, record) if verdict is not None and self._fails(verdict) else None
+    def missing(self, record: Record) -> Verdict | None:
+        """The verdict on a case that was not measured: *missing* where a stored session has it, else None."""
+        command = self._reproduce(record)
+        reviewed = missing(record, self.reviewed.baseline, command)
+        if reviewed is not None or self.reviewed.work_tree is None:
+            return reviewed
+        verdict = missing(record, self.reviewed.work_tree, command)
+        return verdict and self._as_new(verdict)
 
-    def finish(self, records: Sequence[Record]) -> list[str]:
-        """Lines for the selected cases that ended without a test that could fail; they fail the run.
-
-        A test that ended before it measured is no failure of its case where another test measured that.
-        """
-        judged = {verdict.case for verdict in self.verdicts.values() if verdict.kind is not Judgement.MISSING}
-        before = set(self.verdicts)
-        left = [record for record in records if record.nodeid not in before and record.case not in judged]
-        return [said for said in map(self.failure, left) if said is not None]
-
-    def _fails(self, verdict: Verdict) -> bool:
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether the test of a case with this verdict fails."""
         if verdict.kind is Judgement.INCONCLUSIVE:
             return self._settings.require_verdict
         if self._settings.require_baseline and verdict.kind in UNCOMPARED:
             return any(reason.code not in (CHOICES, CHOICES_AGAIN) for reason in verdict.reasons)
         return verdict.kind is Judgement.REGRESSED
 
-    def _try_other_choices(
-        self, measured: Sequence[Record], until: ExitStack
-    ) -> tuple[Path | None, list[Record], tuple[Reason, ...]]:
+    def _with_spares(self, case: _SoFar) -> _SoFar:
+        """Measure a suspect again, as long as it is one and fresh launches are left."""
+        while case.judged.suspect and case.spares < self._rule.relaunches and not case.trouble:
+            again = self._measured_again(case.records[0], case.spares, case.cache)
+            case = replace(self._continued(case, again), spares=case.spares + 1)
+        return case
+
+    def _with_other_choices(self, case: _SoFar, until: ExitStack) -> _SoFar:
         """Measure once more in a process that has to autotune, where the budget has room for what that took before.
 
-        The folder of its compiler's cache, which lasts until `until` ends; the record; and why there is none.
+        Its compiler's cache lasts until `until` ends.
         """
-        if not self._rule.relaunches:
-            return None, [], (Reason(CHOICES_AGAIN, "not measured once more (--attn-relaunch=0)"),)
-        stored = [r for baseline in self._baselines for _, r in baseline.records.get(measured[0].case, ())]
-        expected_s = max((record.first_call_s or 0.0 for record in (*measured, *stored)), default=0.0)
-        if max(1.0, expected_s) > self._choices_left_s:
-            text = f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
-            return None, [], (Reason(CHOICES_AGAIN, text),)
+        refused = self._no_budget_for(case.records)
+        if refused:
+            return replace(case, trouble=(Reason(CHOICES_AGAIN, refused),))
         start = time.monotonic()
         try:
             folder = TemporaryDirectory(prefix="attnbench-cache-", ignore_cleanup_errors=True)
         except OSError as exc:
             text = f"not measured once more: cannot make a folder for the compiler's cache: {exc.strerror}"
-            return None, [], (Reason(CHOICES_AGAIN, text),)
+            return replace(case, trouble=(Reason(CHOICES_AGAIN, text),))
         cache = Path(until.enter_context(folder))
         limit_s = min(self._choices_left_s, self._settings.timeout_s)
-        again, trouble = self._measured_again(measured[0], 0, cache, limit_s)
+        again = self._measured_again(case.records[0], 0, cache, limit_s)
         self._choices_left_s -= time.monotonic() - start
         whose = "" if limit_s < self._settings.timeout_s else " (--attn-timeout)"
-        texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in trouble]
-        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
+        texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in again.trouble]
+        trouble = tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
+        tuned = replace(self._continued(case, replace(again, trouble=trouble)), cache=cache)
+        if tuned.trouble or not tuned.judged.other_choices:
+            return tuned
+        text = "measured again with an empty compiler's cache, which led to none of the stored choices either"
+        return replace(tuned, trouble=(Reason(CHOICES_AGAIN, text),))
 
-    def _measured_again(
-        self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None
-    ) -> tuple[list[Record], tuple[Reason, ...]]:
-        """The case in a fresh process; without a record, or with an incorrect one, and why, where it was not measured."""
-        number = spare
-        if cache is not None:
-            number = self._rule.relaunches + self._own_caches
-            self._own_caches += 1
+    def _no_budget_for(self, records: Sequence[Record]) -> str:
+        """Why a case is not autotuned once more, as a sentence; empty where it may be."""
+        if not self._rule.relaunches:
+            return "not measured once more (--attn-relaunch=0)"
+        stored = [r for baseline in self.reviewed.baselines for _, r in baseline.records.get(records[0].case, ())]
+        expected_s = max((record.first_call_s or 0.0 for record in (*records, *stored)), default=0.0)
+        if max(1.0, expected_s) > self._choices_left_s:
+            return f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
+        return ""
+
+    def _measured_again(self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None) -> _Again:
+        """The case in a fresh process; with a folder `cache` in one for it alone, which has so many seconds."""
         try:
-            again = self._relaunch(record, number, cache, limit_s)
+            if cache is None:
+                again = self._processes.measure_again(record, spare)
+            else:
+                number = self._rule.relaunches + self._own_caches
+                self._own_caches += 1
+                limit_s = limit_s or self._settings.timeout_s
+                again = self._processes.measure_with_own_cache(record, number, cache, limit_s)
         except (CaseEnded, OSError) as exc:
-            return [], (Reason("relaunch", f"no fresh process could be started: {exc}"),)
+            return _Again(trouble=(Reason("relaunch", f"no fresh process could be started: {exc}"),))
         if again.status is Status.MEASURED:
-            return [again], ()
+            return _Again((again,))
         why = "; ".join(reason.text for reason in again.reasons) or f"it was {again.status} there"
         reason = Reason("relaunch", f"a fresh process could not measure it again ({again.status}): {why}")
-        return [again] if again.status is Status.INCORRECT else [], (reason,)
+        return _Again((again,) if again.status is Status.INCORRECT else (), (reason,))
+
+    def _continued(self, case: _SoFar, again: _Again) -> _SoFar:
+        """The case with one more launch, judged on all of them where that one measured it."""
+        records = (*case.records, *again.records)
+        judged = case.judged if again.trouble else self._judged(records)
+        return replace(case, records=records, judged=judged, trouble=again.trouble)
 
     def _judged(self, records: Sequence[Record]) -> Judged:
         """By the reviewed sessions; where none is comparable, by those that are new in this change, which is said."""
-        reproduce = self._reproduce(records[0])
+        command = self._reproduce(records[0])
+        launches = self._processes.launches
         rule = replace(self._rule, limit=limit_for(self._settings.limits, records[0]))
-        judged = judge(records, self._launches, self.reviewed.baseline, rule, reproduce)
-        if self.reviewed.work_tree is None or judged.verdict.kind not in UNCOMPARED:
-            return judged
-        other = judge(records, self._launches, self.reviewed.work_tree, rule, reproduce)
-        if other.verdict.kind in UNCOMPARED and judged.verdict.kind is not Judgement.NO_BASELINE:
-            return judged
-        return replace(other, verdict=self._as_new(other.verdict))
-
-    def _missing(self, record: Record) -> Verdict | None:
-        found = missing(record, self.reviewed.baseline, self._reproduce(record))
-        if found is not None or self.reviewed.work_tree is None:
-            return found
-        found = missing(record, self.reviewed.work_tree, self._reproduce(record))
-        return found and self._as_new(found)
+        reviewed = judge(records, launches, self.reviewed.baseline, rule, command)
+        if self.reviewed.work_tree is None or reviewed.verdict.kind not in UNCOMPARED:
+            return reviewed
+        new = judge(records, launches, self.reviewed.work_tree, rule, command)
+        if new.verdict.kind in UNCOMPARED and reviewed.verdict.kind is not Judgement.NO_BASELINE:
+            return reviewed
+        return replace(new, verdict=self._as_new(new.verdict))
 
     def _as_new(self, verdict: Verdict) -> Verdict:
         if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
@@ -256,15 +211,15 @@ class Judging:
         return shlex.join(["pytest", "--benchmark-only", *self._arguments, *chosen, *self._settings.again(record)])
 
 
-def _how_often(judged: Judged, trouble: Sequence[Reason], spares: int) -> tuple[Reason, ...]:
+def _how_often(case: _SoFar) -> tuple[Reason, ...]:
     """How many launches a suspect was judged on, where fresh processes should have added to them and did not."""
-    if not judged.suspect or not spares:
+    if not case.judged.suspect or not case.spares:
         return ()
-    count = judged.verdict.launches
+    count = case.judged.verdict.launches
     times = "once" if count == 1 else f"{count} times"
-    if trouble:
+    if case.trouble:
         return (Reason(MEASURED_ONCE if count == 1 else "measured", f"measured {times}"),)
     if count == 1:
-        made = "1 fresh process" if spares == 1 else f"each of {spares} fresh processes"
+        made = "1 fresh process" if case.spares == 1 else f"each of {case.spares} fresh processes"
         return (Reason(MEASURED_ONCE, f"measured once: {made} made other autotune choices"),)
     return ()

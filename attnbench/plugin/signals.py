@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.plugin.comparing import is_ours
-from attnbench.plugin.run_state import Run, is_case
+from attnbench.plugin.run_kind import is_ours
+from attnbench.plugin.run_state import RunState
+from attnbench.plugin.selection import is_case
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,7 +32,7 @@ def is_free(number: signal.Signals) -> bool:
 class Termination:
     """Takes the signals that nobody has while attention cases run, and holds back all that end a run once it has ended."""
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+    def __init__(self, config: pytest.Config, run: RunState) -> None:
         self._config = config
         self._run = run
         self._session: pytest.Session | None = None  # once this run is about cases

@@ -17,7 +17,7 @@ CHILD = """
 import os, subprocess, sys, threading, time
 from pathlib import Path
 import pytest
-PIPES = next((a.partition("=")[2] for a in sys.argv if a.startswith("--attn-worker=")), None)
+PIPES = next((a.partition("=")[2] for a in sys.argv if a.startswith("--attn-child=")), None)
 FD = int(PIPES.split(":")[1]) if PIPES else -1
 """
 

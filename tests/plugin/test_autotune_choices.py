@@ -21,7 +21,7 @@ STORED = (*TWO, "--attn-sim=*:choices=B")
 #: Notes of every child which compiler's caches it was given, and whether they are empty.
 NOTE_THE_CACHES = """
 import json, os, sys, time
-if any("--attn-worker" in argument for argument in sys.argv):
+if any("--attn-child" in argument for argument in sys.argv):
     names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_FX_GRAPH_REMOTE_CACHE")
     found = {name: os.environ.get(name) for name in names}
     found["empty"] = not any(os.path.exists(found[name] or "/") for name in names[:2])
@@ -109,7 +109,7 @@ def test_fresh_processes_of_other_choices_confirm_nothing(sim: Any, baseline: An
 import pytest, sys
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    if any("--attn-worker" in argument for argument in sys.argv):
+    if any("--attn-child" in argument for argument in sys.argv):
         config.option.attn_sim = [entry.replace("choices=B", "choices=C") for entry in config.option.attn_sim]
 """
     )
@@ -127,7 +127,7 @@ def test_a_try_that_fails_leaves_the_case_incomparable_and_says_why(
     baseline(*STORED)
     pytester.makeconftest(
         "import os, sys\ndef pytest_runtest_call():\n"
-        "    if any('--attn-worker' in argument for argument in sys.argv):\n        os._exit(7)\n"
+        "    if any('--attn-child' in argument for argument in sys.argv):\n        os._exit(7)\n"
     )
     result = sim(*RUN, "--attn-sim=torch_flash*:choices=A/B", "--attn-require-baseline")
     assert result.ret == 0

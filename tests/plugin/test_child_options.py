@@ -25,7 +25,7 @@ def pytest_addoption(parser):
     parser.addoption("--kernel-log-level", default="none")
     parser.addoption("--kernel-file")
 def pytest_configure(config):
-    place = "child" if config.getoption("attn_worker") else "parent"
+    place = "child" if config.getoption("attn_child") else "parent"
     options = {name: value for name, value in vars(config.option).items()}
     Path(f"{place}.json").write_text(json.dumps(options, default=str))
 """
@@ -101,7 +101,7 @@ def test_what_a_fresh_process_lacks_is_said_in_a_sentence(sim: Any, pytester: py
     pytester.makeconftest("""
         import sys
         def pytest_addoption(parser):
-            if any("--attn-worker" in argument for argument in sys.argv):
+            if any("--attn-child" in argument for argument in sys.argv):
                 parser.addoption("--only-there", required=True)
     """)
     sim(*CASE, "--attn-isolate").assert_outcomes(failed=1)
@@ -117,7 +117,7 @@ def test_a_case_that_is_not_collected_says_what_was(sim: Any, pytester: pytest.P
     pytester.makeconftest("""
         import sys
         def pytest_collection_modifyitems(items):
-            if any("--attn-worker" in argument for argument in sys.argv):
+            if any("--attn-child" in argument for argument in sys.argv):
                 items[:] = [item for item in items if "attention" not in item.name]
     """)
     sim(*CASE, "--attn-isolate")
@@ -144,14 +144,14 @@ def pytest_sessionfinish(session):
     for name in ("--dump-to", "--table-csv"):  # what was there is added to: it is read first
         path = session.config.getoption(name)
         Path(path).write_text(Path(path).read_text() + str(os.getpid()))
-    if session.config.getoption("attn_worker"):
+    if session.config.getoption("attn_child"):
         session.config.cache.set("mine/value", os.getpid())
 def pytest_unconfigure(config):
-    if config.getoption("attn_worker"):
+    if config.getoption("attn_child"):
         (SEEN / "child.json").write_text(json.dumps(look()))
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    if item.config.getoption("attn_worker"):
+    if item.config.getoption("attn_child"):
         item.config._tmp_path_factory.mktemp("mine").joinpath("file").write_text("of the child")
         return (yield)
     item.config._tmp_path_factory.mktemp("kept").joinpath("file").write_text("of the parent")
@@ -233,7 +233,7 @@ def test_cases_that_are_left_out_do_not_disturb_those_of_the_next_file(sim: Any,
     pytester.makeconftest("""
         import sys, pytest
         def pytest_runtest_setup(item):
-            here = not any("--attn-worker" in argument for argument in sys.argv)
+            here = not any("--attn-child" in argument for argument in sys.argv)
             if here and "suite.py" in item.nodeid and "@default" in item.name:
                 pytest.skip("not today")
     """)

@@ -80,7 +80,7 @@ def test_a_kernel_that_ends_the_process_with_0_is_red_here_and_a_row_in_a_proces
 def test_a_fresh_process_that_ends_with_0_before_it_answered_is_an_error_row(
     sim: Any, pytester: pytest.Pytester, body: str, hook: str
 ) -> None:
-    only_there = f'any("--attn-worker" in argument for argument in sys.argv) and {body}'
+    only_there = f'any("--attn-child" in argument for argument in sys.argv) and {body}'
     pytester.makeconftest(conftest(only_there, hook))
     result = sim(*RUN, "--attn-isolate", "--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED

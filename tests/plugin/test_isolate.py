@@ -16,7 +16,7 @@ MATH, FLASH = "torch_math@eager-flux-256px-t128", "torch_flash@eager-flux-256px-
 #: A backend that does in its process what `body` says; the simulated device would not call it, so it acts when loaded.
 IN_THE_CHILD = """
 import ctypes, os, signal, sys, time
-IN_CHILD = any("--attn-worker" in argument for argument in sys.argv)
+IN_CHILD = any("--attn-child" in argument for argument in sys.argv)
 """
 
 

@@ -14,7 +14,7 @@ CUDNN, FLASH = "torch_cudnn@eager-flux-256px-t128", "torch_flash@eager-flux-256p
 #: A conftest.py that says in which process each case was called; `body` is what happens to a case in the launcher's ones.
 PROCESSES = """
 import os, sys
-IN_CHILD = any("--attn-worker" in argument for argument in sys.argv)
+IN_CHILD = any("--attn-child" in argument for argument in sys.argv)
 NUMBER = next((argument[-1] for argument in sys.argv if "launch=" in argument), "0")
 def pytest_runtest_call(item):
     with open("called.txt", "a") as file:

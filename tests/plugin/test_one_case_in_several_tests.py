@@ -114,7 +114,8 @@ def pytest_runtest_setup(item):
     from attnbench.plugin.run_state import RUN
     from dataclasses import replace
     run = item.config.stash[RUN]
-    run.settings = replace(run.settings, sim=tuple(slower))
+    settings = replace(run.settings, sim=tuple(slower))
+    run.selection = replace(run.selection, settings=settings)
 """
     )
     result = sim(*RUN, "--attn-relaunch=0")

@@ -173,4 +173,4 @@ def test_help_lists_every_option_with_its_default(sim):
     text = sim("--help").stdout.str()
     options = ("backend", "workload", "mode", "device", "rounds", "reference", "list", "isolate", "timeout", "sim")
     assert not [name for name in options if f"--attn-{name}" not in text]
-    assert "--attn-worker" not in text
+    assert "--attn-child" not in text

@@ -29,7 +29,7 @@ CUDNN, FLASH = "torch_cudnn@eager-flux-256px-t128", "torch_flash@eager-flux-256p
 #: A conftest.py whose code acts in the processes of the launcher only.
 IN_THE_CHILD = """
 import os, sys
-IN_CHILD = any("--attn-worker" in argument for argument in sys.argv)
+IN_CHILD = any("--attn-child" in argument for argument in sys.argv)
 """
 
 

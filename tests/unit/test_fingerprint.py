@@ -9,7 +9,7 @@ import pytest
 from attnbench.fingerprint import ceiling_mhz, differences, hashed, make_fingerprint, slug, unknown_fields
 from attnbench.hardware import device
 from attnbench.model import Fingerprint
-from attnbench.plugin.comparing import machine_differences
+from attnbench.plugin.benchmark_compare import machine_differences
 
 
 def test_host_and_unit_are_stored_as_hashes_only():
@@ -81,7 +81,7 @@ def test_steps_are_granted_to_the_ceiling_only():
 def test_what_pytest_benchmark_compares_with_is_held_against_the_same_rule(there, said):
     ours = Fingerprint({"device": "GPU", "ceiling_mhz": 1980, "protocol": "cuda-events/4"}, {})
     stored = json.loads(json.dumps({"device": "GPU", "node": "elsewhere", **there}))
-    assert machine_differences(SimpleNamespace(launch=SimpleNamespace(fingerprint=ours)), stored) == said
+    assert machine_differences(ours, stored) == said
 
 
 def test_a_gpus_key_holds_its_ceiling(monkeypatch):
