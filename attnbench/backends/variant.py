@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
-from attnbench.model import MODES, Case, Compilation, Workload
+from attnbench.model import MODES, Case, Compilation, Workload, variant_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,7 +29,7 @@ class Variant:
     mode: str
 
     def __str__(self) -> str:
-        return f"{self.backend.name}@{self.mode}"
+        return variant_name(self.backend.name, self.mode)
 
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
