@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.plugin.fixtures import AttnCase
+from attnbench.plugin.case import AttnCase
 
 PREHEAT_S = 0.3
 

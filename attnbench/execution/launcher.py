@@ -102,10 +102,10 @@ class Child:
         lives = self._process.poll() is None and Path(self._folder.name).is_dir()
         return lives and not self._received and not select.select([self._answers], [], [], 0)[0]
 
-    def refuse(self, said: str) -> ChildEnded:
+    def refuse(self, message: str) -> ChildEnded:
         """End the child because of what it answered."""
         self.kill()
-        return ChildEnded(said)
+        return ChildEnded(message)
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         until = time.monotonic() + timeout_s
@@ -210,8 +210,8 @@ class Child:
         # Below what is wrong with the options pytest tells of its folders.
         usage = re.findall(r": error: (.+)$", printed, flags=re.M) if code == USAGE_EXIT else []
         lines = [line.removeprefix("E  ").strip(" .") for line in printed.splitlines()]  # pytest's progress is dots
-        said = next((line for line in reversed([*lines, *usage]) if set(line) - set("=-_ ")), None)
-        return f"{how}; the last that it printed: {said}" if said else how
+        last_words = next((line for line in reversed([*lines, *usage]) if set(line) - set("=-_ ")), None)
+        return f"{how}; the last that it printed: {last_words}" if last_words else how
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

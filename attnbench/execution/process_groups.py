@@ -1,4 +1,4 @@
-"""Which cases of a run share a process of the launcher, and which must have another than this one."""
+"""Which cases of a run share a process of the launcher, and which need another one than this."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ class Grouping:
         """Add the next case; all are added before anything is asked."""
         self._cases[nodeid] = (backend, workload)
 
-    def apart(self, nodeid: str) -> Apart | None:
-        """Why this case must be launched apart, None where it need not be.
+    def own_process(self, nodeid: str) -> Apart | None:
+        """Why this case needs a process of its own, None where it does not.
 
-        It must where cases of another group can run too, or where this process was started without its variables. One
+        It does where cases of another group can run too, or where this process was started without its variables. One
         that cannot run here says so in any process, and on the simulated device nothing runs that could clash.
         """
-        return self._apart[nodeid]
+        return self._own_processes[nodeid]
 
     def of(self, nodeid: str) -> Group:
         """The cases that share a process with this one, itself among them."""
-        apart, key = self._apart[nodeid], self._key(nodeid)
+        own, key = self._own_processes[nodeid], self._key(nodeid)
         nodeids = tuple(other for other in self._cases if self._key(other) == key)
-        return Group(nodeids, dict(apart.environment()) if apart else {})
+        return Group(nodeids, dict(own.environment()) if own else {})
 
     def _key(self, nodeid: str) -> str:
-        apart = self._apart[nodeid]
-        return self._cases[nodeid][0].name if self._each_backend else apart.group if apart else ""
+        own = self._own_processes[nodeid]
+        return self._cases[nodeid][0].name if self._each_backend else own.group if own else ""
 
     @cached_property
-    def _apart(self) -> dict[str, Apart | None]:
+    def _own_processes(self) -> dict[str, Apart | None]:
         if self._facts.device == "sim":
             return dict.fromkeys(self._cases)
         asking = {n: backend.apart for n, (backend, _) in self._cases.items() if backend.apart and self._can_run(n)}
-        groups = {apart.group for apart in asking.values()}
+        groups = {own.group for own in asking.values()}
         others_run = any(self._can_run(n) for n, (backend, _) in self._cases.items() if asking and not backend.apart)
         is_shared = len(groups) > 1 or others_run
-        needed = {nodeid: apart for nodeid, apart in asking.items() if is_shared or _lacks_variables(apart)}
+        needed = {nodeid: own for nodeid, own in asking.items() if is_shared or _lacks_variables(own)}
         return {nodeid: needed.get(nodeid) for nodeid in self._cases}
 
     def _can_run(self, nodeid: str) -> bool:
@@ -68,10 +68,10 @@ class Grouping:
         return not unmet(backend.requires, self._facts, workload)
 
 
-def _lacks_variables(apart: Apart) -> bool:
+def _lacks_variables(own: Apart) -> bool:
     """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
     try:
         with errors_as_rows("cannot be launched apart", "launch", "cpu"):  # no call into its library was made yet
-            return bool(apart.unset())
+            return bool(own.unset())
     except CaseEnded:
         return True

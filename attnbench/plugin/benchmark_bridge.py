@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.storage.writing import laid_out
-
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -220,5 +218,7 @@ def expect_nothing(benchmark: BenchmarkFixture) -> None:
 
 def _text(output: Mapping[str, Any]) -> bytes:
     from pytest_benchmark.utils import safe_dumps
+
+    from attnbench.storage.writing import laid_out
 
     return laid_out(output, partial(safe_dumps, ensure_ascii=True, separators=(",", ":"))).encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,9 +23,10 @@ from attnbench.plugin.benchmark_table import prepare_table, with_every_parameter
 from attnbench.plugin.run_kind import is_ours, runs_tests
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import case_of, is_case
-from attnbench.storage import benchmark_json
-from attnbench.storage.counterparts import Counterparts, Wanted, counterparts, named
 from attnbench.units import counted
+
+if TYPE_CHECKING:
+    from attnbench.storage.counterparts import Counterparts, Wanted
 
 
 def choose_comparison(config: pytest.Config, run: RunState) -> None:
@@ -43,6 +44,8 @@ def choose_comparison(config: pytest.Config, run: RunState) -> None:
     folder = storage_folder(config)
     if folder is None:
         return
+    from attnbench.storage import benchmark_json
+
     if wanted is True:
         choice = benchmark_json.choose(folder, run.here.device.facts.device_name)
         for sentence in choice.said:
@@ -113,6 +116,8 @@ class ComparisonHooks:
 
     def _find_counterparts(self, benchmarks: BenchmarkSession, cases: Sequence[pytest.Item]) -> None:
         """Have pytest-benchmark find the entry of the same case under the full name that the case has here."""
+        from attnbench.storage.counterparts import Wanted, counterparts
+
         selected = ((item.nodeid, *case_of(item, self._run.selection)) for item in cases)
         wanted = {nodeid: Wanted(str(variant.case(workload)), workload) for nodeid, variant, workload in selected}
         document_of = {id(entry): document for document in self._documents for entry in document["benchmarks"]}
@@ -187,6 +192,8 @@ class ComparisonHooks:
 
 
 def _require_readable(folder: Path, wanted: str) -> None:
+    from attnbench.storage import benchmark_json
+
     path = Path(wanted)
     try:
         path.stat()
@@ -213,6 +220,8 @@ def _require_readable(folder: Path, wanted: str) -> None:
 
 def _compared_by_case(path: str, here: Counterparts, wanted: dict[str, Wanted]) -> list[str]:
     """What of the run at `path` is no counterpart of a case of this run, or one to be looked at."""
+    from attnbench.storage.counterparts import named
+
     selected = {one.case for one in wanted.values()}
     matched = {wanted[nodeid].case for nodeid in here.entries}
     sentences = []
@@ -240,6 +249,8 @@ def _compared_by_case(path: str, here: Counterparts, wanted: dict[str, Wanted]) 
 
 def _held(stored: Sequence[str], of_another_problem: bool) -> str:
     """What there is in the place of the selected cases."""
+    from attnbench.storage.counterparts import named
+
     what = f"holds {named(stored)}" if stored else "holds no attention case"
     return f"{what}, of workloads with another shape, dtype or input" if of_another_problem else what
 

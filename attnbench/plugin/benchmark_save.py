@@ -17,8 +17,6 @@ from attnbench.plugin.benchmark_bridge import BenchmarkSession, Text, benchmark_
 from attnbench.plugin.run_kind import is_ours
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.signals import Termination
-from attnbench.storage.benchmark_json import next_number
-from attnbench.storage.writing import write_new, write_whole
 
 Write = Callable[[BenchmarkSession, bytes], str]  # one file; what pytest-benchmark then says
 
@@ -95,12 +93,17 @@ class SavingHooks:
 
 
 def _write_json(benchmarks: BenchmarkSession, text: bytes) -> str:
+    from attnbench.storage.writing import write_whole
+
     assert benchmarks.json is not None
     write_whole(benchmarks.json, text)
     return f"Wrote benchmark data in: {benchmarks.json}"
 
 
 def _write_save(benchmarks: BenchmarkSession, text: bytes) -> str:
+    from attnbench.storage.benchmark_json import next_number
+    from attnbench.storage.writing import write_new
+
     folder = benchmarks.folder
     assert folder is not None
     path = write_new(folder, lambda number: f"{number:04}_{benchmarks.name}.json", lambda: next_number(folder), text)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from attnbench.backends import requirements
-from attnbench.backends.registry import loaded
-from attnbench.backends.variant import Variant
 from attnbench.codec import launch_from, record_from, to_plain
-from attnbench.execution.local_case import loading, process_state, refusals
-from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Record, Status, Workload
+from attnbench.model import Reason, Record, Status
 from attnbench.plugin.benchmark_bridge import performance_regression
 from attnbench.plugin.fixtures import CASE
 from attnbench.plugin.run_kind import runs_tests
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import case_of, is_case
-from attnbench.report import listing, terminal
 
 
 class RecordCollector:
@@ -60,7 +53,10 @@ class RecordCollector:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
             raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
-        for line in self._listing():
+        from attnbench.plugin.case_list import case_list
+
+        self._run.select()  # again for pytest-xdist's controller, which collects nothing
+        for line in case_list(self._run.selection, self._run.here.device):
             reporter.write_line(line)
         return True
 
@@ -131,14 +127,15 @@ class RecordCollector:
             self._section(terminalreporter, exitstatus)
 
     def _section(self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
-        run = self._run.file()
-        if not run.records:
+        if not self._run.results.records:
             if self._run.selection.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(
                     f"attnbench: none of the {self._run.selection.offered} cases was selected (by -k, -m or --deselect)"
                 )
             return
-        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
+        from attnbench.report import terminal
+
+        heading, *lines = terminal.section(self._run.file(), details=self._config.get_verbosity() > 0)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.results.remarks):
             terminalreporter.write_line(line)
@@ -162,18 +159,6 @@ class RecordCollector:
             return (draft.ended(Status.NOT_RUN, Reason("skipped", f"skipped: {text}")),)
         return (draft.ended(Status.ERROR, Reason("setup", f"its fixtures failed: {text}")),)
 
-    def _listing(self) -> list[str]:
-        self._run.select()  # again for pytest-xdist's controller, which collects nothing
-        device = self._run.here.device
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
-            entries = [
-                listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
-                for w in self._run.selection.workloads.values()
-                for v in self._run.selection.variants.values()
-            ]
-        return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
-
     def _skips_benchmarks(self) -> bool:
         option: Any = self._config.option
         return bool(getattr(option, "benchmark_skip", False) and not getattr(option, "benchmark_only", False))
@@ -187,25 +172,3 @@ def _stop_listening_to_traces() -> None:
     trace = logging.getLogger("torch.__trace")
     for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
         trace.removeHandler(handler)
-
-
-def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
-    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
-    backend = variant.backend
-    if device.type == "sim":
-        return (), "ready"
-    process = process_state(backend.family)
-    process.note()
-    try:
-        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
-            unmet = requirements.unmet(backend.requires, device.facts, workload)
-            return unmet, "ready, loaded when it runs"
-        reasons = refusals(variant, device, workload)
-        if not reasons and not backend.fetches:
-            with loading(backend, device.type), loaded(backend, workload):
-                pass
-    except CaseEnded as ended:
-        return ended.reasons, ""
-    finally:
-        process.put_back()
-    return reasons, "ready"

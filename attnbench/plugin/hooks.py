@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.execution.parentage import die_with_parent
 from attnbench.plugin import benchmark_storage, exit_guard, header, options, other_plugins, run_kind
 from attnbench.plugin.benchmark_compare import ComparisonHooks, choose_comparison
 from attnbench.plugin.benchmark_save import SavingHooks
-from attnbench.plugin.child import ChildRun
 from attnbench.plugin.child_command import CHILD_KEY, add_child_option
 from attnbench.plugin.collector import RecordCollector
 from attnbench.plugin.fixtures import TIMER, attn_case, attn_inputs, attn_reference, attn_variant, attn_workload
@@ -22,8 +20,8 @@ from attnbench.plugin.progress import Progress
 from attnbench.plugin.result_log import ResultLog
 from attnbench.plugin.run_state import RUN, RunState
 from attnbench.plugin.selection import is_case, is_selected
+from attnbench.plugin.settings import parse_settings
 from attnbench.plugin.signals import Termination
-from attnbench.timing.timer import Timer
 
 __all__ = ["attn_case", "attn_inputs", "attn_reference", "attn_variant", "attn_workload"]
 
@@ -46,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
     if getattr(early_config.known_args_namespace, CHILD_KEY, None):
+        from attnbench.execution.parentage import die_with_parent
+
         die_with_parent()  # a conftest.py that hangs must not outlive it; elsewhere than on Linux its next read ends it
     return (yield from exit_guard.loading(early_config))
 
@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     results = ResultLog(
         by_nodeid=run_kind.is_parallel(config)
     )  # workers report in the order in which they happen to end
-    run = config.stash[RUN] = RunState(config, options.parse_settings(config), results)
+    run = config.stash[RUN] = RunState(config, parse_settings(config), results)
     run_kind.check_only_in_parallel(config, run)
     run_kind.refuse_other_plugins(config, run)
     benchmark_storage.refuse_storage(config, run)
@@ -75,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins.register(SavingHooks(config, run, termination), "attnbench-saving")
     plugins.register(RecordCollector(config, run), "attnbench-collector")
     if run.here.is_child:
+        from attnbench.plugin.child import ChildRun
+
         plugins.register(ChildRun(config, run), "attnbench-child")
     elif not hasattr(config, "workerinput"):
         plugins.register(Progress(config, run), "attnbench-progress")
@@ -127,16 +129,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     run = config.stash[RUN]
     cases = [item for item in items if is_case(item)]
-    if cases:
-        items[:] = [item for item in items if not is_case(item) or is_selected(item)]
-        run.selection = replace(run.selection, offered=sum(is_case(item) for item in items))
-        try:
-            _select(config, run)
-        except pytest.UsageError:
-            items.clear()  # hooks that follow would take them for cases that can run
-            raise
-        if not hasattr(config, "workerinput"):
-            other_plugins.refuse(config)
+    if not cases:
+        return
+    from attnbench.timing.timer import Timer
+
+    items[:] = [item for item in items if not is_case(item) or is_selected(item)]
+    run.selection = replace(run.selection, offered=sum(is_case(item) for item in items))
+    try:
+        _select(config, run)
+    except pytest.UsageError:
+        items.clear()  # hooks that follow would take them for cases that can run
+        raise
+    if not hasattr(config, "workerinput"):
+        other_plugins.refuse(config)
     filters = [*config.getini("filterwarnings"), *(config.getoption("pythonwarnings", None) or ())]
     # Whoever names them in a filter wants to see them, or to fail on them.
     names_them = any("DeprecationWarning" in one for one in filters)

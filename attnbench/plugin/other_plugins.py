@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.plugin.options import Settings
+from attnbench.plugin.settings import Settings
 
 
 def refuse(config: pytest.Config) -> None:

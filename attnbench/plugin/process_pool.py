@@ -8,19 +8,20 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.backends.autotune import own_cache
-from attnbench.backends.errors import errors_as_rows
-from attnbench.backends.registry import Backend
-from attnbench.execution.launcher import Launcher
-from attnbench.execution.process_groups import Group, Grouping
 from attnbench.fingerprint import make_fingerprint
 from attnbench.hardware.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
 from attnbench.model import Launch, Record, Workload
 from attnbench.plugin.child_command import ChildCommand, child_pipes
-from attnbench.plugin.options import Settings
+from attnbench.plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from attnbench.backends.registry import Backend
+    from attnbench.execution.launcher import Launcher
+    from attnbench.execution.process_groups import Group, Grouping
 
 
 class ThisProcess:
@@ -86,10 +87,12 @@ class ProcessPool:
         """Whether this case needs a fresh process, on request or because of its backend."""
         if self._here.is_child:
             return False  # this is the fresh process
-        return self._settings.in_fresh_processes or self._grouping.apart(nodeid) is not None
+        return self._settings.in_fresh_processes or self._grouping.own_process(nodeid) is not None
 
     def measure(self, draft: Record, number: int) -> Record:
         """The case of a draft as the process `number` measures it. Raises CaseEnded where that cannot be started."""
+        from attnbench.backends.errors import errors_as_rows
+
         launcher = self._launchers.get(number)
         if launcher is None:
             release_memory(self._here.device_type)
@@ -97,8 +100,8 @@ class ProcessPool:
         with errors_as_rows("cannot be launched apart", "launch", self._here.device_type):
             group = self._grouping.of(draft.nodeid)
         record = self._record(launcher, group, draft)
-        apart = self._grouping.apart(draft.nodeid)
-        return replace(record, apart=apart.why if apart else "")
+        own = self._grouping.own_process(draft.nodeid)
+        return replace(record, apart=own.why if own else "")
 
     def measure_again(self, draft: Record, spare: int) -> Record:
         """The case of a draft once more, in the spare process of that number. Raises as `measure` does."""
@@ -109,6 +112,9 @@ class ProcessPool:
 
         `limit_s`: seconds that it has to start, and to answer.
         """
+        from attnbench.backends.autotune import own_cache
+        from attnbench.execution.process_groups import Group
+
         release_memory(self._here.device_type)
         group = Group((draft.nodeid,), {**self._grouping.of(draft.nodeid).environment, **own_cache(cache)})
         own_cache_entry = ["--attn-sim=cache=own"] if self._here.device_type == "sim" else []
@@ -134,6 +140,8 @@ class ProcessPool:
 
     @cached_property
     def _grouping(self) -> Grouping:
+        from attnbench.execution.process_groups import Grouping
+
         return Grouping(self._here.device.facts, each_backend=self._settings.isolate)
 
     @property
@@ -146,6 +154,8 @@ class ProcessPool:
         return record
 
     def _launcher(self, arguments: list[str], limit_s: float | None = None) -> Launcher:
+        from attnbench.execution.launcher import Launcher
+
         command = partial(self._child_command, settings=arguments)
         return Launcher(command, self._started_in, limit_s or self._settings.timeout_s)
 

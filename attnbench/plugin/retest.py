@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attnbench.model import CaseEnded, Judgement, Reason, Record, Status, Verdict
-from attnbench.plugin.options import Settings
 from attnbench.plugin.process_pool import ProcessPool
 from attnbench.plugin.reviewed_sessions import Reviewed
+from attnbench.plugin.settings import Settings
 from attnbench.report.verdicts import MEASURED_ONCE
 from attnbench.verdicts.decision import Rule
 from attnbench.verdicts.judge import CHOICES, CHOICES_AGAIN, Judged, judge, missing

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pytest
 
 import attnbench
 from attnbench import printable
-from attnbench.backends import registry
-from attnbench.backends.variant import Variant
-from attnbench.backends.versions import CodeVersions
 from attnbench.model import SCHEMA_VERSION, Judgement, Reason, Record, RunFile, Status, Workload
-from attnbench.plugin.options import Settings
 from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
-from attnbench.plugin.retest import Retest
-from attnbench.plugin.reviewed_sessions import open_reviewed
 from attnbench.plugin.selection import Selection, case_of, select
-from attnbench.report.verdicts import line
+from attnbench.plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from attnbench.backends.variant import Variant
+    from attnbench.backends.versions import CodeVersions
+    from attnbench.plugin.retest import Retest
 
 RUN = pytest.StashKey["RunState"]()
 
@@ -35,7 +35,6 @@ class RunState:
         self.processes = ProcessPool(config, settings, self.here)
         self.results = results
         self.retest: Retest | None = None
-        self._versions = CodeVersions()
 
     @property
     def settings(self) -> Settings:
@@ -87,6 +86,9 @@ class RunState:
 
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """
+        from attnbench.plugin.retest import Retest
+        from attnbench.plugin.reviewed_sessions import open_reviewed
+
         config = self._config
         times = not (config.getoption("benchmark_disable", False) or self.here.is_child)
         if self.settings.baselines is None or not times:
@@ -101,6 +103,8 @@ class RunState:
         """The one line with which the test of this case fails by its verdict, None where its verdict is no failure."""
         if self.retest is None:
             return None
+        from attnbench.report.verdicts import line
+
         missing = self.retest.missing(record) if record.sample is None else None
         if missing is not None:
             self.results.add_verdict(missing)
@@ -142,6 +146,14 @@ class RunState:
         )
 
     @cached_property
+    def _versions(self) -> CodeVersions:
+        from attnbench.backends.versions import CodeVersions
+
+        return CodeVersions()
+
+    @cached_property
     def _entry_points(self) -> None:
         """Loaded once: a broken one registers a backend that says so."""
-        registry.load_entry_points()
+        from attnbench.backends.registry import load_entry_points
+
+        load_entry_points()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.backends import registry
-from attnbench.backends.families import FAMILIES
-from attnbench.backends.hub import hf_kernels
-from attnbench.backends.registry import Backend
-from attnbench.backends.variant import Variant, select_variants
 from attnbench.globs import UnknownName, require
 from attnbench.model import Workload
-from attnbench.plugin.options import Settings
-from attnbench.timing.injection import require_targets
-from attnbench.workloads.table import all_workloads, default_patterns, select_workloads
+from attnbench.plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from attnbench.backends.registry import Backend
+    from attnbench.backends.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,17 @@ def select(settings: Settings, device_type: str) -> Selection:
 
     Raises pytest.UsageError that names the source of an unknown name and the nearest known ones.
     """
+    from attnbench.backends.families import FAMILIES
+    from attnbench.backends.hub import hf_kernels
+    from attnbench.backends.registry import all_backends
+    from attnbench.backends.variant import Variant, select_variants
+    from attnbench.timing.injection import require_targets
+    from attnbench.workloads.table import default_patterns, select_workloads
+
     assert FAMILIES, "imported for its registrations"
     try:
         patterns, from_the_hub = hf_kernels.asked_for(settings.backends)
-        backends = {**registry.all_backends(), **from_the_hub}
+        backends = {**all_backends(), **from_the_hub}
         workloads = select_workloads(settings.workloads or default_patterns(device_type))
         variants = select_variants(backends, patterns, settings.modes)
         names = [*dict.fromkeys(variant.backend.name for variant in variants), *_names(variants, workloads)]
@@ -87,6 +92,10 @@ def _idle_limits(settings: Settings, selected: Sequence[str], backends: Mapping[
     Such a limit stays while other cases are selected. Raises UnknownName for one of the command line that is no selected
     case's.
     """
+    from attnbench.backends.variant import select_variants
+    from attnbench.timing.injection import require_targets
+    from attnbench.workloads.table import all_workloads
+
     globs = [limit.glob for limit in settings.limits if limit.glob]
     source = settings.sources["limit"]
     try:

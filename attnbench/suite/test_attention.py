@@ -1,6 +1,6 @@
 """The one benchmark: every selected variant on every selected workload."""
 
-from attnbench.plugin.fixtures import AttnCase
+from attnbench.plugin.case import AttnCase
 
 
 def test_attention(attn_case: AttnCase) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from attnbench.backends import registry
+from attnbench.backends import families, registry
 from attnbench.workloads import table
 
 ROOT = Path(__file__).resolve().parents[2]
+
+assert families.FAMILIES, "registered before the registry is copied for a test"
 
 # Torch's threads on the CPU would wait by spinning, which takes the cores from the other tests. Its OpenMP reads this as
 # it is loaded, here and in fresh processes.
@@ -52,10 +54,15 @@ class Bench:
 
 @pytest.fixture(scope="session", autouse=True)
 def _extensions_once() -> None:
-    """pytester drops the modules that a test was first to import, and these do not survive a second import."""
+    """pytester drops the modules that a test was first to import: these do not survive it, or would cost every test."""
     import msgspec  # noqa: F401
     import numpy  # noqa: F401, ICN001
     import torch._inductor.test_operators  # noqa: F401  # the profiler imports Inductor, which registers operators
+
+    import attnbench.plugin.case_list
+    import attnbench.plugin.retest
+    import attnbench.report.terminal
+    import attnbench.suite  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+#: What only a run of cases needs.
+OURS = tuple(f"attnbench.{name}" for name in ("checks", "execution", "report", "storage", "timing", "verdicts"))
 HEAVY = ("torch", "numpy", "msgspec", "triton", "pynvml")
 
 
-def loaded(after: str) -> str:
-    """Which of the heavy modules a fresh process has after running `after`."""
-    program = f"import sys\n{after}\nprint('loaded:', *(m for m in {HEAVY} if m in sys.modules))"
+def loaded(after: str, modules: tuple[str, ...] = HEAVY) -> str:
+    """Which of these modules a fresh process has after running `after`."""
+    program = f"import sys\n{after}\nprint('loaded:', *(m for m in {modules} if m in sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     return ran.stdout.splitlines()[-1]
 
 
-def test_importing_the_plugin_loads_nothing_heavy():
-    assert loaded("import attnbench.plugin") == "loaded:"
+def test_importing_the_plugin_loads_nothing_that_only_cases_need():
+    assert loaded("import attnbench.plugin", HEAVY + OURS) == "loaded:"
+
+
+def test_a_run_without_cases_loads_nothing_that_only_cases_need(tmp_path):
+    (tmp_path / "test_theirs.py").write_text("def test_theirs(): pass\n")
+    arguments = [str(tmp_path), f"--rootdir={tmp_path}", *("-p", "attnbench.plugin", "-p", "no:cacheprovider", "-q")]
+    assert loaded(f"import pytest; assert pytest.main({arguments}) == 0", HEAVY + OURS) == "loaded:"
 
 
 @pytest.mark.parametrize("options", [["--collect-only", "-q"], ["--help"], ["--markers"]], ids=" ".join)

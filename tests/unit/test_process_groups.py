@@ -33,7 +33,7 @@ THIRD = backend("third", Apart("third", "another reason"))
 
 def test_a_group_among_others_is_launched_apart_and_they_are_not():
     made = grouping(PLAIN, OTHER, SECOND)
-    assert [made.apart(f"{name}-small") for name in ("plain", "other", "second")] == [None, APART, APART]
+    assert [made.own_process(f"{name}-small") for name in ("plain", "other", "second")] == [None, APART, APART]
     assert made.of("second-small") == Group(("other-small", "second-small"))
     assert made.of("plain-small") == Group(("plain-small",))
 
@@ -45,13 +45,13 @@ def test_a_group_takes_all_its_cases_in_their_order():
 
 def test_two_groups_are_launched_apart_from_each_other():
     made = grouping(OTHER, THIRD)
-    assert made.apart("other-small") is APART
+    assert made.own_process("other-small") is APART
     assert made.of("third-small") == Group(("third-small",))
 
 
 def test_a_group_alone_stays_in_this_process():
     made = grouping(OTHER, SECOND)
-    assert made.apart("other-small") is None
+    assert made.own_process("other-small") is None
     assert made.of("other-small") == Group(("other-small", "second-small"))
 
 
@@ -61,13 +61,13 @@ def test_a_group_alone_is_launched_where_this_process_was_started_without_its_va
         monkeypatch.setenv(*OWN.popitem())
         OWN.update(ATTNBENCH_TEST_LIBRARY="its own")
     made = grouping(backend("other", WITH_ENVIRONMENT))
-    assert made.apart("other-small") == (None if set_before else WITH_ENVIRONMENT)
+    assert made.own_process("other-small") == (None if set_before else WITH_ENVIRONMENT)
     assert made.of("other-small") == Group(("other-small",), {} if set_before else OWN)
 
 
 def test_others_that_cannot_run_here_do_not_count():
     made = grouping(OTHER, backend("on_a_gpu", None, Device("cuda")))
-    assert made.apart("other-small") is None
+    assert made.own_process("other-small") is None
 
 
 def test_a_case_that_cannot_run_here_says_so_in_this_process_and_its_environment_is_not_asked():
@@ -76,14 +76,14 @@ def test_a_case_that_cannot_run_here_says_so_in_this_process_and_its_environment
 
     narrow = HeadDim(lambda d: d <= 64, "at most 64")
     made = grouping(PLAIN, backend("other", Apart("other", "why", environment), Device("cuda")))
-    assert made.apart("other-small") is None
+    assert made.own_process("other-small") is None
     made = grouping(PLAIN, backend("other", APART, narrow), workloads=(SMALL, WIDE))
-    assert (made.apart("other-small"), made.apart("other-wide")) == (APART, None)
+    assert (made.own_process("other-small"), made.own_process("other-wide")) == (APART, None)
 
 
 def test_on_the_simulated_device_nothing_runs_that_could_clash():
     made = grouping(PLAIN, backend("other", WITH_ENVIRONMENT), facts=Facts("sim", "simulated device", None, (99, 0)))
-    assert made.apart("other-small") is None
+    assert made.own_process("other-small") is None
     assert made.of("plain-small") == Group(("plain-small", "other-small"))
 
 

@@ -1,0 +1,48 @@
+"""`--attn-list`: every case, ready or with every reason why not."""
+
+from __future__ import annotations
+
+import warnings
+
+from attnbench.backends import requirements
+from attnbench.backends.registry import loaded
+from attnbench.backends.variant import Variant
+from attnbench.execution.local_case import loading, process_state, refusals
+from attnbench.hardware.device import OpenDevice
+from attnbench.model import CaseEnded, Reason, Workload
+from attnbench.plugin.selection import Selection
+from attnbench.report import listing
+
+
+def case_list(selection: Selection, device: OpenDevice) -> list[str]:
+    """The lines of the list."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
+        entries = [
+            listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
+            for w in selection.workloads.values()
+            for v in selection.variants.values()
+        ]
+    return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
+
+
+def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
+    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    backend = variant.backend
+    if device.type == "sim":
+        return (), "ready"
+    process = process_state(backend.family)
+    process.note()
+    try:
+        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+            unmet = requirements.unmet(backend.requires, device.facts, workload)
+            return unmet, "ready, loaded when it runs"
+        reasons = refusals(variant, device, workload)
+        if not reasons and not backend.fetches:
+            with loading(backend, device.type), loaded(backend, workload):
+                pass
+    except CaseEnded as ended:
+        return ended.reasons, ""
+    finally:
+        process.put_back()
+    return reasons, "ready"
