@@ -221,7 +221,7 @@ def test_isolated_accuracy_checks_run_under_xdist(sim: Any) -> None:
     result = sim.fresh("-n2", "--attn-isolate", "--attn-backend=torch_math", "--attn-sim=torch_math@default:crash")
     assert result.ret == 1
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*2 checked, 1 error*"])
+    result.stdout.fnmatch_lines(["*- attnbench (simulated) -*", "simulated device", "*2 checked, 1 error*"])
 
 
 def _runs(pid: str) -> bool:
