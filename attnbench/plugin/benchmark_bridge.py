@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
+
+    #: The fixture `benchmark`.
+    Benchmark = BenchmarkFixture
 
 Text = Callable[[], bytes]  # of a file, worked out when it is asked for: what a test stored may not fit into JSON
 
@@ -36,6 +41,14 @@ def performance_regression() -> type[Exception]:
     from pytest_benchmark.session import PerformanceRegression
 
     return PerformanceRegression
+
+
+@contextmanager
+def nothing_saved_is_no_warning() -> Iterator[None]:
+    """Drop its warning that it saves nothing because nothing was measured."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Not saving anything")
+        yield
 
 
 class BenchmarkSession:
@@ -180,7 +193,7 @@ class _GuardedTable:
 
 
 def time_rounds(
-    benchmark: BenchmarkFixture,
+    benchmark: Benchmark,
     call: Callable[[], Any],
     setup: Callable[[], Any],
     count: int,
@@ -193,7 +206,7 @@ def time_rounds(
     return list(timed.stats.data)
 
 
-def withdraw(benchmark: BenchmarkFixture) -> None:
+def withdraw(benchmark: Benchmark) -> None:
     """Take the fixture's rounds so far out of the table and the files."""
     benchmark.has_error = True
     timed: Any = benchmark.stats
@@ -201,17 +214,17 @@ def withdraw(benchmark: BenchmarkFixture) -> None:
         timed.stats.data.clear()
 
 
-def rename(benchmark: BenchmarkFixture, suffix: str) -> None:
+def rename(benchmark: Benchmark, suffix: str) -> None:
     """Show the benchmark under a longer name; stored runs are matched by `fullname`, which stays."""
     benchmark.name += suffix
 
 
-def is_disabled(benchmark: BenchmarkFixture) -> bool:
+def is_disabled(benchmark: Benchmark) -> bool:
     """Whether the fixture would call once and time nothing."""
     return bool(benchmark.disabled)
 
 
-def expect_nothing(benchmark: BenchmarkFixture) -> None:
+def expect_nothing(benchmark: Benchmark) -> None:
     """Spare the user the warning about a fixture that was not used: there was nothing to time."""
     benchmark.skipped = True
 

@@ -6,14 +6,13 @@ pytest-benchmark puts the document together, attnbench adds its own part and wri
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from attnbench.codec import to_plain
-from attnbench.plugin.benchmark_bridge import BenchmarkSession, Text, benchmark_session
+from attnbench.plugin.benchmark_bridge import BenchmarkSession, Text, benchmark_session, nothing_saved_is_no_warning
 from attnbench.plugin.run_kind import is_ours
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.signals import Termination
@@ -54,8 +53,7 @@ class SavingHooks:
             return (yield)
         if benchmarks is not None and benchmarks.measured_nothing and (benchmarks.json or benchmarks.name):
             benchmarks.save_unmeasured()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Not saving anything")  # it was saved above
+        with nothing_saved_is_no_warning():  # it was saved above
             return (yield)
 
     def _finish_run(self, session: pytest.Session) -> None:

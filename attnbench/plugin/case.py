@@ -24,7 +24,7 @@ from attnbench.timing.timer import Timer
 from attnbench.units import change
 
 if TYPE_CHECKING:
-    from pytest_benchmark.fixture import BenchmarkFixture
+    from attnbench.plugin.benchmark_bridge import Benchmark
 
 
 #: Codes of the reasons of a case whose test skipped itself.
@@ -60,7 +60,7 @@ class AttnCase:
     `record` is everything known so far; it is stored whatever happens.
     """
 
-    def __init__(self, run: RunState, steps: CaseSteps, benchmark: BenchmarkFixture, timer: Timer) -> None:
+    def __init__(self, run: RunState, steps: CaseSteps, benchmark: Benchmark, timer: Timer) -> None:
         self._run = run
         self._steps = steps
         self._benchmark = benchmark

@@ -14,10 +14,9 @@ from attnbench.model import Workload
 from attnbench.plugin.run_state import RUN
 
 if TYPE_CHECKING:
-    from pytest_benchmark.fixture import BenchmarkFixture
-
     from attnbench.backends.variant import Variant
     from attnbench.checks.reference import Reference
+    from attnbench.plugin.benchmark_bridge import Benchmark
     from attnbench.plugin.case import AttnCase
     from attnbench.timing.timer import Timer
     from attnbench.workloads.inputs import Inputs
@@ -65,7 +64,7 @@ def attn_reference(attn_inputs: Inputs) -> Iterator[dict[str, Reference]]:
 
 @pytest.fixture
 def attn_case(
-    request: pytest.FixtureRequest, attn_variant: Variant, attn_workload: Workload, benchmark: BenchmarkFixture
+    request: pytest.FixtureRequest, attn_variant: Variant, attn_workload: Workload, benchmark: Benchmark
 ) -> Iterator[AttnCase]:
     """One case: call prepare(), assert_accurate(), assert_route() and measure(), in this order."""
     from attnbench.execution.local_case import TorchCase
