@@ -40,8 +40,8 @@ class Status(str, Enum):
         return self.value
 
 
-class Judgement(str, Enum):
-    """What a comparison with the baseline came to. Only `REGRESSED` fails a test by itself."""
+class VerdictKind(str, Enum):
+    """The result of a comparison with the baseline. Only `REGRESSED` fails a test by itself."""
 
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"  # the budget of launches is spent, and the interval still holds both answers
@@ -351,7 +351,7 @@ class Bearing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the comparison of one case with its baseline came to, and all that it rests on.
+    """The result of comparing one case with its baseline, and everything that it rests on.
 
     change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
     grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
@@ -363,7 +363,7 @@ class Verdict:
     """
 
     case: str
-    kind: Judgement
+    kind: VerdictKind
     reasons: tuple[Reason, ...] = ()
     baseline_s: float | None = None
     found_s: float | None = None

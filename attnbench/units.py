@@ -43,7 +43,7 @@ def percent(value: float | None) -> str:
     return "" if value is None else significant(value * 100, 2)
 
 
-def change(value: float) -> str:
+def format_change(value: float) -> str:
     """A relative change in percent with its sign, as many digits as it has: `+2 %`, `-0.15 %`."""
     return f"{value * 100:+.6f}".rstrip("0").rstrip(".") + " %"
 

@@ -23,7 +23,7 @@ from attnbench.model import DIRTY, RunFile
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
 from attnbench.units import counted, duration
-from attnbench.verdicts.summary import Reading, reading
+from attnbench.verdicts.summary import SampleSummary, summarise
 
 DEFAULT_LAUNCHES = 3
 #: Seconds between the starts of two sessions that count as two occasions.
@@ -208,14 +208,14 @@ def _with_local_changes(run: RunFile) -> list[str]:
 
 def _wide(run: RunFile) -> list[str]:
     """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
-    readings: dict[str, list[Reading]] = {}
+    summaries: dict[str, list[SampleSummary]] = {}
     for record in once(run.records):
-        readings.setdefault(record.case, []).append(reading(record, None))
-    spread = {case: _spread(launches) for case, launches in readings.items()}
+        summaries.setdefault(record.case, []).append(summarise(record, None))
+    spread = {case: _spread(launches) for case, launches in summaries.items()}
     return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
 
 
-def _spread(launches: Sequence[Reading]) -> float:
+def _spread(launches: Sequence[SampleSummary]) -> float:
     measures = set.intersection(*(set(one.estimates) for one in launches))
     logs = [[one.estimates[measure].log for one in launches] for measure in measures]
     return min(math.expm1(max(found) - min(found)) for found in logs)

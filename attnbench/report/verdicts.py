@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attnbench import printable
-from attnbench.model import Judgement, Record, RunFile, Verdict
+from attnbench.model import Record, RunFile, Verdict, VerdictKind
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
 from attnbench.verdicts.judge import CHOICES
 
-#: Worst first, as `Judgement` lists them.
-ORDER = {kind: at for at, kind in enumerate(Judgement)}
+#: Worst first, as `VerdictKind` lists them.
+ORDER = {kind: at for at, kind in enumerate(VerdictKind)}
 _HEADER = [
     ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
     ["", "", "ms", "ms", "%", "%", "%", "%", ""],
@@ -57,17 +57,17 @@ def verdicts(run: RunFile, details: bool = False) -> list[str]:
     ordered = worst_first(run.verdicts)
     compared = [v for v in ordered if v.change is not None]
     lines = ["verdicts" + (f" against {', '.join(_sessions(compared))}" if compared else "")]
-    shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
+    shown = [v for v in compared if v.kind is not VerdictKind.UNCHANGED]
     if shown:
         lines += _table(shown, name)
-    unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
+    unchanged = [v for v in compared if v.kind is VerdictKind.UNCHANGED]
     lines += [f"  {text}" for text in _unchanged(unchanged)]
     lines += [f"  {text}" for text in _explained(ordered, name)]
     lines += [f"  {text}" for text in _notes(ordered, name)]
     said = [*bearing.carried(ordered), *(bearing.details(run) if details else []), bearing.shared(run)]
     lines += [part for text in said if text for part in wrapped(text, "  ")]
     counts = Counter(v.kind for v in ordered)
-    return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
+    return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in VerdictKind if counts[kind])]
 
 
 def undecided(run: RunFile) -> list[str]:
@@ -82,7 +82,7 @@ def undecided(run: RunFile) -> list[str]:
 
 def left_undecided(verdicts: Sequence[Verdict]) -> str:
     """`2 of 90 compared cases; a slow-down of up to 2.41 % could have been missed`, empty where none is left."""
-    ends = [verdict.high for verdict in verdicts if verdict.kind is Judgement.INCONCLUSIVE]
+    ends = [verdict.high for verdict in verdicts if verdict.kind is VerdictKind.INCONCLUSIVE]
     if not ends:
         return ""
     known = [high for high in ends if high is not None]
@@ -192,12 +192,12 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
 
 def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """Why a verdict has no figure, or what its figures do not tell: those that share kind and reason are one line."""
-    groups: dict[tuple[Judgement, str], list[str]] = {}
+    groups: dict[tuple[VerdictKind, str], list[str]] = {}
     for verdict in verdicts:
         said = "; ".join(_more(verdict) if verdict.change is not None else [reason.text for reason in verdict.reasons])
         if said:
             # The others with figures are rows of the table.
-            is_row = verdict.change is None or verdict.kind is not Judgement.UNCHANGED
+            is_row = verdict.change is None or verdict.kind is not VerdictKind.UNCHANGED
             figure = "" if is_row else f" {_percent(verdict.change, 2)} %"
             groups.setdefault((verdict.kind, said), []).append(f"{name(verdict)}{figure}")
     return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]

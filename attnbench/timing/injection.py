@@ -18,7 +18,7 @@ from attnbench.hardware.sm_clock import SpinClock, spin_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.stats import median_s
 from attnbench.timing.pacer import CudaPacer
-from attnbench.units import change, microseconds
+from attnbench.units import format_change, microseconds
 
 #: Rounds of each of the three calls that a calibration compares, and plain calls that one on the CPU takes.
 CUDA_ROUNDS, CPU_CALLS = 10, 5
@@ -54,12 +54,12 @@ class Calibration:
         wanted_s, launch_s = share * self.plain_s, self.launched_s - self.plain_s
         if wanted_s < launch_s:
             raise _cannot(
-                f"{change(share)}, which is {microseconds(wanted_s)} µs: found that the launch of a spin alone adds "
+                f"{format_change(share)}, which is {microseconds(wanted_s)} µs: found that the launch of a spin alone adds "
                 f"{microseconds(launch_s)} µs here, needed is +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
             )
         if self.probed_s <= self.launched_s:
             raise _cannot(
-                f"{change(share)}: found that a spin of {self.probe_cycles} cycles takes no longer than one of none, "
+                f"{format_change(share)}: found that a spin of {self.probe_cycles} cycles takes no longer than one of none, "
                 f"needed is a call whose rounds scatter by less than that spin"
             )
         return round((wanted_s - launch_s) * self.probe_cycles / (self.probed_s - self.launched_s))

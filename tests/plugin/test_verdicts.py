@@ -552,7 +552,7 @@ def test_two_rounds_decide_nothing_and_start_no_process(sim: Any, baseline: Any)
     assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "inconclusive"}
     assert len(sim.stored()["attnbench"]["launches"]) == 1
     result.stdout.fnmatch_lines(
-        ["*[[]?, ?] *", "  inconclusive: *: fewer than 3 rounds do not tell how they scatter: *"]
+        ["*[[]?, ?] *", "  inconclusive: *: fewer than 3 rounds do not show how they scatter: *"]
     )
 
 

@@ -1,0 +1,81 @@
+"""The sentences that explain a decision about a latency."""
+
+from __future__ import annotations
+
+import math
+
+from attnbench.model import Reason, VerdictKind
+from attnbench.verdicts.delta import Delta
+from attnbench.verdicts.interval import Intervals
+from attnbench.verdicts.rule import Rule
+
+UNSETTLED = Reason(
+    "unsettled", "slower, but more than a tenth of the rounds started below the clock's ceiling: nothing is claimed"
+)
+
+
+def clock_rose(delta: Delta) -> Reason:
+    """Why a case that is slower in cycles is not called regressed."""
+    return Reason(
+        "clock",
+        f"slower in cycles ({delta.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost",
+    )
+
+
+def left_out(count: int, launches: int) -> tuple[Reason, ...]:
+    """That `count` of this run's launches were slow by themselves; empty for 0."""
+    if not count:
+        return ()
+    was = "was slower by itself and is" if count == 1 else "were slower by themselves and are"
+    return (Reason("slow-launch", f"{count} of {launches} launches {was} left out: the others agree"),)
+
+
+def on_known_unit(kind: VerdictKind, delta: Delta, now: Intervals, rule: Rule, limit: float) -> Reason:
+    """Why the case is `kind`. delta: the change that decided it."""
+    if kind is VerdictKind.REGRESSED and delta is not now.main:
+        return _slower_clock(delta, now.uncorrected, limit)
+    if kind is VerdictKind.REGRESSED:
+        text = f"at least {delta.low:+.2%}, where {rule.tolerated:.1%} is tolerated and {limit:.2%} is the limit"
+        return Reason("slower", text)
+    if kind is VerdictKind.IMPROVED:
+        return Reason("faster", f"at least {-now.gain_high:.2%} faster")
+    if kind is VerdictKind.UNCHANGED:
+        return _below_limit(delta, limit)
+    return _undecided(delta)
+
+
+def on_unknown_unit(claimed: VerdictKind, delta: Delta, limit: float, unit_sd: float) -> tuple[Reason, ...]:
+    """The reasons on a unit that the baseline does not know.
+
+    claimed: what the case would be called on a known unit. unit_sd: what units of one model differ by, relative.
+    """
+    if claimed is VerdictKind.UNCHANGED:
+        return (_below_limit(delta, limit),)
+    if math.isinf(delta.error):
+        return (_undecided(delta),)
+    cause = f"the baseline is from other units, and units of one model differ by {unit_sd:.1%} (sd)"
+    record = "record a session on this unit (scripts/record_baseline)"
+    either = f"{record}, or measure the tree before the change here too (--benchmark-save, --benchmark-compare)"
+    if claimed is VerdictKind.IMPROVED:
+        return (_below_limit(delta, limit), Reason("unknown-unit", f"suspected gain: {cause}. To decide, {record}"))
+    if claimed is VerdictKind.REGRESSED:
+        return (Reason("unknown-unit", f"suspected slow-down: {cause}. To decide, {either}"),)
+    return (_undecided(delta), Reason("unknown-unit", f"{cause}. To decide, {either}"))
+
+
+def _slower_clock(delta: Delta, in_cycles: float, limit: float) -> Reason:
+    text = (
+        f"at least {delta.low:+.2%} in seconds, where the limit is {limit:.2%} and two steps of the clock, and "
+        f"{round(in_cycles, 6) + 0.0:+.2%} in cycles: the clock during the call is lower (does the kernel draw more power?)"
+    )
+    return Reason("slower-clock", text)
+
+
+def _below_limit(delta: Delta, limit: float) -> Reason:
+    return Reason("below-limit", f"at most {delta.high:+.2%}, below the limit of {limit:.2%}")
+
+
+def _undecided(delta: Delta) -> Reason:
+    if math.isinf(delta.error):
+        return Reason("rounds", "fewer than 3 rounds do not show how they scatter: nothing is claimed")
+    return Reason("interval", f"between {delta.low:+.2%} and {delta.high:+.2%} nothing is decided")
