@@ -21,7 +21,7 @@ from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
 from attnbench.model import DIRTY, RunFile
 from attnbench.storage.benchmark_json import load_document
-from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
+from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, one_per_launch, refusals, write_session
 from attnbench.units import counted, duration
 from attnbench.verdicts.summary import SampleSummary, summarise
 
@@ -209,7 +209,7 @@ def _with_local_changes(run: RunFile) -> list[str]:
 def _wide(run: RunFile) -> list[str]:
     """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
     summaries: dict[str, list[SampleSummary]] = {}
-    for record in once(run.records):
+    for record in one_per_launch(run.records):
         summaries.setdefault(record.case, []).append(summarise(record, None))
     spread = {case: _spread(launches) for case, launches in summaries.items()}
     return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]

@@ -17,7 +17,7 @@ from attnbench.fingerprint import slug
 from attnbench.model import CaseEnded, Launch, Reason, Record, Status, Verdict, VerdictKind
 from attnbench.plugin.options import Settings
 from attnbench.report.verdicts import MEASURED_ONCE, line
-from attnbench.storage.benchmark_json import Unlisted
+from attnbench.storage.folders import Unlisted
 from attnbench.storage.revision import open_revision
 from attnbench.storage.sessions import Baseline, load_baseline
 from attnbench.verdicts.judge import CHOICES, CHOICES_AGAIN, Judged, judge, missing

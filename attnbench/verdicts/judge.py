@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Launch, Reason, Record, Verdict, VerdictKind
-from attnbench.storage.sessions import Baseline, Session, once
+from attnbench.storage.sessions import Baseline, Session, one_per_launch
 from attnbench.units import format_change
 from attnbench.verdicts import autotuned, code_versions, repeatable
 from attnbench.verdicts.decision import decide
@@ -67,7 +67,7 @@ def judge(
     unit = _unit(records, launches)
     version, older = code_versions.baseline_version(same_inputs, unit)
     plain = replace(plain, history=_history(older, version))
-    distinct = [*once(records), *(record for record in records if record.sample is None)]
+    distinct = [*one_per_launch(records), *(record for record in records if record.sample is None)]
     small = autotuned.negligible([*distinct, *(record for _, record in version)])
     groups = _by_choices(distinct, version, small)
     if not groups:

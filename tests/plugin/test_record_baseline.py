@@ -18,7 +18,7 @@ import pytest
 
 from attnbench.cli.record import main
 from attnbench.codec import run_from
-from attnbench.storage.benchmark_json import NUMBERED
+from attnbench.storage.folders import NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
@@ -126,7 +126,7 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
 
 BROKEN = "torch_flash@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: undefined symbol"
 INJECTED = "slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128"
-ENDED = "the run ended early: no session can come of it any more; --keep-going measures the rest"
+ENDED = "the run ended early: cannot become a baseline session; use --keep-going to run the rest"
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_a_bare_comparison_takes_the_newest_own_save_and_says_so_and_what_else_t
     result = sim(ONE, "--benchmark-compare", "--benchmark-columns=mean")
     assert compared_with(result) == ["0002_second"]
     sentence = (
-        f"comparing with your newest save baselines/{stored.name}/0002_second.json; "
-        "newest whole reviewed session: baselines/simulated-device/0007_abc.json"
+        f"comparing with baselines/{stored.name}/0002_second.json (your latest save); "
+        "latest complete reviewed session: baselines/simulated-device/0007_abc.json"
     )
     assert sentence in result.stdout.str()
 
@@ -99,7 +99,7 @@ def test_a_bare_comparison_takes_the_reviewed_session_where_there_is_no_own_save
     result = sim(ONE, "--benchmark-compare", "--benchmark-columns=mean", "-q")
     assert [source[-10:] for source in compared_with(result)] == ["0001_first"]
     result.stdout.fnmatch_lines(
-        ["comparing with the newest whole reviewed session baselines/simulated-device/0001_first.json*"]
+        ["comparing with baselines/simulated-device/0001_first.json (latest complete reviewed session*"]
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from attnbench.codec import Unreadable, compact, to_plain
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
-from attnbench.storage.benchmark_json import Unlisted, numbered
-from attnbench.storage.sessions import load_baseline, refusals, why_not, write_session
+from attnbench.storage.folders import Unlisted, numbered
+from attnbench.storage.sessions import load_baseline, refusal, refusals, write_session
 from attnbench.verdicts.noise import ASSUMED, noise_model_of
 from attnbench.verdicts.summary import CYCLES, SECONDS
 
@@ -376,7 +376,7 @@ def test_launches_of_different_set_ups_are_refused(session):
 )
 def test_a_record_that_a_session_may_not_hold_is_known_by_itself(record, fields, kept):
     given = fields if "status" in fields else {"sample": Sample(ROUNDS, "cuda_event"), **fields}
-    assert (why_not(record("b@eager", **given)) is None) is kept
+    assert (refusal(record("b@eager", **given)) is None) is kept
 
 
 def test_every_reason_is_said(session, record):
