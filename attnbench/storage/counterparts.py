@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from attnbench.codec import Unreadable, written_out
+from attnbench.codec import Unreadable, expanded_records
 from attnbench.model import Workload
 
 #: The fields that make a workload; the others say what it is called, what it is for and where it comes from.
@@ -98,7 +98,7 @@ def _extra(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 def _records(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ours = document.get("attnbench")
     try:
-        records = written_out(ours) if isinstance(ours, dict) else None
+        records = expanded_records(ours) if isinstance(ours, dict) else None
     except Unreadable:
         records = None
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []

@@ -184,7 +184,7 @@ def test_a_limit_that_is_no_percentage_is_a_usage_error(sim: Any, value: str) ->
     result = sim(*ONCE, f"--attn-limit={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        [f"ERROR: --attn-limit: '{value}' is no slow-down, a percentage above 0 is needed: 1%"],
+        [f"ERROR: --attn-limit: expected a percentage above 0 (1%), got '{value}'"],
     )
 
 

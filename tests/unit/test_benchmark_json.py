@@ -332,15 +332,15 @@ LIKE = "torch_flash@eager-flux-256px-t128 0123456789ab"
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ([{"like": 7}], "its record 1 is the difference from 7, which does not stand before it"),
-        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not stand before it'),
+        ([{"like": 7}], "its record 1 is the difference from 7, which does not come before it"),
+        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not come before it'),
         ([{"like": "b a", "case": "a", "launch": "a"}, {"like": "a a", "case": "b"}], 'from "b a", which does not'),
         ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, at least 1 is needed"),
         ([{"like": LIKE, "launch": "x"}], "names launch 'x', which the file does not hold"),
         ([{"like": LIKE, "sample": None}], "'measured' needs a sample"),
     ],
 )
-def test_a_difference_that_cannot_be_written_out_is_refused(store, run_file, record, records, said):
+def test_a_difference_that_cannot_be_expanded_is_refused(store, run_file, record, records, said):
     run = to_plain(run_file(record()))
     run["records"] = [*run["records"], *records]
     path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
