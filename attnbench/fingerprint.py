@@ -13,8 +13,8 @@ Field = str | int | float | None
 HASHED = ("host", "unit")
 
 #: One step of the SM clock, and by how many steps the ceilings of one set-up may differ: 1965 to 2040 MHz were seen on one
-#: H100, 1980 on H200s. A clock that is locked further away is another set-up. If it is locked nearer, verdicts correct by the
-#: clocks of the rounds.
+#: H100, 1980 on H200s. A clock that is locked further away is another set-up. If it is locked nearer, verdicts correct by
+#: the clocks of the rounds.
 CEILING_STEP_MHZ = 15
 RESTING_STEPS = 6
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from attnbench.model import Record
+from attnbench.units import listed
 
 #: A message lists no more known names than this.
 MOST_SHOWN = 12
@@ -56,5 +57,4 @@ def _near(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.4)
     if near and len(known) > 3:
         return f"nearest: {', '.join(folded[one] for one in near)}"
-    more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
-    return f"known: {', '.join(known[:MOST_SHOWN]) or 'none'}{more}"
+    return f"known: {listed(known, MOST_SHOWN) or 'none'}"

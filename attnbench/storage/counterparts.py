@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -107,10 +107,3 @@ def _records(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _problem(workload: Any) -> dict[str, Any] | None:
     """The stored fields of a workload, with defaults for the others."""
     return {name: workload.get(name, _DEFAULTS[name]) for name in _PROBLEM} if isinstance(workload, dict) else None
-
-
-def named(cases: Iterable[str], most: int = 3) -> str:
-    """The first few cases, and how many more."""
-    every = list(cases)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
