@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +86,13 @@ def _newest_own_save(folder: Path, device_name: str) -> tuple[_StoredRun | None,
     for machine in (folder / name for name in names if MACHINE_ID.fullmatch(name)):
         saves, unlistable = _names(machine)
         messages += unlistable
-        for run in _readable(reversed(numbered_among(machine, saves))):
-            if isinstance(run, str):
-                messages.append(run)
-            elif run.device == device_name:
+        for path in reversed(numbered_among(machine, saves)):
+            run, unreadable = _stored_run(path)
+            messages += unreadable
+            if run is not None and run.device == device_name:
                 newest.append(run)
                 break
-            else:
+            if run is not None:
                 other_devices[run.device] += 1
     if other_devices:
         counts = ", ".join(f"{count} of {device}" for device, count in other_devices.items())
@@ -103,11 +103,9 @@ def _newest_own_save(folder: Path, device_name: str) -> tuple[_StoredRun | None,
 def _reviewed_sessions(folder: Path, device_name: str) -> tuple[list[_StoredRun], list[str]]:
     """The readable sessions of this device, newest first, and messages."""
     files, messages = _session_files(folder, device_name)
-    runs = list(_readable(reversed(files)))
-    return (
-        [run for run in runs if isinstance(run, _StoredRun)],
-        [*messages, *(run for run in runs if isinstance(run, str))],
-    )
+    runs = [_stored_run(path) for path in reversed(files)]
+    unreadable = [message for _, of_file in runs for message in of_file]
+    return [run for run, _ in runs if run is not None], [*messages, *unreadable]
 
 
 def _session_files(folder: Path, device_name: str) -> tuple[list[Path], list[str]]:
@@ -135,16 +133,14 @@ def _incomplete(sessions: Sequence[_StoredRun], folder: Path) -> tuple[str, ...]
     return (f"passed over, with fewer than half of the cases of the fullest session: {names}",)
 
 
-def _readable(files: Iterable[Path]) -> Iterator[_StoredRun | str]:
-    """Each file that can be compared with, and a message for each that cannot."""
-    for path in files:
-        try:
-            document = load_document(path, need_measurements=True)
-        except Unreadable as exc:
-            yield f"passed over: {exc}"
-        else:
-            device = str(document["machine_info"].get("device") or "an unknown device")
-            yield _StoredRun(path, device, str(document.get("datetime", "")), len(document["benchmarks"]))
+def _stored_run(path: Path) -> tuple[_StoredRun | None, list[str]]:
+    """A file that can be compared with; None and a message if it cannot."""
+    try:
+        document = load_document(path, need_measurements=True)
+    except Unreadable as exc:
+        return None, [f"passed over: {exc}"]
+    device = str(document["machine_info"].get("device") or "an unknown device")
+    return _StoredRun(path, device, str(document.get("datetime", "")), len(document["benchmarks"])), []
 
 
 def _names(folder: Path) -> tuple[list[str], list[str]]:
