@@ -120,7 +120,7 @@ class Workload:
 
 
 def variant_name(backend: str, mode: str) -> str:
-    """A backend in a compile mode: `torch_flash@eager`."""
+    """`torch_flash@default`: how a variant is named in ids, options and files."""
     return f"{backend}@{mode}"
 
 

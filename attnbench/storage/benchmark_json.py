@@ -172,7 +172,7 @@ def _impossible_figures(record: Record) -> Iterator[str]:
     workload, sample = record.workload, record.sample
     for name, size in zip(("batch", "seq", "heads", "head_dim"), workload.shape, strict=True):
         if size < 1:
-            yield f"{name} {size}, at least 1 is needed"
+            yield f"{name} {size}, expected at least 1"
     seconds = {"first_call_s": record.first_call_s, "compilers_s": record.compilers_s, "kernel_s": record.kernel_s}
     seconds.update(record.spent_s)
     clocks: tuple[float, ...] = ()
@@ -186,11 +186,11 @@ def _impossible_figures(record: Record) -> Iterator[str]:
             yield f"{sample.unsettled} unsettled rounds of {len(sample.rounds_s)}"
     for name, value in seconds.items():
         if value is not None and not _is_within(value, 0, LONGEST_S):
-            yield f"{name} {value:g}, between 0 and {LONGEST_S:g} s is needed"
+            yield f"{name} {value:g}, expected 0 to {LONGEST_S:g} s"
     for check in record.checks if sample is not None else ():
         for metric in ("rel_l1", "rel_l2"):
             if not _is_within(getattr(check.error, metric), 0, math.inf):
-                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, a finite error is needed"
+                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, expected a finite error"
     for clock_hz in clocks:
         if not _is_within(clock_hz, 1, FASTEST_HZ):
-            yield f"a clock of {clock_hz:g} Hz, between 1 and {FASTEST_HZ:g} Hz is needed"
+            yield f"a clock of {clock_hz:g} Hz, expected 1 to {FASTEST_HZ:g} Hz"

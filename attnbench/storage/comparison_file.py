@@ -34,20 +34,18 @@ def find_comparison_file(folder: Path, device_name: str) -> ComparisonFile:
     own, own_messages = _newest_own_save(folder, device_name)
     sessions, session_messages = _reviewed_sessions(folder, device_name)
     reviewed = _newest_complete(sessions)
-    passed_over = (*own_messages, *session_messages)
+    skipped = (*own_messages, *session_messages)
     if own is not None:
         beside = f"; latest complete reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
         return ComparisonFile(
-            own.path, (*passed_over, f"comparing with {_shown(own.path, folder)} (your latest save){beside}")
+            own.path, (*skipped, f"comparing with {_shown(own.path, folder)} (latest local save){beside}")
         )
     if reviewed is not None:
         incomplete = sessions[: sessions.index(reviewed)]
-        why = (
-            f"comparing with {_shown(reviewed.path, folder)} (latest complete reviewed session; no save of yours fits)"
-        )
-        return ComparisonFile(reviewed.path, (*passed_over, *_incomplete(incomplete, folder), why))
+        why = f"comparing with {_shown(reviewed.path, folder)} (latest complete reviewed session; no local save fits)"
+        return ComparisonFile(reviewed.path, (*skipped, *_incomplete(incomplete, folder), why))
     nothing = f"nothing to compare with for {device_name} in {folder}: save a run first with --benchmark-save=NAME"
-    return ComparisonFile(None, (*passed_over, nothing))
+    return ComparisonFile(None, (*skipped, nothing))
 
 
 def matching(folder: Path, machine_id: str, pattern: str) -> list[Path]:
@@ -96,7 +94,7 @@ def _newest_own_save(folder: Path, device_name: str) -> tuple[_StoredRun | None,
                 other_devices[run.device] += 1
     if other_devices:
         counts = ", ".join(f"{count} of {device}" for device, count in other_devices.items())
-        messages.append(f"passed over saves of other devices: {counts}")
+        messages.append(f"skipped local saves of other devices: {counts}")
     return max(newest, key=lambda run: run.saved_at, default=None), messages
 
 
@@ -113,7 +111,7 @@ def _session_files(folder: Path, device_name: str) -> tuple[list[Path], list[str
     try:
         return session_files(folder, device_name), []
     except Unlisted as exc:
-        messages = [f"passed over: {exc}"]
+        messages = [f"skipped: {exc}"]
     try:
         return numbered(folder / slug(device_name)), messages
     except OSError:  # the message says so already
@@ -130,7 +128,7 @@ def _incomplete(sessions: Sequence[_StoredRun], folder: Path) -> tuple[str, ...]
     if not sessions:
         return ()
     names = ", ".join(_shown(run.path, folder) for run in sessions)
-    return (f"passed over, with fewer than half of the cases of the fullest session: {names}",)
+    return (f"skipped, with fewer than half of the cases of the largest session: {names}",)
 
 
 def _stored_run(path: Path) -> tuple[_StoredRun | None, list[str]]:
@@ -138,7 +136,7 @@ def _stored_run(path: Path) -> tuple[_StoredRun | None, list[str]]:
     try:
         document = load_document(path, need_measurements=True)
     except Unreadable as exc:
-        return None, [f"passed over: {exc}"]
+        return None, [f"skipped: {exc}"]
     device = str(document["machine_info"].get("device") or "an unknown device")
     return _StoredRun(path, device, str(document.get("datetime", "")), len(document["benchmarks"])), []
 
@@ -148,7 +146,7 @@ def _names(folder: Path) -> tuple[list[str], list[str]]:
     try:
         return entries(folder), []
     except OSError as exc:
-        return [], [f"passed over: {folder} cannot be listed: {exc.strerror}"]
+        return [], [f"skipped: {folder} cannot be listed: {exc.strerror}"]
 
 
 def _shown(path: Path, folder: Path) -> str:

@@ -137,16 +137,16 @@ def refusals(run: RunFile) -> list[str]:
     reasons += dict.fromkeys(reason for record in run.records if (reason := refusal(record)))
     measured = [record for record in run.records if record.sample is not None]
     if not measured:
-        return [*reasons, "no case was measured, at least one is needed"]
+        return [*reasons, "no case was measured, expected at least one"]
     # By case: those that ran in their own process have launches of their own.
     launches = Counter(case for case, _ in {(record.case, record.launch) for record in measured})
     if few := sorted(case for case, count in launches.items() if count < FEWEST_LAUNCHES):
         which = "" if len(few) == len(launches) else f": {', '.join(few)}"
-        reasons.append(f"1 launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ{which}")
+        reasons.append(f"1 launch, expected at least {FEWEST_LAUNCHES} to know how launches differ{which}")
     first, *others = run.launches
     for other in others:
         if differing := differences(first.fingerprint, other.fingerprint):
-            reasons.append(f"the launches were not on one set-up: {', '.join(differing)}")
+            reasons.append(f"the launches ran on different set-ups: {', '.join(differing)}")
     return reasons
 
 
@@ -157,14 +157,14 @@ def refusal(record: Record) -> str | None:
         failed = record.status in (Status.INCORRECT, Status.ERROR)
         return f"{record.case} is {record.status}: {record.reasons[0].text}" if failed else None
     if sample.timer == HOST_TIMER:
-        return "timed by the host's clock on a CPU, which cannot be a baseline: record on a GPU"
+        return "CPU timings cannot be a baseline; record on a GPU"
     if record.injected is not None:
         return f"slowed down on purpose (--attn-inject): {record.case}"
     if sample.unsettled and not sample.self_throttled:
         rounds = f"{sample.unsettled} of {len(sample.rounds_s)} rounds"
         return (
-            f"unsettled: {record.case} started {rounds} below the clock's ceiling, 0 needed: another process on the GPU, "
-            "or heat"
+            f"{record.case} is unsettled: {rounds} started below the clock's ceiling, expected 0: another process uses the "
+            "GPU, or it is hot"
         )
     return None
 

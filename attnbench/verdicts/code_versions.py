@@ -73,7 +73,7 @@ def newer_elsewhere(stored: Sequence[StoredLaunch], version: Sequence[StoredLaun
         return ""
     name = others[-1][0].name
     differing = describe_difference([one for one in others if one[0].name == name], version)
-    return f"{name} is newer, but another GPU's and of another version, so it is not compared with: {differing}"
+    return f"not compared with {name}, which is newer but from another GPU and another version: {differing}"
 
 
 def describe_difference(history: Sequence[StoredLaunch], version: Sequence[StoredLaunch]) -> str:

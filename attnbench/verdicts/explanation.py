@@ -10,7 +10,8 @@ from attnbench.verdicts.interval import Intervals
 from attnbench.verdicts.rule import Rule
 
 UNSETTLED = Reason(
-    "unsettled", "slower, but more than a tenth of the rounds started below the clock's ceiling: nothing is claimed"
+    "unsettled",
+    "slower, but more than 10 % of the rounds started below the clock's ceiling, so it is not called a regression",
 )
 
 
@@ -18,7 +19,7 @@ def clock_rose(delta: Delta) -> Reason:
     """Why a case that is slower in cycles is not called regressed."""
     return Reason(
         "clock",
-        f"slower in cycles ({delta.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost",
+        f"slower in cycles ({delta.value:+.2%}), but faster in seconds, because the clock rose by more",
     )
 
 
@@ -26,8 +27,8 @@ def left_out(count: int, launches: int) -> tuple[Reason, ...]:
     """That `count` of this run's launches were slow by themselves; empty for 0."""
     if not count:
         return ()
-    was = "was slower by itself and is" if count == 1 else "were slower by themselves and are"
-    return (Reason("slow-launch", f"{count} of {launches} launches {was} left out: the others agree"),)
+    was = "was slow on its own and is" if count == 1 else "were slow on their own and are"
+    return (Reason("slow-launch", f"{count} of {launches} launches {was} left out; the others agree"),)
 
 
 def on_known_unit(kind: VerdictKind, delta: Delta, now: Intervals, rule: Rule, limit: float) -> Reason:
@@ -35,7 +36,7 @@ def on_known_unit(kind: VerdictKind, delta: Delta, now: Intervals, rule: Rule, l
     if kind is VerdictKind.REGRESSED and delta is not now.main:
         return _slower_clock(delta, now.uncorrected, limit)
     if kind is VerdictKind.REGRESSED:
-        text = f"at least {delta.low:+.2%}, where {rule.tolerated:.1%} is tolerated and {limit:.2%} is the limit"
+        text = f"at least {delta.low:+.2%}; tolerated {rule.tolerated:.1%}, limit {limit:.2%}"
         return Reason("slower", text)
     if kind is VerdictKind.IMPROVED:
         return Reason("faster", f"at least {-now.gain_high:.2%} faster")
@@ -53,9 +54,9 @@ def on_unknown_unit(claimed: VerdictKind, delta: Delta, limit: float, unit_sd: f
         return (_below_limit(delta, limit),)
     if math.isinf(delta.error):
         return (_undecided(delta),)
-    cause = f"the baseline is from other units, and units of one model differ by {unit_sd:.1%} (sd)"
-    record = "record a session on this unit (scripts/record_baseline)"
-    either = f"{record}, or measure the tree before the change here too (--benchmark-save, --benchmark-compare)"
+    cause = f"the baseline is from other GPUs of this model, which differ by {unit_sd:.1%} (sd)"
+    record = "record a session on this GPU (attnbench record)"
+    either = f"{record}, or compare with the code before the change on this GPU (--benchmark-save, --benchmark-compare)"
     if claimed is VerdictKind.IMPROVED:
         return (_below_limit(delta, limit), Reason("unknown-unit", f"suspected gain: {cause}. To decide, {record}"))
     if claimed is VerdictKind.REGRESSED:
@@ -65,8 +66,8 @@ def on_unknown_unit(claimed: VerdictKind, delta: Delta, limit: float, unit_sd: f
 
 def _slower_clock(delta: Delta, in_cycles: float, limit: float) -> Reason:
     text = (
-        f"at least {delta.low:+.2%} in seconds, where the limit is {limit:.2%} and two steps of the clock, and "
-        f"{round(in_cycles, 6) + 0.0:+.2%} in cycles: the clock during the call is lower (does the kernel draw more power?)"
+        f"at least {delta.low:+.2%} in seconds (limit {limit:.2%} plus two clock steps), but "
+        f"{round(in_cycles, 6) + 0.0:+.2%} in cycles: the clock is lower during the call (does the kernel draw more power?)"
     )
     return Reason("slower-clock", text)
 
@@ -77,5 +78,5 @@ def _below_limit(delta: Delta, limit: float) -> Reason:
 
 def _undecided(delta: Delta) -> Reason:
     if math.isinf(delta.error):
-        return Reason("rounds", "fewer than 3 rounds do not show how they scatter: nothing is claimed")
-    return Reason("interval", f"between {delta.low:+.2%} and {delta.high:+.2%} nothing is decided")
+        return Reason("rounds", "fewer than 3 rounds: their scatter is unknown, so nothing is decided")
+    return Reason("interval", f"between {delta.low:+.2%} and {delta.high:+.2%}: undecided")

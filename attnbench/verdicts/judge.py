@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Launch, Reason, Record, Verdict, VerdictKind
-from attnbench.storage.sessions import Baseline, Session, one_per_launch
+from attnbench.storage.sessions import HOST_TIMER, Baseline, Session, one_per_launch
 from attnbench.units import format_change
 from attnbench.verdicts import autotuned, code_versions, repeatable
 from attnbench.verdicts.decision import decide
@@ -21,6 +21,8 @@ from attnbench.verdicts.summary import CYCLES, SECONDS, SampleSummary, summarise
 
 #: Code of the reason where only sessions with another fingerprint hold the case.
 SET_UP = "fingerprint"
+#: Code of the reason of a stored case that was selected and has no latency here.
+NOT_MEASURED = "not-measured"
 #: Codes of the reasons where no stored launch made the autotune choices of this run, and what was done about that.
 CHOICES, CHOICES_AGAIN = "choices", "choices-again"
 
@@ -60,7 +62,7 @@ def judge(
     )
     stored = baseline.records.get(first.case, ())
     if not stored:
-        return Judged(_not_stored(plain, baseline))
+        return Judged(_not_stored(plain, first, baseline))
     same_inputs = [(session, record) for session, record in stored if _same_inputs(first, record)]
     if not same_inputs:
         return Judged(_other_inputs(plain, first, *stored[-1]))
@@ -88,7 +90,7 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
         return None
     why = "; ".join(reason.text for reason in record.reasons) or f"status {record.status}"
     text = f"in {stored[-1][0].name}, and {record.status} here: {why}"
-    reason = Reason("not-measured", text)
+    reason = Reason(NOT_MEASURED, text)
     return Verdict(record.case, VerdictKind.MISSING, (reason,), reproduce=reproduce, nodeid=record.nodeid)
 
 
@@ -204,7 +206,7 @@ def _history(
     return tuple(f"{launches[0][0].name}: {code_versions.describe_difference(launches, version)}" for launches in older)
 
 
-def _not_stored(plain: Verdict, baseline: Baseline) -> Verdict:
+def _not_stored(plain: Verdict, ours: Record, baseline: Baseline) -> Verdict:
     """No session holds the case: *incomparable* if one with another fingerprint does, otherwise *no-baseline*.
 
     The reason names every session with the same difference, whichever of them holds the case, so all cases share it.
@@ -214,12 +216,19 @@ def _not_stored(plain: Verdict, baseline: Baseline) -> Verdict:
             alike = [other.name for other, theirs in baseline.unfit if theirs == differing]
             text = (
                 f"{_listed(alike)} cannot be compared with this run: {', '.join(differing)}. "
-                "Record a session with scripts/record_baseline"
+                "Record a session with attnbench record"
             )
             return _not_judged(plain, VerdictKind.INCOMPARABLE, Reason(SET_UP, text))
     stored = baseline.sessions or baseline.unfit
-    text = "no stored session holds this case" if stored else "no session of this device is stored"
+    text = (
+        "no stored session holds this case" if stored else f"no session of this device is stored; {_how_to_store(ours)}"
+    )
     return _not_judged(plain, VerdictKind.NO_BASELINE, Reason("not-stored", text))
+
+
+def _how_to_store(ours: Record) -> str:
+    on_cpu = ours.sample is not None and ours.sample.timer == HOST_TIMER
+    return "CPU timings cannot be a baseline" if on_cpu else "record one with scripts/record_baseline"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -24,10 +24,8 @@ def parse_limits(entries: Sequence[str]) -> tuple[Limit, ...]:
     for entry in entries:
         glob, separator, text = entry.rpartition(":")
         share = _share(text)
-        if separator and not (glob and share):
-            raise ValueError(f"expected GLOB:P% with a percentage above 0 (sage_*:2%), got {entry!r}")
-        if not share:
-            raise ValueError(f"expected a percentage above 0 (1%), got {entry!r}")
+        if not share or (separator and not glob):
+            raise ValueError(f"expected P% or GLOB:P% with P above 0, such as 1% or sage_*:2%, got {entry!r}")
         limits.append(Limit(glob, share))
     return tuple(limits)
 
