@@ -72,11 +72,20 @@ def require_pytest_benchmark(config: pytest.Config) -> None:
         )
 
 
+def is_given(config: pytest.Config, flag: str) -> bool:
+    """Whether an option was given at all, in the value that is its default too."""
+    return flag in _given(config)
+
+
+def _given(config: pytest.Config) -> list[str]:
+    """The options on the command line, in PYTEST_ADDOPTS and in the ini file, without their values."""
+    arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    return [*dict.fromkeys(str(one).split("=")[0] for one in (*arguments, *config.invocation_params.args))]
+
+
 def idle_options(config: pytest.Config) -> list[str]:
     """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
-    arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
-    given = (argument.split("=")[0] for argument in (*arguments, *config.invocation_params.args))
-    idle = [flag for flag in dict.fromkeys(map(str, given)) if flag in IDLE_FLAGS]
+    idle = [flag for flag in _given(config) if flag in IDLE_FLAGS]
     if not idle:
         return []
     have = "has" if len(idle) == 1 else "have"

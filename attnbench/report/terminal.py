@@ -39,7 +39,7 @@ def section(run: RunFile, details: bool = False) -> list[str]:
         blocks += by_sequence(records, mode, numbers)
     for workload in dict.fromkeys(r.workload for r in ran):
         blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers))
-    blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run, details)]]
+    blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(WIDTH, max(map(len, lines)))), *map(printable.line, lines)]
