@@ -29,6 +29,8 @@ _PARAMETER = "param:"
 COLUMNS, FIRST_TO_GO = ("min", "median", "iqr", "rounds"), ("iqr", "min", "rounds")
 #: Characters of a column, about, as pytest-benchmark pads it: `  370.2166 (1.00)   `; and what it puts behind a name.
 _WIDTHS, _WIDTH, _AFTER_NAME = {"rounds": 8}, 20, 3
+#: Of a value's column in the table of a single benchmark, which has nothing to be relative to.
+_ALONE = 11
 #: Stands for a parameter that a benchmark does not have, in the heading of its group.
 _NONE = "–"
 
@@ -206,7 +208,7 @@ class _Guarded:
 
         storing = self._storing
         try:
-            self._fit([one for _, group in storing.groups for one in group], _width(terminalreporter))
+            self._fit(terminalreporter.config.get_terminal_writer().fullwidth)
             self._display(_WithoutNoise(terminalreporter, storing.columns))
         except PerformanceRegression:
             raise
@@ -215,32 +217,36 @@ class _Guarded:
             self._bridge.failed(exc)
             storing.check_regressions()
 
-    def _fit(self, benchmarks: Sequence[dict[str, Any]], width: int) -> None:
+    def _fit(self, width: int) -> None:
         """Choose columns and names where the user did not; the names that pytest-benchmark gives stay as long as they fit.
 
         A table with benchmarks that are no attention cases stays as it is.
         """
-        if not benchmarks or not all("case" in (one.get("extra_info") or {}) for one in benchmarks):
-            return
         storing = self._storing
+        benchmarks = [one for _, group in storing.groups for one in group]
+        if not all("case" in (one.get("extra_info") or {}) for one in benchmarks):
+            return
         columns = list(storing.columns) if self._chosen.columns else list(COLUMNS)
-        if not self._chosen.names and storing.group_by == "group" and not _fits(storing, benchmarks, columns, width):
+        if not self._chosen.names and storing.group_by == "group" and not _fits(storing, columns, width):
             storing.name_format = _short_names(storing.name_format, benchmarks)
         if not self._chosen.columns:
             for column in FIRST_TO_GO:
-                if not _fits(storing, benchmarks, columns, width):
+                if not _fits(storing, columns, width):
                     columns.remove(column)
             storing.columns = columns
 
 
-def _width(reporter: pytest.TerminalReporter) -> int:
-    return reporter.config.get_terminal_writer().fullwidth
+def _fits(storing: Any, columns: Sequence[str], width: int) -> bool:
+    """Whether every table is about as wide as the terminal, or less."""
+    return all(_table_width(group, storing.name_format, columns) <= width for _, group in storing.groups)
 
 
-def _fits(storing: Any, benchmarks: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -> bool:
-    """Whether the table is about as wide as the terminal, or less."""
-    longest = max(len(storing.name_format(one)) for one in benchmarks)
-    return longest + _AFTER_NAME + sum(_WIDTHS.get(column, _WIDTH) for column in columns) <= width
+def _table_width(
+    group: Sequence[dict[str, Any]], name_format: Callable[[dict[str, Any]], str], columns: Sequence[str]
+) -> int:
+    value = _WIDTH if len(group) > 1 else _ALONE
+    names = max(len(name_format(one)) for one in group) + _AFTER_NAME
+    return names + sum(_WIDTHS.get(column, value) for column in columns)
 
 
 def _short_names(

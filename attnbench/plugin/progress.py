@@ -48,6 +48,7 @@ class Progress:
         self._done = 0
         self._took_s: dict[str, float] = {}
         self._shown = False
+        self._began: dict[str, float] = {}  # by node id
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtestloop(self) -> None:
@@ -57,24 +58,27 @@ class Progress:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if not is_case(item) or item.nodeid not in self._run.records:
             return (yield)
-        self._done += 1
-        self._show(item.nodeid)
-        start = time.monotonic()
         try:
             return (yield)
         finally:
             self._erase()
-            record = self._run.records[item.nodeid]
-            if record.status is not Status.NOT_RUN:  # or its test was skipped before it began
-                self._took_s[record.variant] = time.monotonic() - start
+            record, began = self._run.records[item.nodeid], self._began.pop(item.nodeid, None)
+            if began is not None and record.status is not Status.NOT_RUN:  # or its test was skipped before it began
+                self._took_s[record.variant] = time.monotonic() - began
+
+    @pytest.hookimpl(trylast=True)  # after pytest has written the file's name
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if nodeid in self._run.records:
+            self._done += 1
+            now = self._began[nodeid] = time.monotonic()
+            self._show(nodeid, now)
 
     @pytest.hookimpl(tryfirst=True)  # before pytest writes how the test ended
     def pytest_runtest_logreport(self) -> None:
         self._erase()
 
-    def _show(self, nodeid: str) -> None:
+    def _show(self, nodeid: str, now: float) -> None:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
-        now = time.monotonic()
         if reporter is None or reporter.verbosity < 0 or now - self._started < QUIET_S:
             return
         rewrites = self._rewrites(reporter)
