@@ -95,11 +95,13 @@ class Backend:
             raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
         printable.require_name(f"backend {self.name!r}: family", self.family)
         if self.layout not in LAYOUTS:
-            raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+            raise ValueError(f"backend {self.name!r}: unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
         if self.tolerance not in TOLERANCES:
-            raise ValueError(f"backend {self.name!r}: tolerance {self.tolerance!r} is none of {', '.join(TOLERANCES)}")
+            raise ValueError(
+                f"backend {self.name!r}: unknown tolerance {self.tolerance!r}; known: {', '.join(TOLERANCES)}"
+            )
         if not self.modes or set(self.modes) - set(MODES):
-            raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
+            raise ValueError(f"backend {self.name!r}: modes {self.modes!r}: expected one or more of {', '.join(MODES)}")
 
     @property
     def description(self) -> str:

@@ -168,11 +168,13 @@ def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tup
     needed = backend.route.get(device)
     if needed is not None and not any(re.search(needed, name) for name in names):
         reasons.append(
-            Reason("wrong-route", f"{backend.name} must run a kernel that matches {needed!r}, and ran: {said}")
+            Reason("wrong-route", f"expected a kernel that matches {needed!r}, but {backend.name} ran: {said}")
         )
     foreign = backend.foreign.get(device)
     if foreign is not None and any(re.search(foreign, name) for name in names):
-        reasons.append(Reason("replaced", f"{backend.name} must not run what matches {foreign!r}, and ran: {said}"))
+        reasons.append(
+            Reason("replaced", f"expected no kernel that matches {foreign!r}, but {backend.name} ran: {said}")
+        )
     return tuple(reasons)
 
 

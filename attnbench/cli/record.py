@@ -40,24 +40,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/record_baseline",
         description="Measure every case in several fresh processes and store them as one reviewed session, "
-        "FOLDER/<gpu>/NNNN_<id>.json; several sessions tell what occasions differ by. Other arguments go to pytest.",
+        "FOLDER/<gpu>/NNNN_<id>.json. Several sessions tell how sessions differ. Other arguments go to pytest.",
     )
-    parser.add_argument("--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes (3)")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first case that is refused")
-    parser.add_argument("--into", type=Path, default=Path("baselines"), metavar="FOLDER", help="baselines")
-    parser.add_argument("--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (1)")
     parser.add_argument(
-        "--apart", type=float, default=APART_S, metavar="SECONDS", help=f"between the starts of two ({APART_S:g})"
+        "--launches",
+        type=int,
+        default=DEFAULT_LAUNCHES,
+        metavar="N",
+        help="fresh processes per session, at least 2 (default: %(default)s)",
+    )
+    parser.add_argument("--keep-going", action="store_true", help="go on after a case that rules out the session")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=Path("baselines"),
+        metavar="FOLDER",
+        help="folder of sessions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--apart",
+        type=float,
+        default=APART_S,
+        metavar="SECONDS",
+        help="seconds between the starts of two sessions (default: %(default)g)",
     )
     options, pytest_arguments = parser.parse_known_args(arguments)
     if options.launches < FEWEST_LAUNCHES:
         parser.error(
-            f"--launches {options.launches}: at least {FEWEST_LAUNCHES} are needed to know how launches differ"
+            f"--launches: expected an integer >= {FEWEST_LAUNCHES}, to know how launches differ, got {options.launches}"
         )
     if options.occasions < 1:
-        parser.error(f"--occasions {options.occasions}: at least 1 is needed")
+        parser.error(f"--occasions: expected an integer >= 1, got {options.occasions}")
     if not 0 <= options.apart <= threading.TIMEOUT_MAX:
-        parser.error(f"--apart {options.apart:g}: a number of seconds of at least 0 is needed")
+        parser.error(f"--apart: expected a number of seconds >= 0, got {options.apart:g}")
     with Signals() as signals:
         return _record_occasions(options, pytest_arguments, signals)
 
@@ -100,11 +118,11 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
             return _refused([str(exc)])
         if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            _say(f"nothing was written: pytest {how}, the lines above say why")
+            _say(f"nothing was written: pytest {how}; see the lines above")
             return 128 - code if code < 0 else code or 1
     found = [*refusals(run), *disturbances(before, look())]
     if found or code:
-        return _refused(found or ["a test failed, the lines above say which"])
+        return _refused(found or ["a test failed; see the lines above"])
     signals.hold()
     try:
         path = write_session(options.into, run, document)
@@ -200,8 +218,8 @@ def _with_local_changes(run: RunFile) -> list[str]:
     if not changed:
         return []
     text = (
-        f"its code has local changes, so no other session will count together with this one: {', '.join(changed)}; "
-        "commit them first, and record again, for a limit of 1 %"
+        f"uncommitted changes in the code of {', '.join(changed)}: no other session can be combined with this one. For a "
+        "limit of 1 %, commit and record again"
     )
     return [text]
 
@@ -212,7 +230,7 @@ def _wide(run: RunFile) -> list[str]:
     for record in once(run.records):
         readings.setdefault(record.case, []).append(reading(record, None))
     spread = {case: _spread(launches) for case, launches in readings.items()}
-    return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
+    return [f"launches of {case} differ by {share:.2%}" for case, share in spread.items() if share > WIDE]
 
 
 def _spread(launches: Sequence[Reading]) -> float:
@@ -224,7 +242,7 @@ def _spread(launches: Sequence[Reading]) -> float:
 def _refused(reasons: Sequence[str]) -> int:
     for reason in reasons:
         _say(f"refused: {reason}")
-    _say("nothing was written; what was stored before is untouched")
+    _say("nothing was written; sessions stored before are unchanged")
     return 1
 
 

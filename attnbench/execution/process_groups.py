@@ -70,7 +70,7 @@ class Grouping:
 def _lacks_variables(apart: Apart) -> bool:
     """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
     try:
-        with errors_as_rows("cannot be launched apart", "launch", "cpu"):  # no call into its library was made yet
+        with errors_as_rows("cannot run in its own process", "launch", "cpu"):  # no call into its library was made yet
             return bool(apart.unset())
     except CaseEnded:
         return True

@@ -85,8 +85,8 @@ def parse_scenario(entries: tuple[str, ...]) -> Scenario:
             outcomes.append((name, what))
         else:
             raise ValueError(
-                f"{entry!r} is none of seed=N, launch=N, unit=NAME, GLOB:+P%, "
-                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}, or GLOB:choices=NAME"
+                "expected seed=N, launch=N, unit=NAME, GLOB:+P%, GLOB:choices=NAME or GLOB:OUTCOME (one of "
+                f"{', '.join(OUTCOMES)}), got {entry!r}"
             )
     return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit, tuple(choices), own_cache)
 

@@ -32,7 +32,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
     before = signal.getsignal(signal.SIGALRM)
     why_not = _why_not(before)
     if why_not:
-        say(f"--attn-timeout ({limit_s:g} s) was not in force: {why_not}")
+        say(f"--attn-timeout ({limit_s:g} s) has no effect: {why_not}")
         yield
         return
     due_s, every_s = signal.getitimer(signal.ITIMER_REAL)
@@ -45,7 +45,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
     try:
         yield
     except PastLimit:
-        text = f"took longer than {limit_s:g} s (--attn-timeout) and was given up"
+        text = f"took longer than {limit_s:g} s (--attn-timeout) and was stopped"
         raise CaseEnded(Status.ERROR, Reason("time-limit", text)) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -58,7 +58,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
 def _why_not(handler: object) -> str:
     """Why the alarm cannot be taken and given back; empty where it can."""
     if threading.current_thread() is not threading.main_thread():
-        return "pytest does not run in the main thread, which alone gets signals"
+        return "pytest does not run in the main thread, so it gets no signals"
     return "a library holds SIGALRM outside Python" if handler is None else ""
 
 

@@ -45,10 +45,10 @@ def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
     found = []
     for when, seen in (("before the run", before), ("after it", after)):
         if seen.processes:
-            found.append(f"the GPU is shared: {seen.processes} other processes computed on it {when}, 0 needed")
+            found.append(f"the GPU is shared: {seen.processes} other processes used it {when}, expected 0")
     if before.thermal_s is not None and after.thermal_s is not None and after.thermal_s > before.thermal_s:
         held_s = after.thermal_s - before.thermal_s
-        found.append(f"the GPU was throttled: heat held its clock down for {held_s:.3g} s during the run, 0 needed")
+        found.append(f"the GPU was throttled: heat lowered its clock for {held_s:.3g} s during the run, expected 0")
     return found
 
 

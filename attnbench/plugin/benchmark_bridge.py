@@ -113,7 +113,7 @@ class BenchmarkBridge:
         matched = {wanted[nodeid].case for nodeid in here.entries}
         if here.other_problem:
             say(
-                f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
+                f"not compared: {path} has this workload with another shape, dtype or input: "
                 f"{named(here.other_problem)}"
             )
         if not matched:
@@ -127,7 +127,7 @@ class BenchmarkBridge:
             text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
         say(text)
         if here.repeated:
-            say(f"stored by several tests, of which the first counts: {named(here.repeated)}")
+            say(f"stored by several tests; the first counts: {named(here.repeated)}")
         if here.injected:
             say(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
 

@@ -56,7 +56,7 @@ class Recorder:
             return None
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
-            raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
+            raise pytest.UsageError("--attn-list needs pytest's terminal reporter: drop -p no:terminal")
         for line in self._listing():
             reporter.write_line(line)
         return True
@@ -130,7 +130,7 @@ class Recorder:
         if not run.records:
             if self._run.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(
-                    f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
+                    f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.offered}"
                 )
             return
         heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)

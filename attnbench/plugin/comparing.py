@@ -89,7 +89,9 @@ def idle_options(config: pytest.Config) -> list[str]:
     if not idle:
         return []
     have = "has" if len(idle) == 1 else "have"
-    return [f"{', '.join(idle)} {have} no effect on attention cases (rounds: --attn-rounds; the clock is the device's)"]
+    return [
+        f"{', '.join(idle)} {have} no effect on attention cases (use --attn-rounds; the device's clock is the timer)"
+    ]
 
 
 def choose_storage(config: pytest.Config, run: Run) -> None:
@@ -166,8 +168,7 @@ def _require_readable(folder: Path, wanted: str) -> None:
         raise pytest.UsageError(f"--benchmark-compare={wanted}: it cannot be read: {exc.strerror}") from exc
     if path.is_dir() or path.suffix == ".py" or "::" in wanted:
         raise pytest.UsageError(
-            f"--benchmark-compare took {wanted}, which names tests and no stored run: write the tests first, "
-            "and --benchmark-compare after them"
+            f"--benchmark-compare={wanted} names tests, not a stored run: write the tests before --benchmark-compare"
         )
     if not path.exists() and (path.is_absolute() or len(path.parts) > 2):
         raise pytest.UsageError(

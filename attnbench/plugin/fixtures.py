@@ -246,7 +246,7 @@ class AttnCase:
         if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
             pytest.skip(text)  # as the test did in the process that was launched for it
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
-        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
+        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}: {text}", pytrace=False) from None
 
 
 def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:

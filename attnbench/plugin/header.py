@@ -46,7 +46,7 @@ def line(config: pytest.Config, run: Run) -> str:
 
 def _rounds(config: pytest.Config, run: Run) -> str:
     if is_parallel(config):
-        return "accuracy only, as pytest-xdist is on"
+        return "accuracy only (pytest-xdist)"
     return "accuracy only (--benchmark-disable)" if _is_disabled(config) else f"{run.rounds} rounds"
 
 
@@ -118,7 +118,7 @@ def _without_effect(config: pytest.Config, run: Run) -> list[str]:
     given = [name for name in _TIMING if run.settings.values.get(name) not in (None, False)]
     idle = [sources[name] for name in given if not sources[name].startswith("ini key ")]
     idle += ["--benchmark-compare-fail"] if getattr(config.option, "benchmark_compare_fail", None) else []
-    return [f"without effect, as nothing is timed: {', '.join(idle)}"] if idle else []
+    return [f"no effect, because nothing is timed: {', '.join(idle)}"] if idle else []
 
 
 def _shown(value: bool | str | Sequence[str]) -> str:

@@ -129,9 +129,7 @@ class Judging:
                 if not trouble:
                     judged = self._judged(measured)
                 if not trouble and judged.other_choices:
-                    text = (
-                        "measured again with an empty compiler's cache, which led to none of the stored choices either"
-                    )
+                    text = "measured again with an empty compiler cache, and autotuning made none of the stored choices"
                     trouble = (Reason(CHOICES_AGAIN, text),)
             spares = 0
             while judged.suspect and spares < self._rule.relaunches and not trouble:
@@ -180,17 +178,17 @@ class Judging:
         The folder of its compiler's cache, which lasts until `until` ends; the record; and why there is none.
         """
         if not self._rule.relaunches:
-            return None, [], (Reason(CHOICES_AGAIN, "not measured once more (--attn-relaunch=0)"),)
+            return None, [], (Reason(CHOICES_AGAIN, "not measured again (--attn-relaunch=0)"),)
         stored = [r for baseline in self._baselines for _, r in baseline.records.get(measured[0].case, ())]
         expected_s = max((record.first_call_s or 0.0 for record in (*measured, *stored)), default=0.0)
         if max(1.0, expected_s) > self._choices_left_s:
-            text = f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
+            text = f"not measured again: the {CHOICES_BUDGET_S:g} s that a run has for this are used up"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         start = time.monotonic()
         try:
             folder = TemporaryDirectory(prefix="attnbench-cache-", ignore_cleanup_errors=True)
         except OSError as exc:
-            text = f"not measured once more: cannot make a folder for the compiler's cache: {exc.strerror}"
+            text = f"not measured again: cannot make a folder for the compiler cache: {exc.strerror}"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         cache = Path(until.enter_context(folder))
         limit_s = min(self._choices_left_s, self._settings.timeout_s)
@@ -198,7 +196,7 @@ class Judging:
         self._choices_left_s -= time.monotonic() - start
         whose = "" if limit_s < self._settings.timeout_s else " (--attn-timeout)"
         texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in trouble]
-        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
+        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler cache: {text}") for text in texts)
 
     def _measured_again(
         self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None
@@ -241,8 +239,7 @@ class Judging:
         if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
             return verdict  # nothing was compared
         note = (
-            f"compared with a session that is new in this change: {self.reviewed.commit} has none of this case that is "
-            "comparable"
+            f"compared with a session that this change adds: {self.reviewed.commit} has no comparable one of this case"
         )
         return replace(verdict, notes=(note, *verdict.notes))
 

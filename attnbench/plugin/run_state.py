@@ -142,7 +142,7 @@ class Run:
         if launcher is None:
             release_memory(self.device_type)
             launcher = self._launchers[number] = self._launcher(self._child_settings(number))
-        with errors_as_rows("cannot be launched apart", "launch", self.device_type):
+        with errors_as_rows("cannot run in its own process", "launch", self.device_type):
             group = self.grouping.of(draft.nodeid)
         record = launcher.record(group, draft)
         self.launches.update((launch.id, launch) for launch in launcher.launches)

@@ -25,11 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m attnbench.report",
         description="Print the attnbench section of a run stored with --benchmark-json or --benchmark-save.",
     )
-    parser.add_argument("--markdown", action="store_true", help="as the Markdown of a GitHub job summary")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown for a GitHub job summary")
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="with what the verdicts rest on, as pytest -v has it"
+        "-v", "--verbose", action="store_true", help="add what the verdicts and limits rest on, as pytest -v does"
     )
-    parser.add_argument("file", type=Path, help="JSON file of pytest-benchmark that an attnbench run wrote")
+    parser.add_argument(
+        "file", type=Path, help="JSON file that an attnbench run wrote (--benchmark-json, --benchmark-save)"
+    )
     options = parser.parse_args(arguments)
     path: Path = options.file
     show = markdown if options.markdown else partial(_section, details=options.verbose)

@@ -47,9 +47,9 @@ _COLUMNS = (
     ("clock %", True),
 )
 _LEGEND = (
-    "Interval: if noise is as stored and assumed, its lower end is wrong in at most 1 % of runs, and its upper end in at "
-    "most 1 % of cases. Finds: the smallest slow-down that 95 of 100 such runs would call regressed. Regressed: all of the "
-    "interval is above 0.3 %, which is tolerated, and the change is half of the limit or more; or the output's error or the "
+    "Interval: if noise is as stored or assumed, the true change is below it in at most 1 % of runs, and above it in at "
+    "most 1 % of cases. Finds: the smallest slow-down that 95 of 100 such runs call regressed. Regressed: the whole "
+    "interval is above the tolerated 0.3 % and the change is half of the limit or more; or the output's error or the "
     "workspace grew."
 )
 _FAILED = (Status.INCORRECT, Status.ERROR)
@@ -96,7 +96,7 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
 def without_run(problem: str) -> str:
     """The summary where there is no run to show: what is wrong with its file."""
     block = _code_block("lines", (), _wrapped(problem))
-    said = "The run left no result that can be read. The log of the step that measured says what ended it."
+    said = "The run left no readable result. See the log of the step that measured."
     return _text(["## attnbench: no result", "", said, "", *_lines(block)])
 
 

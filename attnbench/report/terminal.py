@@ -89,7 +89,9 @@ def _apart(records: Sequence[Record]) -> list[str]:
         if record.apart:
             backends.setdefault(record.apart, {})[record.backend] = None
     return [
-        line for why, names in backends.items() for line in wrapped(f"{', '.join(names)}: launched apart, as {why}")
+        line
+        for why, names in backends.items()
+        for line in wrapped(f"{', '.join(names)}: ran in its own process: {why}")
     ]
 
 

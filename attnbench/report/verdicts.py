@@ -75,8 +75,8 @@ def verdicts(run: RunFile, details: bool = False) -> list[str]:
     shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
     lines = [_counted(ordered), *(_table(shown, name, details) if shown else [])]
     lines += [f"  {text}" for text in _unchanged(unchanged, details)]
-    texts = [*_explained(ordered, name), *_notes(ordered, name)]
-    texts += [f"baseline: {_files(_sessions(compared))}"] if compared else []
+    lines += [f"  {text}" for text in (*_explained(ordered, name), *_notes(ordered, name))]
+    texts = [f"baseline: {_files(_sessions(compared))}"] if compared else []
     texts += [*bearing.carried(ordered, details), *(bearing.details(run) if details else []), bearing.shared(run)]
     return [*lines, *(part for text in texts if text for part in wrapped(text, "  "))]
 

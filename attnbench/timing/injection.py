@@ -54,13 +54,13 @@ class Calibration:
         wanted_s, launch_s = share * self.plain_s, self.launched_s - self.plain_s
         if wanted_s < launch_s:
             raise _cannot(
-                f"{change(share)}, which is {microseconds(wanted_s)} µs: found that the launch of a spin alone adds "
-                f"{microseconds(launch_s)} µs here, needed is +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
+                f"{change(share)} ({microseconds(wanted_s)} µs): launching a spin alone adds {microseconds(launch_s)} µs; "
+                f"use +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
             )
         if self.probed_s <= self.launched_s:
             raise _cannot(
-                f"{change(share)}: found that a spin of {self.probe_cycles} cycles takes no longer than one of none, "
-                f"needed is a call whose rounds scatter by less than that spin"
+                f"{change(share)}: a spin of {self.probe_cycles} cycles takes no longer than one of 0 cycles, because the "
+                "rounds scatter by more than the spin adds; use a larger percentage"
             )
         return round((wanted_s - launch_s) * self.probe_cycles / (self.probed_s - self.launched_s))
 
@@ -89,7 +89,7 @@ def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
         match = _SHARE.fullmatch(text)
         share = float(match.group(1)) / 100 if match else 0.0
         if not (separator and glob and share > 0):
-            raise ValueError(f"{entry!r} is no injection, GLOB:+P% is needed: torch_flash:+2%")
+            raise ValueError(f"expected GLOB:+P% with P above 0, such as torch_flash:+2%, got {entry!r}")
         found.append(Injection(glob, share))
     return tuple(found)
 

@@ -218,8 +218,8 @@ class CudaPacer:
         seconds = [one.seconds() for one in rounds if one.hidden]
         if not seconds:
             raise RuntimeError(
-                f"the host is late: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events in "
-                f"each of {EMPTY_ROUNDS} rounds, so no time can be told from its own. Free its CPUs, and run again"
+                f"the host is too slow: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events "
+                f"in each of {EMPTY_ROUNDS} rounds, which would count as the kernel's time. Free its CPUs and run again"
             )
         return statistics.median(seconds)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Judgement, Launch, Reason, Record, Verdict
-from attnbench.storage.sessions import Baseline, Session, once
+from attnbench.storage.sessions import HOST_TIMER, Baseline, Session, once
 from attnbench.units import change, mebibytes
 from attnbench.verdicts import autotuned, code_lines
 from attnbench.verdicts.decision import Rule, compare
@@ -54,7 +54,7 @@ def judge(
     stored = baseline.records.get(first.case, ())
     plain = Verdict(first.case, Judgement.NO_BASELINE, launches=len(records), reproduce=reproduce, nodeid=first.nodeid)
     if not stored:
-        return Judged(_without(plain, baseline))
+        return Judged(_without(plain, first, baseline))
     same_inputs = [(session, theirs) for session, theirs in stored if _same_inputs(first, theirs)]
     if not same_inputs:
         text = (
@@ -242,7 +242,7 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
     return Verdict(record.case, Judgement.MISSING, (reason,), reproduce=reproduce, nodeid=record.nodeid)
 
 
-def _without(plain: Verdict, baseline: Baseline) -> Verdict:
+def _without(plain: Verdict, ours: Record, baseline: Baseline) -> Verdict:
     """No session holds the case: *incomparable* where one of another fingerprint does, else *no-baseline*.
 
     The reason names every session with the same difference, whichever of them holds the case: so all cases share it.
@@ -256,8 +256,15 @@ def _without(plain: Verdict, baseline: Baseline) -> Verdict:
             )
             return _changed(plain, Judgement.INCOMPARABLE, Reason(SET_UP, text))
     stored = baseline.sessions or baseline.unfit
-    text = "no stored session holds this case" if stored else "no session of this device is stored"
+    text = (
+        "no stored session holds this case" if stored else f"no session of this device is stored; {_how_to_store(ours)}"
+    )
     return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", text))
+
+
+def _how_to_store(ours: Record) -> str:
+    on_cpu = ours.sample is not None and ours.sample.timer == HOST_TIMER
+    return "CPU timings cannot be a baseline" if on_cpu else "record one with scripts/record_baseline"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

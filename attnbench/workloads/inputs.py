@@ -123,7 +123,7 @@ def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
 def _make(workload: Workload, distribution: str) -> Triple:
     if distribution not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"workload {workload.name!r}: distribution {distribution!r} is none of {known}")
+        raise ValueError(f"workload {workload.name!r}: unknown distribution {distribution!r}; known: {known}")
     return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
 
 

@@ -76,7 +76,7 @@ def parse_spelt(text: str) -> Workload | None:
         return None
     axes = [int(n) for n in re.split("[x×]", match.group(1))]
     if len(axes) != 4:
-        raise ValueError(f"workload {text!r} has {len(axes)} axes, 4 are needed: BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]")
+        raise ValueError(f"workload {text!r}: expected 4 axes (BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]), got {len(axes)}")
     batch, seq, heads, head_dim = axes
     dtype = "bf16" if match.group(2) is None else match.group(2)
     workload = Workload("", batch, seq, heads, head_dim, dtype, why="spelt out on the command line")
@@ -89,7 +89,9 @@ def _validate(workload: Workload) -> None:
     __tracebackhide__ = True
     printable.require_name("workload name", workload.name)
     if workload.dtype not in TORCH_DTYPES:
-        raise ValueError(f"workload {workload.name!r}: dtype {workload.dtype!r} is none of {', '.join(TORCH_DTYPES)}")
+        raise ValueError(
+            f"workload {workload.name!r}: unknown dtype {workload.dtype!r}; known: {', '.join(TORCH_DTYPES)}"
+        )
     if min(workload.shape) < 1:
         raise ValueError(f"workload {workload.name!r}: every axis of {workload.shape} must be at least 1")
     if workload.mask != "none" or workload.direction != "forward":

@@ -47,7 +47,7 @@ def lost(workload):
 """
 SHAPES = ("--attn-workload=1x64x2x32:bf16", "--attn-workload=1x96x2x32:bf16")
 RUN = ("--attn-device=cpu", "--attn-rounds=1", "--benchmark-json=run.json", *SHAPES)
-SAID = "other_one, other_two: launched apart, as the other library brings a runtime of its own"
+SAID = "other_one, other_two: ran in its own process: the other library brings a runtime of its own"
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_variables_that_cannot_be_worked_out_cost_their_own_rows(project: Any) -
     result = project("--benchmark-only", "--attn-backend=broken", "--attn-backend=plain", *RUN)
     result.assert_outcomes(passed=2, failed=2)
     reasons = {r["backend"]: r["reasons"] for r in project.records().values()}
-    assert reasons["broken"] == [{"code": "launch", "text": "cannot be launched apart: KeyError: 'HOME'"}]
+    assert reasons["broken"] == [{"code": "launch", "text": "cannot run in its own process: KeyError: 'HOME'"}]
 
 
 def test_variables_that_cannot_be_worked_out_are_a_row_where_nothing_else_runs(project: Any) -> None:
@@ -93,7 +93,7 @@ def test_variables_that_cannot_be_worked_out_are_a_row_where_nothing_else_runs(p
     result.assert_outcomes(failed=2, skipped=2)
     reasons = {r["backend"]: r["reasons"][0]["text"] for r in project.records().values()}
     assert reasons == {
-        "broken": "cannot be launched apart: KeyError: 'HOME'",
+        "broken": "cannot run in its own process: KeyError: 'HOME'",
         "broken_on_a_gpu": "needs device cuda, found cpu",
     }
 

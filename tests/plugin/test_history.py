@@ -156,9 +156,9 @@ def test_a_recording_of_code_with_local_changes_says_what_that_means(
     subprocess.run(command, cwd=pytester.path, check=True)
     assert main(["--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
     said = capfd.readouterr().err.splitlines()
-    (line,) = [line for line in said if "local changes" in line]
+    (line,) = [line for line in said if "uncommitted changes" in line]
     assert line.startswith(
-        "attnbench: its code has local changes, so no other session will count together with this one: mine;"
+        "attnbench: uncommitted changes in the code of mine: no other session can be combined with this one. For a"
     )
 
 

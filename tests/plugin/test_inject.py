@@ -64,8 +64,8 @@ def test_a_case_that_is_not_timed_is_not_said_to_be_slowed_down(sim: Any) -> Non
         ("torch_flsh:+2%", "no selected case matches 'torch_flsh'; nearest: torch_flash*"),
         ("numpy:+2%", "no selected case matches 'numpy'; *"),  # there is one, and it was not selected
         ("torch_flash@default:+2%", "no selected case matches 'torch_flash@default'; nearest: torch_flash@eager*"),
-        ("torch_flash:2%", "'torch_flash:2%' is no injection, GLOB:+P% is needed: torch_flash:+2%"),
-        ("torch_flash:+0%", "'torch_flash:+0%' is no injection, GLOB:+P% is needed: torch_flash:+2%"),
+        ("torch_flash:2%", "expected GLOB:+P% with P above 0, such as torch_flash:+2%, got 'torch_flash:2%'"),
+        ("torch_flash:+0%", "expected GLOB:+P% with P above 0, such as torch_flash:+2%, got 'torch_flash:+0%'"),
     ],
 )
 def test_an_entry_that_slows_nothing_down_is_a_usage_error(

@@ -23,7 +23,7 @@ from attnbench.storage.benchmark_json import NUMBERED
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 FOLDER = Path("baselines", "simulated-device")
-UNTOUCHED = "attnbench: nothing was written; what was stored before is untouched\n"
+UNTOUCHED = "attnbench: nothing was written; files stored before are unchanged\n"
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def pytest_configure(config):
     printed = capfd.readouterr()
     (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: its")]
     assert "REQUIRE_BASELINE" not in printed.out, "the header names what the user set, and not what a recording sets"
-    assert re.fullmatch(r"attnbench: its launches differ by [01]\.\d\d%: torch_flash@eager-flux-256px-t128", said)
+    assert re.fullmatch(r"attnbench: launches of torch_flash@eager-flux-256px-t128 differ by [01]\.\d\d%", said)
 
 
 def test_sessions_that_hold_a_part_of_the_cases_each_are_one_baseline(sim: Any, baseline: Any, project: None) -> None:
@@ -126,13 +126,13 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
 
 BROKEN = "torch_flash@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: undefined symbol"
 INJECTED = "slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128"
-ENDED = "the run ended early: no session can come of it any more; --keep-going measures the rest"
+ENDED = "the run ended early: cannot become a baseline session; use --keep-going to run the rest"
 
 
 @pytest.mark.parametrize(
     ("fault", "reasons"),
     [
-        ("--attn-sim=torch_flash:error", [ENDED, BROKEN, "no case was measured, at least one is needed"]),
+        ("--attn-sim=torch_flash:error", [ENDED, BROKEN, "no case was measured, expected at least one"]),
         ("--attn-inject=torch_flash:+2%", [ENDED, INJECTED]),
     ],
     ids=["failed", "injected"],
@@ -159,14 +159,14 @@ def test_benchmarked(benchmark):
 """
     )
     assert main(["--launches=2", *SUITE[:4]]) == 1
-    assert capfd.readouterr().err.endswith("attnbench: refused: a test failed, the lines above say which\n" + UNTOUCHED)
+    assert capfd.readouterr().err.endswith("attnbench: refused: a test failed; see the lines above\n" + UNTOUCHED)
     assert not sessions()
 
 
 def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> None:
     assert main(["--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
     assert capfd.readouterr().err.endswith(
-        "attnbench: refused: no case was measured, at least one is needed\n" + UNTOUCHED
+        "attnbench: refused: no case was measured, expected at least one\n" + UNTOUCHED
     )
     assert not sessions()
 
@@ -179,7 +179,7 @@ def test_a_run_that_pytest_refuses_ends_with_its_code(
 ) -> None:
     assert main(["--launches=2", *SUITE[:3], *arguments]) == code
     assert capfd.readouterr().err.endswith(
-        f"attnbench: nothing was written: pytest ended with exit code {code}, the lines above say why\n"
+        f"attnbench: nothing was written: pytest ended with exit code {code}, see the lines above\n"
     )
     assert not sessions()
 
@@ -215,9 +215,9 @@ def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: An
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--occasions=0", "--occasions 0: at least 1 is needed"),
-        ("--apart=-1", "--apart -1: a number of seconds of at least 0 is needed"),
-        ("--apart=nan", "--apart nan: a number of seconds of at least 0 is needed"),
+        ("--occasions=0", "--occasions: expected an integer >= 1, got 0"),
+        ("--apart=-1", "--apart: expected a number of seconds >= 0, got -1"),
+        ("--apart=nan", "--apart: expected a number of seconds >= 0, got nan"),
     ],
 )
 def test_occasions_that_cannot_be_are_wrong_usage(project: None, capsys: Any, option: str, said: str) -> None:
@@ -233,7 +233,7 @@ def test_fewer_than_two_launches_are_wrong_usage(project: None, capsys: Any, val
         main([f"--launches={value}"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "at least 2 are needed to know how launches differ" in said or "invalid int value" in said
+    assert "expected an integer >= 2, to know how launches differ" in said or "invalid int value" in said
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(project: None, capfd: Any) -> None:
@@ -298,7 +298,7 @@ def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
     os.kill(recording.pid, sent) if to == "it alone" else os.killpg(recording.pid, sent)
     _, said = recording.communicate(timeout=60)
     assert recording.returncode == 2
-    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, the lines above say why\n")
+    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, see the lines above\n")
     assert "Traceback" not in said
     assert sessions() == before
     assert not [pid for pid in processes if runs(pid)]
@@ -317,7 +317,7 @@ def test_a_recording_says_which_signal_ended_its_pytest(project: None, capfd: An
     pytester.makeconftest("import os\ndef pytest_collection_finish():\n    os.kill(os.getpid(), 9)\n")
     assert main(["--launches=2", *SUITE[:4]]) == 128 + signal.SIGKILL
     said = capfd.readouterr().err
-    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL, the lines above say why\n")
+    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL, see the lines above\n")
 
 
 WHILE = {

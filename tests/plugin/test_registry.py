@@ -114,9 +114,12 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
         ('@register(5, "x")', "backend name 5: must be text, found int"),
         ('@register("a", "")', "backend 'a': family '': must be non-empty and printable"),
         ('@register("a" * 201, "x")', "backend name 'aaa*'…: must be at most 200 characters, found 201"),
-        ('@register("a", "x", tolerance="8-bit")', "backend 'a': tolerance '8-bit' is none of 16-bit*"),
-        ('@register("a", "x", layout="sbhd")', "backend 'a': layout 'sbhd' is none of bshd, bhsd"),
-        ('@register("a", "x", modes=("fast",))', "backend 'a': modes ('fast',) must be some of eager, default, *"),
+        ('@register("a", "x", tolerance="8-bit")', "backend 'a': unknown tolerance '8-bit'; known: 16-bit*"),
+        ('@register("a", "x", layout="sbhd")', "backend 'a': unknown layout 'sbhd'; known: bshd, bhsd"),
+        (
+            '@register("a", "x", modes=("fast",))',
+            "backend 'a': modes ('fast',): expected one or more of eager, default, *",
+        ),
         ('@register("torch_flash", "x")', "backend 'torch_flash' is registered twice, by *torch_sdpa.py:* and *"),
     ],
 )

@@ -22,12 +22,12 @@ def test_sized(benchmark, size): benchmark.pedantic(sum, args=([size],), rounds=
     [
         (
             "param:workload",
-            "'workload' is no parameter of the collected benchmarks; known: attn_variant, attn_workload",
+            "unknown parameter of the collected benchmarks 'workload'; known: attn_variant, attn_workload",
         ),
-        ("fullname,param:x", "'x' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
-        ("param:", "'' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
-        ("params", "'params' is no grouping of pytest-benchmark; nearest: param, param:NAME*"),
-        ("group,,name", "'' is no grouping of pytest-benchmark; known: group, name, func*"),
+        ("fullname,param:x", "unknown parameter of the collected benchmarks 'x'; known: attn_variant, attn_workload"),
+        ("param:", "unknown parameter of the collected benchmarks ''; known: attn_variant, attn_workload"),
+        ("params", "unknown grouping of pytest-benchmark 'params'; nearest: param, param:NAME*"),
+        ("group,,name", "unknown grouping of pytest-benchmark ''; known: group, name, func*"),
     ],
 )
 def test_a_grouping_that_no_benchmark_has_is_refused_before_anything_runs(sim, word, complaint):

@@ -29,7 +29,7 @@ def test_an_idle_gpu_and_one_that_nobody_can_ask_disturb_nothing(before, after):
 
 
 def test_another_process_is_said_with_when_it_was_seen():
-    text = "the GPU is shared: {} other processes computed on it {}, 0 needed"
+    text = "the GPU is shared: {} other processes used it {}, expected 0"
     assert disturbances(seen(2), seen()) == [text.format(2, "before the run")]
     assert disturbances(seen(), seen(1)) == [text.format(1, "after it")]
     assert disturbances(seen(2), seen(3)) == [text.format(2, "before the run"), text.format(3, "after it")]
@@ -37,7 +37,7 @@ def test_another_process_is_said_with_when_it_was_seen():
 
 def test_heat_during_the_run_is_said_and_heat_before_it_is_not():
     assert disturbances(seen(thermal_s=12.5), seen(thermal_s=14.0)) == [
-        "the GPU was throttled: heat held its clock down for 1.5 s during the run, 0 needed"
+        "the GPU was throttled: heat lowered its clock for 1.5 s during the run, expected 0"
     ]
     assert disturbances(seen(thermal_s=99.0), seen(thermal_s=99.0)) == []
     assert disturbances(seen(thermal_s=99.0), seen(thermal_s=0.0)) == [], "the driver was loaded again in between"

@@ -271,7 +271,7 @@ def test_a_host_that_is_late_is_not_in_the_empty_interval(gpu, late_after_the_ca
 def test_where_no_tail_hides_an_empty_interval_nothing_is_timed(late_after_the_call):
     late = late_after_the_call(50e-3)
     with pytest.raises(
-        RuntimeError, match="the host is late: it took longer than 20 ms to queue two events in each of 9"
+        RuntimeError, match="the host is too slow: it took longer than 20 ms to queue two events in each of 9"
     ):
         CudaPacer(sm_clock.SpinClock(), late)
 

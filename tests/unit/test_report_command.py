@@ -30,13 +30,13 @@ BAD = {
     "a truncated file": (lambda run: document(run)[:-40], "was cut off"),
     "foreign JSON": (lambda run: '{"results": []}', "not from pytest-benchmark"),
     "a run of another suite": (lambda run: '{"machine_info": {}, "benchmarks": []}', "not written by an attnbench run"),
-    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 2: upgrade"),
+    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, but this version reads up to 2: upgrade"),
     "a field of another type": (lambda run: document(run, reference=[]), r"Expected `str`, got `array`"),
     "nested lists": (lambda run: '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply for a stored run"),
     "a number of 5000 digits": (lambda run: '{"a": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
     "a workload without a size": (
         lambda run: document(run).replace('"seq": ', '"seq": -'),
-        "at least 1 is needed",
+        "expected at least 1",
     ),
     "a run that selected nothing": (lambda run: document(run, records=[]), "holds no case"),
 }
