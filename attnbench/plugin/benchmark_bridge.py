@@ -223,8 +223,8 @@ class _Guarded:
         A table with benchmarks that are no attention cases stays as it is.
         """
         storing = self._storing
-        benchmarks = [one for _, group in storing.groups for one in group]
-        if not all("case" in (one.get("extra_info") or {}) for one in benchmarks):
+        benchmarks = [one for _, group in storing.groups or () for one in group]
+        if not benchmarks or not all("case" in (one.get("extra_info") or {}) for one in benchmarks):
             return
         columns = list(storing.columns) if self._chosen.columns else list(COLUMNS)
         if not self._chosen.names and storing.group_by == "group" and not _fits(storing, columns, width):

@@ -28,24 +28,33 @@ def carried(verdicts: Sequence[Verdict], details: bool = True) -> list[str]:
     known = [v for v in compared if v.known_unit and v.bearing is not None and v.carried is not None]
     said = []
     for members in _grouped(known, _cause):
-        limit, cases = f"limit {_range(v.limit for v in members)} %", counted(len(members), "case")
+        limit, cases = f"limit {_range(v.limit for v in members)} %", _cases(members, compared)
         bearings = [v.bearing for v in members if v.bearing is not None]
         why = _why(bearings, " and these versions" if any(v.history for v in members) else "", details)
         resolved = f"the baseline resolves {_range(v.carried for v in members)} % ({why})"
         if _is_below(members[0]):
             source = "the default maximum" if _is_capped(members[0]) else "--attn-limit"
-            said.append(f"{limit} ({cases}, {source}), but {resolved}: slow-downs in between may stay undecided")
+            said.append(f"{limit} ({cases}{source}), but {resolved}: slow-downs in between may stay undecided")
         elif _is_raised(members[0]):
-            said.append(f"{limit} ({cases}, --attn-limit or the timer's resolution); {resolved}")
+            said.append(f"{limit} ({cases}--attn-limit or the timer's resolution); {resolved}")
         elif details or _is_above_aim(members[0]):
-            said.append(f"{limit} ({cases}): {why}{_what_to_do(members, bearings)}")
+            of = f" ({cases[:-2]})" if cases else ""
+            said.append(f"{limit}{of}: {why}{_what_to_do(members, bearings)}")
     unknown = [verdict for verdict in compared if not verdict.known_unit]
     if unknown:
+        cases = _cases(unknown, compared)
+        of = f" ({cases[:-2]})" if cases else ""
+        is_told = any(reason.code == "unknown-unit" for verdict in unknown for reason in verdict.reasons)
         said.append(
-            f"limit {_range(v.limit for v in unknown)} % ({counted(len(unknown), 'case')}): no session of this GPU, so "
-            f"slow-downs are only suspected; record one with {_RECORD}"
+            f"limit {_range(v.limit for v in unknown)} %{of}: no session of this GPU, so slow-downs are only suspected"
+            + ("" if is_told else f"; record one with {_RECORD}")
         )
     return said
+
+
+def _cases(members: Sequence[Verdict], compared: Sequence[Verdict]) -> str:
+    """`3 cases, `, or nothing where it is true of all."""
+    return "" if len(members) == len(compared) else f"{counted(len(members), 'case')}, "
 
 
 def details(run: RunFile) -> list[str]:

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attnbench import printable
-from attnbench.model import Judgement, Record, RunFile, Verdict
+from attnbench.model import Judgement, Reason, Record, RunFile, Verdict
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
-from attnbench.verdicts.judge import CHOICES
+from attnbench.verdicts.judge import CHOICES, NOT_MEASURED
 
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}
@@ -214,7 +214,7 @@ def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> l
     """Why a verdict has no figure, or what its figures do not tell: those that share kind and reason are one line."""
     groups: dict[tuple[Judgement, str], list[str]] = {}
     for verdict in verdicts:
-        said = "; ".join(_more(verdict) if verdict.change is not None else [reason.text for reason in verdict.reasons])
+        said = "; ".join(_more(verdict) if verdict.change is not None else map(_without_cause, verdict.reasons))
         if said:
             # The others with figures are rows of the table.
             is_row = verdict.change is None or verdict.kind is not Judgement.UNCHANGED
@@ -225,6 +225,12 @@ def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> l
         f"{kind}: {said}" if len(names) == whole[kind] > _FEW else f"{kind}: {_some(names)}: {said}"
         for (kind, said), names in groups.items()
     ]
+
+
+def _without_cause(reason: Reason) -> str:
+    """The sentence; of a case that was not measured without the reason, which stands under `not measured`."""
+    text, found, _ = reason.text.partition(" here: ")
+    return f"{text} here" if found and reason.code == NOT_MEASURED else reason.text
 
 
 def _more(verdict: Verdict) -> list[str]:

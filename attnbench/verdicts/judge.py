@@ -23,6 +23,8 @@ REORDERED_GROWTH = 0.05
 #: By how much the workspace may exceed every stored one, as a share and in bytes, whichever is more: it repeats to 0.5 %,
 #: and 2 MiB is the block in which torch's allocator takes small tensors.
 WORKSPACE_GROWTH, WORKSPACE_BYTES = 0.01, 2 * 2**20
+#: The reason of a stored case that was selected and has no latency here.
+NOT_MEASURED = "not-measured"
 #: The reason where the fingerprint of the sessions that hold the case is another one.
 SET_UP = "fingerprint"
 #: The reason where no stored launch made the autotune choices of ours, and what more may be said of that.
@@ -238,7 +240,7 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
         return None
     why = "; ".join(reason.text for reason in record.reasons) or f"status {record.status}"
     text = f"in {stored[-1][0].name}, and {record.status} here: {why}"
-    reason = Reason("not-measured", text)
+    reason = Reason(NOT_MEASURED, text)
     return Verdict(record.case, Judgement.MISSING, (reason,), reproduce=reproduce, nodeid=record.nodeid)
 
 

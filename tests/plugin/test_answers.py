@@ -65,7 +65,7 @@ def pytest_runtest_call(item):
     first, second = first_and_second(sim)
     [reason] = first["reasons"]
     assert (first["status"], reason["code"]) == ("error", "launch")
-    assert reason["text"].startswith("its process was ended: something in it wrote to its result pipe ")
+    assert reason["text"].startswith("its process was ended: something in it wrote to its result pipe")
     assert reason["text"].isprintable()
     assert second["status"] == "measured"
     assert "Traceback" not in str(first)

@@ -364,7 +364,7 @@ def test_baselines_outside_of_the_repository_are_refused(sim, repository, tmp_pa
 
 
 def test_without_a_folder_of_baselines_the_option_is_refused_and_a_variable_waits(sim, monkeypatch):
-    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("name it in the ini key attn_baselines")
+    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("set the ini key attn_baselines")
     monkeypatch.setenv("ATTN_BASELINES_FROM", "HEAD")
     assert sim(*ARGUMENTS, "-o", "attn_baselines=").ret == pytest.ExitCode.OK
 

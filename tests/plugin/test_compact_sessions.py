@@ -182,4 +182,4 @@ def test_a_workload_that_a_session_holds_with_another_shape_is_not_compared(sim:
     records[0]["workload"]["seq"] += 1
     session.write_text(json.dumps(document))
     result = sim("--benchmark-only", "--attn-backend=numpy", "-o", "attn_baselines=", f"--benchmark-compare={session}")
-    result.stdout.fnmatch_lines([f"not compared, as {session} stored the workload of that name with another shape, *"])
+    result.stdout.fnmatch_lines([f"not compared: {session} has this workload with another shape, *"])

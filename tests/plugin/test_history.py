@@ -113,7 +113,7 @@ def test_a_run_that_is_verbose_names_the_history_and_so_does_its_report(
     result = sim(*RUN, "-v", "--color=no")
     result.stdout.fnmatch_lines(
         [
-            "  history, not compared with: 4 older sessions of other versions",
+            "  not compared: 4 older sessions of other versions",
             f"    {releases[3]}: torch 2.3, the baseline's is 2.4 (2 cases)",
         ]
     )

@@ -22,7 +22,7 @@ def test_every_output_says_what_was_injected(sim: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "attnbench: *, 30 rounds; INJECTED torch_flash:+2%, *:+0.5%; cases selected by *",
-            "test_attention?torch_flash@eager* INJECTED +2 % *",
+            "torch_flash@eager* INJECTED +2 % *",
             "INJECTED slow-down: torch_math@eager +0.5 % (1 case), torch_flash@eager +2 % (1 case)",
         ]
     )

@@ -23,7 +23,7 @@ from attnbench.storage.benchmark_json import NUMBERED
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 FOLDER = Path("baselines", "simulated-device")
-UNTOUCHED = "attnbench: nothing was written; files stored before are unchanged\n"
+UNTOUCHED = "attnbench: nothing was written; sessions stored before are unchanged\n"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: Non
     assert sim.stored()["attnbench"]["verdicts"][0]["compared_with"] == [f"simulated-device/{name}"]
     result = sim(*one, "--benchmark-compare=simulated-device/0001")
     assert result.ret == 0
-    assert any(line.startswith("test_attention[torch_flash@eager") and "0001" in line for line in result.outlines)
+    assert any(line.startswith("torch_flash@eager (") and "0001" in line for line in result.outlines)
 
 
 def test_the_next_session_has_the_next_number_may_be_slower_and_names_launches_that_differ(
@@ -91,7 +91,7 @@ def pytest_configure(config):
     assert [name[:5] for name in sessions()] == ["0001_", "0002_"]
     assert earlier.read_text() == content
     printed = capfd.readouterr()
-    (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: its")]
+    (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: launches of ")]
     assert "REQUIRE_BASELINE" not in printed.out, "the header names what the user set, and not what a recording sets"
     assert re.fullmatch(r"attnbench: launches of torch_flash@eager-flux-256px-t128 differ by [01]\.\d\d%", said)
 
@@ -179,7 +179,7 @@ def test_a_run_that_pytest_refuses_ends_with_its_code(
 ) -> None:
     assert main(["--launches=2", *SUITE[:3], *arguments]) == code
     assert capfd.readouterr().err.endswith(
-        f"attnbench: nothing was written: pytest ended with exit code {code}, see the lines above\n"
+        f"attnbench: nothing was written: pytest ended with exit code {code}; see the lines above\n"
     )
     assert not sessions()
 
@@ -298,7 +298,7 @@ def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
     os.kill(recording.pid, sent) if to == "it alone" else os.killpg(recording.pid, sent)
     _, said = recording.communicate(timeout=60)
     assert recording.returncode == 2
-    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, see the lines above\n")
+    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2; see the lines above\n")
     assert "Traceback" not in said
     assert sessions() == before
     assert not [pid for pid in processes if runs(pid)]
@@ -317,7 +317,7 @@ def test_a_recording_says_which_signal_ended_its_pytest(project: None, capfd: An
     pytester.makeconftest("import os\ndef pytest_collection_finish():\n    os.kill(os.getpid(), 9)\n")
     assert main(["--launches=2", *SUITE[:4]]) == 128 + signal.SIGKILL
     said = capfd.readouterr().err
-    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL, see the lines above\n")
+    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL; see the lines above\n")
 
 
 WHILE = {

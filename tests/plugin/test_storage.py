@@ -23,7 +23,7 @@ def stored(sim, pytester):
 
 def compared_with(result: pytest.RunResult) -> list[str]:
     """Sources that stand in pytest-benchmark's table beside NOW."""
-    rows = [line for line in result.outlines if line.startswith("test_attention[")]
+    rows = [line for line in result.outlines if line.startswith(("test_attention[", "numpy@eager ("))]
     return [line.split(" (", 1)[1].split(")")[0] for line in rows if "(NOW)" not in line]
 
 

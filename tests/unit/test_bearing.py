@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Bearing, Judgement, Verdict, Workload
+from attnbench.model import Bearing, Judgement, Reason, Verdict, Workload
 from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
 
@@ -56,9 +56,7 @@ def said(run, start="limit", details=False):
 def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_percent(run_of):
     run = run_of(*[{"limit": limit, "carried": limit, "bearing": ONE} for limit in (0.0206, 0.0213, 0.0239)])
     (line,) = said(run)
-    assert line == (
-        f"limit 2.1 to 2.4 % (3 cases): 1 session of this GPU; 3 more that agree reach 1 % {RECORD.format(3)}"
-    )
+    assert line == (f"limit 2.1 to 2.4 %: 1 session of this GPU; 3 more that agree reach 1 % {RECORD.format(3)}")
     (detailed,) = said(run, details=True)
     assert detailed == line.replace("this GPU;", "this GPU, assumed to differ by 0.24 %;")
     assert detailed in " ".join(markdown(run).split())
@@ -79,7 +77,7 @@ FIVE_SHOW = "5 sessions of this GPU, which differ by 0.03 %"
 )
 def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run_of, bearing, limit, why):
     (line,) = said(run_of({"limit": limit, "carried": limit, "bearing": bearing}))
-    assert line == f"limit {100 * limit:.2g} % (1 case): {why}"
+    assert line == f"limit {100 * limit:.2g} %: {why}"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run
 def test_a_limit_of_one_percent_is_explained_with_details_only(run_of, bearing, why):
     run = run_of({"limit": 0.01, "carried": 0.01, "bearing": bearing})
     assert said(run) == []
-    assert said(run, details=True) == [f"limit 1 % (1 case): {why}"]
+    assert said(run, details=True) == [f"limit 1 %: {why}"]
 
 
 def test_families_that_need_different_numbers_of_sessions_are_one_line(run_of):
@@ -115,31 +113,30 @@ def test_each_reason_is_one_line_whatever_number_of_cases_has_it(run_of):
 def test_a_limit_that_the_baseline_does_not_carry_says_so(run_of):
     (line,) = said(run_of({"limit": 0.01, "carried": 0.021, "bearing": ONE}))
     assert line == (
-        "limit 1 % (1 case, --attn-limit), but the baseline resolves 2.1 % (1 session of this GPU): slow-downs in between "
+        "limit 1 % (--attn-limit), but the baseline resolves 2.1 % (1 session of this GPU): slow-downs in between "
         "may stay undecided"
     )
 
 
 def test_sessions_that_carry_more_than_the_most_by_default_say_so(run_of):
     (line,) = said(run_of({"limit": 0.06, "carried": 0.24, "bearing": replace(TWO, assumed=False, occasion=0.035)}))
-    assert line.startswith(
-        "limit 6 % (1 case, the default maximum), but the baseline resolves 24 % (2 sessions of this GPU"
-    )
+    assert line.startswith("limit 6 % (the default maximum), but the baseline resolves 24 % (2 sessions of this GPU")
 
 
 def test_a_limit_above_what_the_baseline_carries_is_not_promised_to_fall_by_more_sessions(run_of):
     (line,) = said(run_of({"limit": 0.03, "carried": 0.021, "bearing": ONE}))
     assert line == (
-        "limit 3 % (1 case, --attn-limit or the timer's resolution); the baseline resolves 2.1 % (1 session of this GPU)"
+        "limit 3 % (--attn-limit or the timer's resolution); the baseline resolves 2.1 % (1 session of this GPU)"
     )
 
 
 def test_an_unknown_unit_is_told_what_to_do(run_of):
     (line,) = said(run_of({"known_unit": False}, {"known_unit": False}))
     assert line == (
-        "limit 2 % (2 cases): no session of this GPU, so slow-downs are only suspected; record one with "
-        "scripts/record_baseline"
+        "limit 2 %: no session of this GPU, so slow-downs are only suspected; record one with scripts/record_baseline"
     )
+    told = {"known_unit": False, "reasons": (Reason("unknown-unit", "record a session"),)}
+    assert said(run_of(told)) == ["limit 2 %: no session of this GPU, so slow-downs are only suspected"]
 
 
 def test_nothing_is_said_of_a_limit_where_nothing_was_compared_or_nothing_is_known(run_of):
