@@ -182,7 +182,7 @@ class Judging:
         stored = [r for baseline in self._baselines for _, r in baseline.records.get(measured[0].case, ())]
         expected_s = max((record.first_call_s or 0.0 for record in (*measured, *stored)), default=0.0)
         if max(1.0, expected_s) > self._choices_left_s:
-            text = f"not measured again: it would take longer than what is left of the {CHOICES_BUDGET_S:g} s for this in a run"
+            text = f"not measured again: it would exceed the {CHOICES_BUDGET_S:g} s that a run may spend on this"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         start = time.monotonic()
         try:

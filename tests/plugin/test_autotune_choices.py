@@ -144,7 +144,7 @@ def test_a_try_that_fails_leaves_the_case_incomparable_and_says_why(
         (
             "3",
             CHOICES_BUDGET_S + 1,
-            f"not measured again: it would take longer than what is left of the {CHOICES_BUDGET_S:g} s for this in a run",
+            f"not measured again: it would exceed the {CHOICES_BUDGET_S:g} s that a run may spend on this",
         ),
     ],
     ids=["no relaunch", "too long"],
