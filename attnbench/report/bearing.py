@@ -1,4 +1,4 @@
-"""What the verdicts of a run rest on: which limit the stored sessions carry and why, and what all cases share."""
+"""What limits the verdicts of a run: what the baseline resolves and why, and slow-downs that all cases share."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def details(run: RunFile) -> list[str]:
 
 
 def shared(run: RunFile) -> str:
-    """That nearly every case is slower by about the same, whatever kernel it runs; empty where that is not so."""
+    """That nearly all cases are slower by about the same, so that no kernel is the cause; empty where they are not."""
     records = {record.case: record for record in run.records}
     found = [
         (verdict.change, verdict)
@@ -121,22 +121,22 @@ def _is_above_aim(verdict: Verdict) -> bool:
 
 
 def _is_below(verdict: Verdict) -> bool:
-    """Whether a smaller limit was asked for than the baseline carries."""
+    """Whether the limit is smaller than what the baseline resolves."""
     return verdict.limit is not None and verdict.carried is not None and verdict.limit < 0.9999 * verdict.carried
 
 
 def _is_capped(verdict: Verdict) -> bool:
-    """Whether the limit is the largest that there is by default."""
+    """Whether the limit is the default maximum."""
     return verdict.limit is not None and abs(verdict.limit - MOST_LIMIT) < 1e-9
 
 
 def _is_raised(verdict: Verdict) -> bool:
-    """Whether the limit is larger than the baseline alone makes it: a larger one was asked for, or the timer is coarse."""
+    """Whether the limit is larger than what the baseline resolves, by --attn-limit or because the timer is coarse."""
     return verdict.limit is not None and verdict.limit > 1.0001 * max(AIM, verdict.carried or 0.0)
 
 
 def _by_occasions(bearing: Bearing) -> bool:
-    """Whether sessions that differ limit the case more than launches do."""
+    """Whether differences between sessions limit the case more than those between launches."""
     return not bearing.assumed and bearing.occasion > bearing.launch
 
 
@@ -152,7 +152,7 @@ def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
 
 
 def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str:
-    """How to reach a limit of 1 %, where it is above that."""
+    """How to reach a limit of 1 %, empty where it is reached."""
     if not _is_above_aim(verdicts[0]):
         return ""
     needed = [b.sessions_for_one_percent - b.sessions for b in bearings if b.sessions_for_one_percent is not None]

@@ -1,4 +1,4 @@
-"""Columns of text: the least that a terminal table needs."""
+"""Text tables for a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
 
 
 def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns.
+    """`aligned`, split into tables of at most `WIDTH`, a blank line between two; each repeats the first `left` columns.
 
     Several are no wider than they have to be, so that of two none has just the one column that did not fit.
     """
@@ -40,7 +40,7 @@ def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left:
 
 
 def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
-    """Which columns go into which table of at most `most`; one that is wider by itself has a table of its own."""
+    """Columns by table of at most `most` characters; a wider column gets a table of its own."""
     first = list(range(left))
     parts = [first]
     for at in range(left, len(width)):
@@ -51,7 +51,7 @@ def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """A sentence as lines of at most `WIDTH`, words whole; from the second on they stand two blanks further in."""
+    """A sentence as lines of at most `WIDTH`, without splitting words; lines after the first are indented by two more."""
     return textwrap.wrap(
         text,
         WIDTH,
@@ -65,7 +65,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 def without_empty(
     header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """Header and rows without the columns in which no row says anything."""
+    """Header and rows without the columns that are empty in every row."""
     kept = [at for at in range(len(header[0])) if any(row[at] for row in rows)]
     return [[line[at] for at in kept] for line in header], [[row[at] for at in kept] for row in rows]
 

@@ -1,4 +1,4 @@
-"""Verdicts as text: one line for a failing test, and the rows of the section, worst first."""
+"""Verdicts as text: what a failing test prints, and the block of the section, worst first."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _counted(verdicts: Sequence[Verdict]) -> str:
 
 
 def undecided(run: RunFile) -> list[str]:
-    """How many cases the run could not decide, and which slow-down they may hide; before, those of other choices."""
+    """How many cases were not compared because of autotune choices, and how many are undecided and may hide what."""
     lines = []
     if other := of_other_choices(run.verdicts):
         lines += wrapped(f"{other} (this alone fails no test)")
@@ -132,14 +132,14 @@ def names(run: RunFile) -> Callable[[Verdict], str]:
 
 
 def marks(verdict: Verdict) -> str:
-    """What a reader must know of a verdict's figures at first sight: ` (unknown unit)`, ` (measured once)`."""
+    """What qualifies the figures of a verdict: ` (unknown unit)`, ` (measured once)`."""
     said = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
     said += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
     return f" ({', '.join(said)})" if said else ""
 
 
 def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details: bool) -> list[str]:
-    """The rows, with a last column on the clock where it was another one during some of the calls."""
+    """The rows, with a column on the clock where it differed from the baseline's in some calls."""
     legend = [*_LEGEND] if details else []
     header, rows = [*_HEADER], [_row(v, name) for v in verdicts]
     if details:
@@ -158,13 +158,13 @@ def _finds(verdict: Verdict) -> str:
 
 
 def _other_clock(verdict: Verdict) -> float | None:
-    """By how much the clock was another one; None where it was about the baseline's, or was not told."""
+    """Relative clock difference to the baseline; None where it is small or unknown."""
     by = verdict.clock_change
     return by if by is not None and abs(by) >= _OTHER_CLOCK else None
 
 
 def _clock(verdict: Verdict) -> list[str]:
-    """What was measured, where that was at another clock."""
+    """The latency as measured, where the clock differed from the baseline's."""
     by = _other_clock(verdict)
     if by is None or verdict.measured_s is None:
         return []
@@ -211,7 +211,7 @@ def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
 
 
 def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
-    """Why a verdict has no figure, or what its figures do not tell: those that share kind and reason are one line."""
+    """Why a verdict has no figures, or what they do not show; one line for each kind and reason."""
     groups: dict[tuple[Judgement, str], list[str]] = {}
     for verdict in verdicts:
         said = "; ".join(_more(verdict) if verdict.change is not None else map(_without_cause, verdict.reasons))
@@ -234,13 +234,13 @@ def _without_cause(reason: Reason) -> str:
 
 
 def _more(verdict: Verdict) -> list[str]:
-    """The reasons of a verdict with figures that these do not tell, but for those about the output."""
+    """The reasons of a verdict with figures that the figures do not show, without those about the output."""
     told = (*IN_THE_ROW, *OF_THE_OUTPUT)
     return [r.text for r in verdict.reasons if r.code not in told] if verdict.change is not None else []
 
 
 def _of_the_output(verdict: Verdict) -> list[str]:
-    """What makes a verdict one on the output or its memory, and not on the latency."""
+    """The reasons of a verdict that are about accuracy or workspace, and not about latency."""
     reasons = verdict.reasons if verdict.change is not None else ()
     return [reason.text for reason in reasons if reason.code in OF_THE_OUTPUT]
 

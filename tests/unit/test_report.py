@@ -187,11 +187,11 @@ def test_figures_that_are_not_like_the_others_are_named_below_their_table(run_fi
     kept = dataclasses.replace(check({}), poisoned=False)
     listed = table(run_file(record(), record("b@eager", sample=odd, checks=(kept,))), "flux-256px-t128  [")
     assert listed[-5:] == [
-        "synchronising, so the host's work is inside the interval: b@eager",
-        "waited long for the clock to reach its ceiling, as on a GPU that is warm or shared: b@eager (3.04 s)",
+        "waits for the device inside the call, so host time is part of its latency: b@eager",
+        "waited long for the clock to reach its ceiling (a warm or shared GPU?): b@eager (3.04 s)",
         "started below the clock's ceiling: b@eager (4 of 30 rounds)",
         "lowered its own clock: b@eager",
-        "checked at least once outside poisoned memory, where an unwritten element may go unseen: b@eager",
+        "checked at least once without poisoned memory, so an unwritten element may be missed: b@eager",
     ]
 
 
@@ -225,7 +225,7 @@ def test_cases_that_waited_for_a_compiler_are_summed_up_by_variant(run_file, rec
     others = [record("c@eager", first_call_s=1.0, compilers_s=0.0), record("d@eager", first_call_s=1.0)]
     compiled = record("b@default", first_call_s=9.0, compilers_s=9.0, compilation=Compilation(1, cache="cold"))
     lines = section(run_file(*waited, *others, compiled))
-    said = "eager cases that waited for a compiler, by its CPU time: b@eager 4.00 s"
+    said = "compiler CPU time in eager cases: b@eager 4.00 s"
     assert lines[-2:] == ["first calls of compiled cases, by Inductor's cache: 1 cold, 9.00 s", said]
 
 
