@@ -20,6 +20,7 @@ from attnbench.plugin.comparing import is_parallel, runs_tests
 from attnbench.plugin.fixtures import CASE
 from attnbench.plugin.run_state import Run, case_of, is_case
 from attnbench.report import listing, terminal
+from attnbench.report.table import WIDTH
 
 
 class Recorder:
@@ -133,7 +134,8 @@ class Recorder:
                     f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.offered}"
                 )
             return
-        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
+        width = self._config.get_terminal_writer().fullwidth if terminalreporter.isatty() else WIDTH
+        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0, width=width)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.comparison_said):
             terminalreporter.write_line(line)

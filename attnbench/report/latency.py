@@ -55,7 +55,9 @@ _KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == 
 _ALONE: Mapping[str, int] = MappingProxyType({})
 
 
-def by_sequence(records: Sequence[Record], mode: str, tests: Mapping[str, int] = _ALONE) -> list[list[str]]:
+def by_sequence(
+    records: Sequence[Record], mode: str, tests: Mapping[str, int] = _ALONE, width: int = WIDTH
+) -> list[list[str]]:
     """Median milliseconds of one mode, variant × workload by sequence length, in as many tables as fit the width.
 
     tests: numbers of the tests of cases that are in several, which are rows of their own.
@@ -73,13 +75,15 @@ def by_sequence(records: Sequence[Record], mode: str, tests: Mapping[str, int] =
     cells = {(_name(r, tests), r.workload): _cell(r) for r in mine}
     first = f"{mode}: median ms"
     tables = []
-    for part in _parts(workloads, WIDTH - max(len(first), *map(len, variants))):
+    for part in _parts(workloads, width - max(len(first), *map(len, variants))):
         header = [[first, *_heads(part)], ["seq", *(str(w.seq) for w in part)]]
         tables.append(aligned(header, [[v, *(cells.get((v, w), "") for w in part)] for v in variants]))
     return tables
 
 
-def of_workload(records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE) -> list[str]:
+def of_workload(
+    records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE, width: int = WIDTH
+) -> list[str]:
     """The cases of one workload that ran, fastest first, in as many tables as fit the width.
 
     `kernel` is the attention kernel's share of the device time of one call and `copy` the time in kernels that only copy,
@@ -105,7 +109,7 @@ def of_workload(records: Sequence[Record], reference: str, tests: Mapping[str, i
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
         said.append(f"no speed: {reference} was not measured")
-    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2), *_doubts(shown, tests)]
+    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
 
 
 def _name(record: Record, tests: Mapping[str, int]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-#: No table and no sentence of a report is wider, unless a single name is.
-WIDTH = 120
+#: No table and no sentence of a report is wider, unless a single name is. On a terminal tables are as wide as that is, from
+#: `NARROWEST` on.
+WIDTH, NARROWEST = 120, 80
 GAP = "  "
 
 
@@ -23,15 +24,17 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
     return [_line(cells, width, left) for cells in (*header, rule, *rows)]
 
 
-def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """`aligned`, split into tables of at most `WIDTH`, a blank line between two; each repeats the first `left` columns.
+def fitted(
+    header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1, most: int = WIDTH
+) -> list[str]:
+    """`aligned`, split into tables of at most `most` characters, each with the first `left` columns, a blank line between.
 
     Several are no wider than they have to be, so that of two none has just the one column that did not fit.
     """
     lines = [*header, *rows]
     width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]
-    fewest = len(_parts(width, left, WIDTH))
-    parts = next(some for most in range(WIDTH + 1) if len(some := _parts(width, left, most)) <= fewest)
+    fewest = len(_parts(width, left, most))
+    parts = next(some for enough in range(most + 1) if len(some := _parts(width, left, enough)) <= fewest)
     said: list[str] = []
     for part in parts:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))

@@ -1,4 +1,4 @@
-"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered."""
+"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered at one width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
-from attnbench.report.table import WIDTH, wrapped
+from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import undecided, verdicts
 from attnbench.units import change, counted, seconds
@@ -22,27 +22,27 @@ _FEW = 4
 _NOT_RESTORED = "cannot be restored, so the cases after it ran in fresh processes"
 
 
-def section(run: RunFile, details: bool = False) -> list[str]:
+def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:
     """Every line, without colour; the first is the heading. Empty for a run without a case.
 
-    details: with every reason, and what verdicts and limits rest on, as under -v.
+    details: with every reason, and what verdicts and limits rest on, as under -v; width: of the terminal, whose tables fit.
 
     The lines are safe to print, whatever strings the run holds: they may come from kernels or from other people's files.
     """
     if not run.records:
         return []
-    run = printable.shown(run)
+    run, width = printable.shown(run), max(NARROWEST, min(width, WIDTH))
     blocks = [_head(run)]
     records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
-        blocks += by_sequence(records, mode, numbers)
+        blocks += by_sequence(records, mode, numbers, width)
     for workload in dict.fromkeys(r.workload for r in ran):
-        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers))
+        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers, width))
     blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
-    return [_heading(run, min(WIDTH, max(map(len, lines)))), *map(printable.line, lines)]
+    return [_heading(run, min(width, max(map(len, lines)))), *map(printable.line, lines)]
 
 
 def _heading(run: RunFile, width: int) -> str:

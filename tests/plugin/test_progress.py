@@ -153,3 +153,13 @@ def test_where_tests_write_themselves_a_terminal_gets_the_lines_of_a_log(sim, py
     pytester.makeconftest("from attnbench.plugin import progress\nprogress.QUIET_S = progress.BETWEEN_LINES_S = 0.0")
     shown = screen(on_a_terminal("--benchmark-only", "--attn-backend=torch_flash", "-s"))
     assert sum(line.startswith("attnbench: case ") for line in shown) == 3
+
+
+def test_on_a_terminal_the_tables_of_the_section_are_as_wide_as_it(sim):
+    arguments = ("--benchmark-only", "--attn-backend=torch_flash")
+    assert any(
+        line.startswith("backend ") and line.endswith("max abs") and len(line) > 80 for line in sim(*arguments).outlines
+    )
+    heads = [line.rstrip() for line in screen(on_a_terminal(*arguments)) if line.startswith("backend ")]
+    assert len(heads) == 2
+    assert max(map(len, heads)) <= 80

@@ -243,3 +243,21 @@ def test_a_device_whose_name_could_not_be_read_is_unknown(run_file, record):
 def test_no_line_ends_in_blanks(run_file, record, check):
     run = run_file(record(), record("b@eager", status="checked"), record("c@default", status="error"))
     assert all(line == line.rstrip() for line in section(run))
+
+
+def test_on_a_narrow_terminal_tables_fit_and_nothing_is_left_out(run_file, record, check):
+    checked = (check({"max_abs": 1.0}, max_abs=0.03),)
+    full = record(checks=checked, first_call_s=1.5, workspace_bytes=3 * 2**20, route=(DeviceOp("kernel"),))
+    workloads = [
+        dataclasses.replace(full.workload, name=f"flux-1024px-t{tokens}", seq=4096 + tokens)
+        for tokens in range(64, 1024, 64)
+    ]
+    run = run_file(*(dataclasses.replace(full, workload=one, case=f"{full.variant}-{one.name}") for one in workloads))
+    wide, narrow, narrower = (section(run, width=width) for width in (200, 80, 20))
+
+    def widest(lines):
+        return max(len(line) for line in lines if set(line) == {"-", " "})  # the rules of the tables
+
+    assert widest(narrow) <= 80 < widest(wide) <= 120
+    assert narrower == narrow
+    assert {*" ".join(wide).replace("-", " ").split()} <= {*" ".join(narrow).replace("-", " ").split()}
