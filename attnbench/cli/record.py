@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
-    """Sessions one after the other, until one is refused or a signal comes; those before it stay."""
+    """Record sessions one after the other until one is refused or a signal comes; earlier ones stay."""
     written, due_s = 0, time.monotonic()
     try:
         while written < options.occasions:
@@ -150,11 +150,11 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
 
 
 class Ended(BaseException):
-    """A signal came while nothing ran that could be told of it."""
+    """A signal came while no pytest was running."""
 
 
 class Signals:
-    """Ctrl-C, SIGTERM and SIGHUP, as long as it is open: they end what runs, and cut short no session that is written."""
+    """Handles Ctrl-C, SIGTERM and SIGHUP while open: they end the running pytest, but never a session being written."""
 
     def __init__(self) -> None:
         self.came: list[signal.Signals] = []
@@ -212,7 +212,7 @@ class Signals:
 
 
 def _with_local_changes(run: RunFile) -> list[str]:
-    """A line about the backends whose code was not committed: no other session will be of the same code."""
+    """A line about backends with uncommitted code: no other session can measure the same code."""
     versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
     changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
     if not changed:
@@ -225,7 +225,7 @@ def _with_local_changes(run: RunFile) -> list[str]:
 
 
 def _wide(run: RunFile) -> list[str]:
-    """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
+    """A line for each case whose launches differ by more than `WIDE` in every measure."""
     readings: dict[str, list[Reading]] = {}
     for record in once(run.records):
         readings.setdefault(record.case, []).append(reading(record, None))

@@ -1,4 +1,4 @@
-"""A case in this process ends after --attn-timeout: a compilation that does not come back costs its own row."""
+"""Ends a case in this process after --attn-timeout, so that an endless compilation costs only its own row."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
 
 
 def _why_not(handler: object) -> str:
-    """Why the alarm cannot be taken and given back; empty where it can."""
+    """Why the alarm signal cannot be used; empty where it can."""
     if threading.current_thread() is not threading.main_thread():
         return "pytest does not run in the main thread, so it gets no signals"
     return "a library holds SIGALRM outside Python" if handler is None else ""

@@ -39,7 +39,7 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
+        """Put cases that share a process of the launcher together, after the others, so that each process starts once."""
         order = self._run.order
         items.sort(key=lambda item: order.get(case_of(item, self._run)[0].backend.name, 0) if is_case(item) else 0)
 
@@ -64,7 +64,7 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        """However a test ends, its case leaves the process as it was, before its report is made."""
+        """Restore the process after a test, however it ended, before its report is made."""
         if is_case(item):
             _stop_listening_to_traces()
         case = item.stash.get(CASE, None)
@@ -177,9 +177,9 @@ class Recorder:
 
 
 def _stop_listening_to_traces() -> None:
-    """pytest captures loggers that do not propagate too.
+    """Stop pytest from capturing torch's trace, which it does although that logger does not propagate.
 
-    torch's trace of a compilation is hundreds of lines for its own tools, and is only produced where somebody listens.
+    The trace of a compilation is hundreds of lines for torch's own tools, and is only produced where somebody listens.
     """
     trace = logging.getLogger("torch.__trace")
     for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
@@ -187,7 +187,7 @@ def _stop_listening_to_traces() -> None:
 
 
 def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
-    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    """Every reason why a case cannot run here, empty if it is ready, and how. Loads it, unless that may download."""
     backend = variant.backend
     if device.type == "sim":
         return (), "ready"

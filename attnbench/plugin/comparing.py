@@ -73,7 +73,7 @@ def require_pytest_benchmark(config: pytest.Config) -> None:
 
 
 def is_given(config: pytest.Config, flag: str) -> bool:
-    """Whether an option was given at all, in the value that is its default too."""
+    """Whether an option was given, even with its default value."""
     return flag in _given(config)
 
 
@@ -84,7 +84,7 @@ def _given(config: pytest.Config) -> list[str]:
 
 
 def idle_options(config: pytest.Config) -> list[str]:
-    """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
+    """A sentence that names the given options of pytest-benchmark that have no effect here."""
     idle = [flag for flag in _given(config) if flag in IDLE_FLAGS]
     if not idle:
         return []
@@ -109,7 +109,7 @@ def choose_storage(config: pytest.Config, run: Run) -> None:
 
 
 def refuse_storage(config: pytest.Config, run: Run) -> None:
-    """Raise pytest.UsageError for a storage that pytest-benchmark would end in a traceback with."""
+    """Raise pytest.UsageError for a storage that would end pytest-benchmark with a traceback."""
     storage = str(config.getoption("benchmark_storage", PYTEST_BENCHMARK_STORAGE))
     scheme, separator, _ = storage.partition("://")
     if not separator or scheme == "file" or not is_ours(config, run):
@@ -201,11 +201,11 @@ def _storage_folder(config: pytest.Config) -> Path | None:
 
 
 def runs_tests(config: pytest.Config) -> bool:
-    """Whether tests are run at all, and not only looked at."""
+    """Whether tests run, instead of only being shown."""
     return not looks_only(config.option)
 
 
 def looks_only(option: Any) -> bool:
-    """Whether these options have pytest show something and run nothing."""
+    """Whether pytest only shows something with these options and runs nothing."""
     switches = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
     return any(getattr(option, name, None) for name in (*switches, "setuponly", "setupplan"))

@@ -1,7 +1,7 @@
 """Options, ini keys and variables, parsed once into a frozen `Settings`.
 
 Command line over environment over ini over default. Every option `--attn-NAME` has the ini key `attn_NAME` and the
-variable `ATTN_NAME` (several values separated by blanks). Whatever is wrong names the place where it was given.
+variable `ATTN_NAME` (several values separated by blanks). Errors name the source of the value.
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ def parse_settings(config: pytest.Config) -> Settings:
 
 
 def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be silently ignored."""
+    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be ignored silently."""
     known = (*(option.variable for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
     for name in environment:
         if name.startswith("ATTN_"):
@@ -310,7 +310,7 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
-    """The value that wins, and where it was given; None when it was given nowhere."""
+    """The value that wins, and its source; None if it is not set."""
     if not option.ini_only:
         given = config.getoption(option.key, None)
         if given is not None and option.kind == "one" and not given.strip():  # --attn-baselines-from=$UNSET

@@ -99,8 +99,8 @@ class Progress:
         return f"attnbench: case {self._done} of {len(records)}, {records[nodeid].case}{left}"
 
     def _rewrites(self, reporter: Any) -> bool:
-        """Whether a line can be taken back: on a terminal on which tests themselves write nothing (`-s`)."""
-        return bool(reporter.isatty()) and self._config.getoption("capture", "no") != "no"
+        """Whether a line can be rewritten: on a terminal that tests do not write to, as they do under `-s`."""
+        return bool(reporter.isatty()) and self._config.getoption("capture", "no") == "fd"
 
     def _write_below(self, text: str) -> None:
         """Write below pytest's line of dots, and go back to its end, where pytest goes on.

@@ -114,9 +114,9 @@ class Judging:
         self.verdicts: dict[str, Verdict] = {}  # by node id: a case may be in several tests
 
     def judge(self, records: Sequence[Record]) -> tuple[Record, ...]:
-        """Reach a verdict on one measured case, measuring a suspect again; the records of those fresh launches.
+        """Judge one measured case, measuring a suspect again; returns the records of these fresh launches.
 
-        One of these may be *incorrect*: then the case is, and has no verdict.
+        If one of them is *incorrect*, so is the case, and it has no verdict.
         """
         measured = list(records)
         judged = self._judged(measured)
@@ -145,7 +145,7 @@ class Judging:
         return further
 
     def failure(self, record: Record) -> str | None:
-        """The one line with which the test of this case fails, None where its verdict is no failure."""
+        """The message with which the test of this case fails; None where its verdict does not fail it."""
         if record.sample is None:
             found = self._missing(record)
             if found is not None:
@@ -154,9 +154,9 @@ class Judging:
         return line(verdict, record) if verdict is not None and self._fails(verdict) else None
 
     def finish(self, records: Sequence[Record]) -> list[str]:
-        """Lines for the selected cases that ended without a test that could fail; they fail the run.
+        """Messages of selected cases that have no test left that could fail: they fail the run.
 
-        A test that ended before it measured is no failure of its case where another test measured that.
+        A test that ended before it measured does not fail its case if another test measured it.
         """
         judged = {verdict.case for verdict in self.verdicts.values() if verdict.kind is not Judgement.MISSING}
         before = set(self.verdicts)
@@ -173,7 +173,7 @@ class Judging:
     def _try_other_choices(
         self, measured: Sequence[Record], until: ExitStack
     ) -> tuple[Path | None, list[Record], tuple[Reason, ...]]:
-        """Measure once more in a process that has to autotune, where the budget has room for what that took before.
+        """Measure once more in a process that must autotune, if the budget allows for what that took before.
 
         The folder of its compiler's cache, which lasts until `until` ends; the record; and why there is none.
         """
@@ -201,7 +201,7 @@ class Judging:
     def _measured_again(
         self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None
     ) -> tuple[list[Record], tuple[Reason, ...]]:
-        """The case in a fresh process; without a record, or with an incorrect one, and why, where it was not measured."""
+        """The case in a fresh process: its record, or no or an incorrect record and the reason."""
         number = spare
         if cache is not None:
             number = self._rule.relaunches + self._own_caches
@@ -254,7 +254,7 @@ class Judging:
 
 
 def _how_often(judged: Judged, trouble: Sequence[Reason], spares: int) -> tuple[Reason, ...]:
-    """How many launches a suspect was judged on, where fresh processes should have added to them and did not."""
+    """How many launches a suspect was judged on, where fresh processes failed to add more."""
     if not judged.suspect or not spares:
         return ()
     count = judged.verdict.launches

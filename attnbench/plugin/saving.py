@@ -21,7 +21,7 @@ Write = Callable[[BenchmarkSaving, bytes], str]  # one file; what pytest-benchma
 
 
 class Saving:
-    """Hooks around pytest-benchmark's saving: first of all when a run ends, so that no signal cuts short what follows."""
+    """Hooks around pytest-benchmark's saving. They come first when a run ends, so that no signal interrupts it."""
 
     def __init__(self, config: pytest.Config, run: Run, termination: Termination | None) -> None:
         self._config = config

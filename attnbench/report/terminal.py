@@ -1,4 +1,4 @@
-"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered at one width."""
+"""The section after pytest-benchmark's table, from a stored run: the same bytes for the same width."""
 
 from __future__ import annotations
 

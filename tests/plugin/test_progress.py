@@ -149,9 +149,10 @@ def test_on_a_terminal_it_is_one_line_that_is_rewritten_and_gone_in_the_end(sim,
     assert [line.split() for line in shown if line.startswith("test_suite.py")][-len(tests[-1:]) :] == tests[-1:]
 
 
-def test_where_tests_write_themselves_a_terminal_gets_the_lines_of_a_log(sim, pytester):
+@pytest.mark.parametrize("capture", ["no", "sys", "tee-sys"])
+def test_where_tests_may_write_themselves_a_terminal_gets_the_lines_of_a_log(sim, pytester, capture):
     pytester.makeconftest("from attnbench.plugin import progress\nprogress.QUIET_S = progress.BETWEEN_LINES_S = 0.0")
-    shown = screen(on_a_terminal("--benchmark-only", "--attn-backend=torch_flash", "-s"))
+    shown = screen(on_a_terminal("--benchmark-only", "--attn-backend=torch_flash", f"--capture={capture}"))
     assert sum(line.startswith("attnbench: case ") for line in shown) == 3
 
 
