@@ -145,9 +145,9 @@ def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
     sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
     whose = f"{counted(sessions, 'session')} of this GPU{versions}"
     if bearings[0].assumed:
-        return f"{whose}, assumed to differ by {occasion}" if details else whose
+        return f"{whose} (sessions assumed to differ by {occasion})" if details else whose
     if sessions == 1:
-        return f"{whose}, and sessions of this family differ by {occasion}"
+        return f"{whose} (sessions of this family differ by {occasion})"
     return f"{whose}, which differ by {occasion}"
 
 

@@ -58,7 +58,7 @@ def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_perc
     (line,) = said(run)
     assert line == (f"limit 2.1 to 2.4 %: 1 session of this GPU; 3 more that agree reach 1 % {RECORD.format(3)}")
     (detailed,) = said(run, details=True)
-    assert detailed == line.replace("this GPU;", "this GPU, assumed to differ by 0.24 %;")
+    assert detailed == line.replace("this GPU;", "this GPU (sessions assumed to differ by 0.24 %);")
     assert detailed in " ".join(markdown(run).split())
 
 
@@ -84,7 +84,7 @@ def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run
     ("bearing", "why"),
     [
         (FIVE, FIVE_SHOW),
-        (replace(FIVE, sessions=1), "1 session of this GPU, and sessions of this family differ by 0.03 %"),
+        (replace(FIVE, sessions=1), "1 session of this GPU (sessions of this family differ by 0.03 %)"),
     ],
 )
 def test_a_limit_of_one_percent_is_explained_with_details_only(run_of, bearing, why):
@@ -97,7 +97,7 @@ def test_families_that_need_different_numbers_of_sessions_are_one_line(run_of):
     more = replace(ONE, sessions_for_one_percent=8, occasion=0.0026)
     run = run_of(*({"limit": 0.021, "carried": 0.021, "bearing": bearing} for bearing in (more, ONE)))
     (line,) = said(run, details=True)
-    assert ", assumed to differ by 0.24 to 0.26 %; 3 to 7 more that agree reach 1 % (" in line
+    assert "(sessions assumed to differ by 0.24 to 0.26 %); 3 to 7 more that agree reach 1 % (" in line
 
 
 def test_each_reason_is_one_line_whatever_number_of_cases_has_it(run_of):
