@@ -295,8 +295,12 @@ def test_the_regression_in_the_readme_is_what_its_commands_print(tmp_path):
         check=False,
     )
     printed = (done.stdout + done.stderr).replace(str(tmp_path), "/tmp/demo")
-    shown = [line for line in block.splitlines() if line.startswith(("attnbench: recorded", "REGRESSED"))]
-    assert len(shown) == 2
+    shown = [
+        line
+        for line in block.splitlines()
+        if line.startswith(("attnbench: recorded", "REGRESSED", "  baseline", "  repr"))
+    ]
+    assert len(shown) == 4
     assert [line for line in map(without_id, shown) if line not in without_id(printed).splitlines()] == []
 
 
