@@ -1,9 +1,8 @@
-"""`scripts/record_baseline`: a session of several launches, checked and written as one file."""
+"""`attnbench record`: a session of several launches, checked and written as one file."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import subprocess
@@ -14,60 +13,82 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from attnbench.cli.exit_codes import INTERRUPTED, NOTHING_SELECTED, REFUSED
+from attnbench.cli.pytest_command import pytest_command
+from attnbench.cli.spread import launch_spread
+from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable, run_from
 from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
-from attnbench.model import DIRTY, RunFile
+from attnbench.model import DIRTY, Record, RunFile
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
 from attnbench.units import counted, duration
-from attnbench.verdicts.summary import Reading, reading
+
+if TYPE_CHECKING:
+    from attnbench.cli.subparser import Subparsers
 
 DEFAULT_LAUNCHES = 3
 #: Seconds between the starts of two sessions that count as two occasions.
 APART_S = 600.0
-INTERRUPTED = 2  # as pytest
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
 #: Variables, and in small letters ini keys, of options that need a baseline.
 _OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/record_baseline",
-        description="Measure every case in several fresh processes and store them as one reviewed session, "
-        "FOLDER/<gpu>/NNNN_<id>.json. Several sessions tell how sessions differ. Other arguments go to pytest.",
+TEXT = """\
+Measure every selected case in several fresh processes and store them as one session, FOLDER/<gpu>/NNNN_<id>.json.
+Later runs of pytest compare with it, so review the file and commit it.
+
+Nothing is written if the GPU was shared, throttled or did not settle, if a case failed, or if the run was cut off.
+Files that are there are never changed. The first case that rules a session out ends the run.
+
+All other arguments go to pytest: --attn-backend=GLOB, --attn-workload=GLOB, --attn-mode=GLOB, tests.
+Without tests it runs what `pytest` would run here; in a folder without tests, the suite of the package.
+
+examples:
+  attnbench record                            one session: it carries a limit of about 2.3 %
+  attnbench record --occasions=4              four sessions that agree carry 1 %
+  attnbench record --attn-backend='torch_*' --attn-mode=eager
+
+exit codes: 0 written, 1 refused, 2 wrong usage or ended by a signal, else that of pytest.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add `attnbench record`."""
+    parser = subparser(commands, "record", run, "measure and store a baseline session", TEXT, passes_on=True)
+    parser.add_argument(
+        "--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes, at least 2. Default: 3"
     )
     parser.add_argument(
-        "--launches",
-        type=int,
-        default=DEFAULT_LAUNCHES,
-        metavar="N",
-        help="fresh processes per session, at least 2 (default: %(default)s)",
-    )
-    parser.add_argument("--keep-going", action="store_true", help="go on after a case that rules out the session")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        default=Path("baselines"),
-        metavar="FOLDER",
-        help="folder of sessions (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (default: %(default)s)"
+        "--occasions", type=int, default=1, metavar="N", help="sessions, one after the other. Default: 1"
     )
     parser.add_argument(
         "--apart",
         type=float,
         default=APART_S,
         metavar="SECONDS",
-        help="seconds between the starts of two sessions (default: %(default)g)",
+        help=f"between the starts of two sessions. Default: {APART_S:g}",
     )
-    options, pytest_arguments = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=Path("baselines"),
+        metavar="FOLDER",
+        help="folder of the sessions. Default: baselines",
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="measure the rest after a case that rules a session out"
+    )
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
+    parser: argparse.ArgumentParser = options.parser
     if options.launches < FEWEST_LAUNCHES:
         parser.error(
             f"--launches: expected an integer >= {FEWEST_LAUNCHES}, to know how launches differ, got {options.launches}"
@@ -77,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 0 <= options.apart <= threading.TIMEOUT_MAX:
         parser.error(f"--apart: expected a number of seconds >= 0, got {options.apart:g}")
     with Signals() as signals:
-        return _record_occasions(options, pytest_arguments, signals)
+        return _record_occasions(options, arguments, signals)
 
 
 def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
@@ -119,6 +140,8 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
         if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             _say(f"nothing was written: pytest {how}; see the lines above")
+            if code == NOTHING_SELECTED:
+                _say("to measure the suite of the package: attnbench record --pyargs attnbench.suite")
             return 128 - code if code < 0 else code or 1
     found = [*refusals(run), *disturbances(before, look())]
     if found or code:
@@ -139,7 +162,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
 
 def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
     """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
-    command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
+    command = pytest_command("--benchmark-only", f"--attn-launches={launches}")
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
     keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}
@@ -226,30 +249,20 @@ def _with_local_changes(run: RunFile) -> list[str]:
 
 def _wide(run: RunFile) -> list[str]:
     """A line for each case whose launches differ by more than `WIDE` in every measure."""
-    readings: dict[str, list[Reading]] = {}
+    launches: dict[str, list[Record]] = {}
     for record in once(run.records):
-        readings.setdefault(record.case, []).append(reading(record, None))
-    spread = {case: _spread(launches) for case, launches in readings.items()}
+        launches.setdefault(record.case, []).append(record)
+    spread = {case: launch_spread(records) for case, records in launches.items()}
     return [f"launches of {case} differ by {share:.2%}" for case, share in spread.items() if share > WIDE]
-
-
-def _spread(launches: Sequence[Reading]) -> float:
-    measures = set.intersection(*(set(one.estimates) for one in launches))
-    logs = [[one.estimates[measure].log for one in launches] for measure in measures]
-    return min(math.expm1(max(found) - min(found)) for found in logs)
 
 
 def _refused(reasons: Sequence[str]) -> int:
     for reason in reasons:
         _say(f"refused: {reason}")
     _say("nothing was written; sessions stored before are unchanged")
-    return 1
+    return REFUSED
 
 
 def _say(text: str) -> None:
     sys.stderr.write(f"attnbench: {text}\n")
     sys.stderr.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

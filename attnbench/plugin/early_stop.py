@@ -1,4 +1,4 @@
-"""pytest plugin of `scripts/record_baseline`: ends the run after the first case that rules out a session."""
+"""pytest plugin of `attnbench record`: ends the run after the first case that rules out a session."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from attnbench.verdicts.decision import AIM, MOST_LIMIT
 SHARED_BY, FEWEST_CASES, FEWEST_FAMILIES = 0.8, 5, 2
 SHARED_SLOWDOWN, SHARED_BAND = 0.003, 0.002
 
-_RECORD = "scripts/record_baseline"
+_RECORD = "attnbench record"
 _APART = "sessions that differ so much hide a 1 % change; remove one that measured other code or a busy GPU"
 
 

@@ -457,7 +457,7 @@ def _of_screen(claimed: Judgement, said: Change, limit: float, noise: Noise) -> 
     if math.isinf(said.error):
         return (_undecided(said),)
     by = f"the baseline is from other GPUs of this model, which differ by {noise.unit.doubt:.1%} (sd)"
-    here = "record a session on this GPU (scripts/record_baseline)"
+    here = "record a session on this GPU (attnbench record)"
     if claimed is Judgement.IMPROVED:
         return (_below(said, limit), Reason("unknown-unit", f"suspected gain: {by}. To decide, {here}"))
     here += ", or compare with the code before the change on this GPU (--benchmark-save, --benchmark-compare)"

@@ -254,7 +254,7 @@ def _without(plain: Verdict, ours: Record, baseline: Baseline) -> Verdict:
             alike = [other.name for other, theirs in baseline.unfit if theirs == differing]
             text = (
                 f"{_listed(alike)} cannot be compared with this run: {', '.join(differing)}. "
-                "Record a session with scripts/record_baseline"
+                "Record a session with attnbench record"
             )
             return _changed(plain, Judgement.INCOMPARABLE, Reason(SET_UP, text))
     stored = baseline.sessions or baseline.unfit

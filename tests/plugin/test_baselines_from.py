@@ -379,12 +379,12 @@ def test_a_damaged_session_of_the_commit_is_named_with_the_commit(sim, reviewed,
 
 
 def test_a_job_summary_names_what_a_change_edits(sim, reviewed, repository, capsys):
-    from attnbench.report.__main__ import main
+    from attnbench.cli.command import main
 
     slowed(reviewed)
     sim(*ARGUMENTS, SLOW, FROM)
     capsys.readouterr()
-    assert main(["--markdown", "run.json"]) == 0
+    assert main(["summary", "run.json"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("## attnbench (simulated, baselines edited): 1 regressed")
     assert "**This change edits the baselines.** Verdicts use the sessions of `HEAD (" in text

@@ -115,7 +115,7 @@ def test_what_pytest_benchmark_shows_and_stores_is_of_the_rounds_that_are_stored
 def test_a_session_is_reported_as_its_run_is(session: Path) -> None:
     shown = [
         subprocess.run(
-            [sys.executable, "-m", "attnbench.report", path], capture_output=True, timeout=60, check=True
+            [sys.executable, "-m", "attnbench", "report", path], capture_output=True, timeout=60, check=True
         ).stdout
         for path in ("run.json", str(session))
     ]

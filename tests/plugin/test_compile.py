@@ -22,7 +22,7 @@ from attnbench.backends.variant import Variant
 from attnbench.execution import local_case
 from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
-from attnbench.report.__main__ import main as report
+from attnbench.cli.command import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,7 +153,7 @@ def test_what_inductor_chose_and_whether_its_cache_had_it_is_said_of_each_graph(
         # On the CPU; a line per Triton kernel comes with CUDA.
         assert [one["choices"] for one in found] == [["extern_kernels.bmm: 2 calls"]] * 2
         caches = [(r["compilation"] or {}).get("cache") for some in run.records.values() for r in some]
-        report([str(run.file)])
+        main(["report", str(run.file)])
         (line,) = re.findall(r"^first calls of compiled cases, by Inductor's cache: .*", capsys.readouterr().out, re.M)
         assert f" {caches.count(cache)} {cache}, " in line
 

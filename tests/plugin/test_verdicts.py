@@ -500,7 +500,7 @@ def test_a_session_of_another_set_up_is_incomparable(sim: Any, baseline: Any) ->
     assert kinds(sim) == {CUDNN: "incomparable", FLASH: "incomparable"}
     reason = (
         f"simulated-device/{stored.name} cannot be compared with this run: protocol simulated here, cuda-events/9 there. "
-        "Record a session with scripts/record_baseline"
+        "Record a session with attnbench record"
     )
     result.stdout.fnmatch_lines([f"  incomparable: torch_cudnn@eager *, torch_flash@eager *: {reason}"])
     result = sim(*ONCE, REQUIRE)
@@ -659,7 +659,7 @@ def test_the_section_of_a_judged_run_is_rendered_again_byte_for_byte(
     run = (*ONCE, "--attn-backend=numpy", "--attn-backend=torch_math", "--color=no")
     result = sim(*run, SLOWER, "--attn-sim=torch_flash:error", "--attn-sim=numpy:-5%")
     assert sorted(kinds(sim).values()) == ["improved", "missing", "no-baseline", "regressed"]
-    command = [sys.executable, "-m", "attnbench.report", "run.json"]
+    command = [sys.executable, "-m", "attnbench", "report", "run.json"]
     again = subprocess.run(command, capture_output=True, cwd=pytester.path, timeout=60, check=True).stdout.decode()
     assert "verdicts: 1 regressed (fails the run), 1 missing, 1 no-baseline, 1 improved\n" in again
     assert again in "".join(f"{line}\n" for line in result.outlines)

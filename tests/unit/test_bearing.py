@@ -15,7 +15,7 @@ TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)
 FIVE = Bearing(sessions=5, occasion=0.0003, assumed=False, launch=0.0006, sessions_for_one_percent=5)
 NOISY = replace(FIVE, launch=0.004, sessions_for_one_percent=None)
 APART = replace(FIVE, sessions=2, occasion=0.035, sessions_for_one_percent=None)
-RECORD = "(scripts/record_baseline --occasions={})"
+RECORD = "(attnbench record --occasions={})"
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_limit_above_what_the_baseline_carries_is_not_promised_to_fall_by_more
 def test_an_unknown_unit_is_told_what_to_do(run_of):
     (line,) = said(run_of({"known_unit": False}, {"known_unit": False}))
     assert line == (
-        "limit 2 %: no session of this GPU, so slow-downs are only suspected; record one with scripts/record_baseline"
+        "limit 2 %: no session of this GPU, so slow-downs are only suspected; record one with attnbench record"
     )
     told = {"known_unit": False, "reasons": (Reason("unknown-unit", "record a session"),)}
     assert said(run_of(told)) == ["limit 2 %: no session of this GPU, so slow-downs are only suspected"]

@@ -275,7 +275,7 @@ def test_a_slow_down_on_an_unknown_unit_is_shown_as_a_suspicion_with_what_to_do(
     assert reason.code == "unknown-unit"
     assert reason.text.startswith("suspected slow-down: the baseline is from other GPUs of this model, which")
     assert "differ by 0.6% (sd)" in reason.text
-    assert "scripts/record_baseline" in reason.text
+    assert "attnbench record" in reason.text
     assert math.isinf(found.found_by), "nothing would have been called regressed"
 
 

@@ -95,7 +95,7 @@ def test_a_case_that_no_session_holds_has_no_baseline(verdict, session):
         assert found.reasons[0].text == text
 
 
-TO_RECORD = "Record a session with scripts/record_baseline"
+TO_RECORD = "Record a session with attnbench record"
 
 
 def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, session):
