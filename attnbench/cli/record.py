@@ -41,7 +41,7 @@ _OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
 
 TEXT = """\
 Measure every selected case in several fresh processes and store them as one session, FOLDER/<gpu>/NNNN_<id>.json.
-Later runs of pytest compare with it, so review the file and commit it.
+Runs of pytest compare with it where the ini key attn_baselines names FOLDER: review the file and commit it.
 
 Nothing is written if the GPU was shared, throttled or did not settle, if a case failed, or if the run was cut off.
 Files that are there are never changed. The first case that rules a session out ends the run.
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
-    """Record sessions one after the other until one is refused or a signal comes; earlier ones stay."""
+    """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
     written, due_s = 0, time.monotonic()
     try:
         while written < options.occasions:
@@ -124,7 +124,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
     before = look()
     if found := disturbances(before, before):
         return _refused(found[:1])
-    try:  # before minutes are spent on what could not be kept
+    try:  # before minutes are spent measuring
         options.into.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.into).close()
     except OSError as exc:
@@ -161,7 +161,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
 
 
 def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
-    """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
+    """Run the tests, without baselines: a new session is not judged by earlier ones. The exit code of pytest."""
     command = pytest_command("--benchmark-only", f"--attn-launches={launches}")
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
@@ -169,15 +169,15 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
     command += [part for key, value in keys.items() for part in ("-o", f"{key}={value}")]
     command += arguments
     code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_JUDGED_RUNS})
-    return INTERRUPTED if signals.came and code < 0 else code  # it was still starting
+    return INTERRUPTED if signals.came and code < 0 else code  # pytest was still starting
 
 
 class Ended(BaseException):
-    """A signal came while no pytest was running."""
+    """A signal arrived while no child process ran that could receive it."""
 
 
 class Signals:
-    """Handles Ctrl-C, SIGTERM and SIGHUP while open: they end the running pytest, but never a session being written."""
+    """Handles Ctrl-C, SIGTERM and SIGHUP while it is open: they end what runs, but not the writing of a session."""
 
     def __init__(self) -> None:
         self.came: list[signal.Signals] = []
@@ -197,19 +197,19 @@ class Signals:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """From here on they only wait."""
+        """Delay signals from here on."""
         self._held = True
 
     def let_go(self) -> None:
-        """They end what goes on again."""
+        """Let signals end what runs again."""
         self._held = False
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Run a program that gets every signal which comes, and goes with this process; its exit code.
+        """Run a program that gets every signal that arrives here and dies with this process. Returns its exit code.
 
-        In a session of its own: Ctrl-C in a terminal would reach it twice, by itself and from here.
+        It has a process session of its own; otherwise Ctrl-C in a terminal would reach it twice.
         """
-        self._held = True  # until there is somebody to pass them on to
+        self._held = True  # until there is a process to pass them on to
         with subprocess.Popen(
             command,
             env=environment,
@@ -235,7 +235,7 @@ class Signals:
 
 
 def _with_local_changes(run: RunFile) -> list[str]:
-    """A line about backends with uncommitted code: no other session can measure the same code."""
+    """A line about backends whose code has uncommitted changes: no other session will have the same code."""
     versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
     changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
     if not changed:

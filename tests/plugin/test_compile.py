@@ -19,10 +19,10 @@ import torch
 
 from attnbench.backends.registry import Backend
 from attnbench.backends.variant import Variant
+from attnbench.cli.command import main
 from attnbench.execution import local_case
 from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
-from attnbench.cli.command import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
