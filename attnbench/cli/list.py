@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from typing import TYPE_CHECKING, NoReturn
+import subprocess
+from typing import TYPE_CHECKING
 
 from attnbench.cli.pytest_command import pytest_command
 from attnbench.cli.subparser import subparser
+from attnbench.execution.parentage import dying_with_this_process
 
 if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers
@@ -31,8 +31,17 @@ def add_parser(commands: Subparsers) -> None:
     subparser(commands, "list", run, "what is ready here, and why the rest is not", TEXT, passes_on=True)
 
 
-def run(options: argparse.Namespace, arguments: list[str]) -> NoReturn:
-    """Become pytest, so that signals reach it and its exit code is ours."""
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Let pytest list the cases. Its exit code, or 128 and the signal that ended it."""
     del options
-    sys.stdout.flush()
-    os.execv(sys.executable, pytest_command("--attn-list", "-qq", *arguments))
+    with subprocess.Popen(
+        pytest_command("--attn-list", "-qq", *arguments),
+        start_new_session=True,  # Ctrl-C in a terminal reaches this process only: pytest would print a traceback
+        preexec_fn=dying_with_this_process(),  # noqa: PLW1509  # one system call, and no thread here holds a lock
+    ) as listing:
+        try:
+            code = listing.wait()
+        except KeyboardInterrupt:
+            listing.kill()
+            raise
+    return 128 - code if code < 0 else code

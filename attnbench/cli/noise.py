@@ -81,9 +81,14 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def session_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are named, and the sessions below folders, by number. Raises Unreadable for a folder without one."""
+    """Files as they are named, and the sessions below folders, by number.
+
+    Raises Unreadable for a folder without one, and for a path that does not exist.
+    """
     found: list[Path] = []
     for path in paths:
+        if not path.exists():
+            raise Unreadable(f"{path} does not exist: name a file or a folder of stored sessions")
         if not path.is_dir():
             found.append(path)
             continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -56,6 +59,26 @@ def test_an_unknown_name_ends_the_list_with_the_exit_code_of_pytest(folder, attn
     done = attnbench("list", "--attn-backend=nosuch")
     assert done.returncode == 4
     assert "nosuch" in done.stderr
+
+
+def test_ctrl_c_ends_the_list_without_a_traceback(folder, pytester):
+    pytester.makeconftest("import time\nopen('at.txt', 'w').close()\ntime.sleep(100)")
+    started = pytester.popen(
+        [sys.executable, "-m", "attnbench", "list"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf8",
+        start_new_session=True,
+        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "at.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    out, err = started.communicate(timeout=60)
+    assert (started.returncode, out, err) == (2, "", "attnbench: interrupted (Ctrl-C)\n")
 
 
 def test_without_tests_the_suite_of_the_package_is_recorded(folder, capfd):

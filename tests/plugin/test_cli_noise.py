@@ -83,6 +83,12 @@ def test_no_session_and_a_damaged_one_are_a_sentence_and_exit_code_four(sim, pyt
     assert captured.err.startswith(f"attnbench: {said}")
 
 
+def test_a_path_that_does_not_exist_is_named(pytester, capsys):
+    assert main(["noise"]) == 4
+    said = "attnbench: baselines does not exist: name a file or a folder of stored sessions\n"
+    assert capsys.readouterr().err == said
+
+
 def test_timings_of_a_cpu_have_no_known_noise(bench, capsys):
     tiny = ("--attn-device=cpu", "--attn-rounds=3", "--attn-workload=1x64x2x64:bf16", "--attn-backend=torch_math")
     bench("--benchmark-only", "--benchmark-json=run.json", "--attn-mode=eager", "-o", "attn_baselines=", *tiny)
