@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench import torch_private
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
@@ -54,7 +55,7 @@ class Variant:
         # Every case compiles in a fresh dynamo state: backends share code objects, and past eight shapes dynamo's
         # recompile limit would raise (fullgraph) or quietly run eager under a compiled name.
         torch.compiler.reset()
-        torch._dynamo.utils.counters.clear()  # no public way to read graph counts
+        torch_private.clear_compile_counts()
         return torch.compile(
             attention,
             fullgraph=self.backend.fullgraph,
@@ -69,14 +70,13 @@ class Variant:
         """
         if self.mode == "eager":
             return None
-        from torch._dynamo.utils import counters
-
-        said: Counter[str] = Counter()
-        for explained, count in counters["graph_break"].items():
-            said[explained.strip().splitlines()[0]] += count
-        breaks = tuple(f"{reason} (×{count})" for reason, count in said.items())
-        graphs = int(counters["stats"]["unique_graphs"])
-        return Compilation(graphs, breaks, autotune.since(modules_before), _cache(counters["inductor"]))
+        counts = torch_private.compile_counts()
+        times: Counter[str] = Counter()
+        for explained, count in counts["graph_break"].items():
+            times[explained.strip().splitlines()[0]] += count
+        breaks = tuple(f"{reason} (×{count})" for reason, count in times.items())
+        graphs = int(counts["stats"]["unique_graphs"])
+        return Compilation(graphs, breaks, autotune.since(modules_before), _cache(counts["inductor"]))
 
 
 def _cache(counted: Mapping[str, int]) -> str:

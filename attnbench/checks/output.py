@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attnbench import torch_private
 from attnbench.model import Reason
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def plain(output: torch.Tensor) -> torch.Tensor:
     """The numbers of an output, without what a subclass of torch's tensor makes of the operations on it."""
     import torch
 
-    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - no public name
+    with torch_private.without_subclass():
         return output.detach().as_subclass(torch.Tensor)
 
 

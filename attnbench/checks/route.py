@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench import torch_private
 from attnbench.backends.registry import Backend
 from attnbench.model import DeviceOp, Reason
 
 NAME_LENGTH = 240
 
-#: What the name of the kernel of `torch.cuda._sleep` contains in a trace.
-SPIN = "spin_kernel"
 #: About 10 ms before the call, so that the host has queued all of it before its turn, and about 1 µs behind it.
 LEAD_CYCLES, MARKER_CYCLES = 20_000_000, 1000
 #: Work that is ordered with the stream overlaps neither spin; this much is granted to the profiler's time stamps.
@@ -61,12 +60,13 @@ def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -
     import torch
 
     _CUDA_TRACES.append(device)
+    spin = torch_private.spin_kernel()
     settle()  # the kernels' durations are then those of the rounds that follow
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
-        torch.cuda._sleep(LEAD_CYCLES)
+        spin(LEAD_CYCLES)
         call()
-        torch.cuda._sleep(MARKER_CYCLES)
+        spin(MARKER_CYCLES)
         torch.cuda.synchronize()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
@@ -122,7 +122,7 @@ def _device_events(chrome_trace: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _around(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The spins before and behind the call: of `events`, the first one and the last one on its stream."""
-    spins = [e for e in events if SPIN in e["name"]]
+    spins = [e for e in events if torch_private.SPIN_KERNEL_NAME in e["name"]]
     same = [e for e in spins if _stream(e) == _stream(spins[0])]
     return same if len(same) < 2 else [same[0], same[-1]]
 

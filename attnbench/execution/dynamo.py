@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from contextlib import suppress
 from typing import Any
 
+from attnbench import torch_private
 from attnbench.model import CaseEnded, Reason, Status
 
-#: The logger of torch that says, at level warning, that a function will run eagerly from now on. No public name tells.
-_LOGGER = "torch._dynamo.convert_frame"
-#: How torch's messages about that begin.
 #: The last line of a traceback.
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Failed|Unsupported)\b")
-_LIMIT, _SUPPRESSED = "torch._dynamo hit config.", "WON'T CONVERT"
 
 
 class EagerFallbacks:
@@ -26,8 +22,8 @@ class EagerFallbacks:
     """
 
     def __init__(self) -> None:
-        self._said = ""
-        self._logger: Any = logging.getLogger(_LOGGER)
+        self._warning = ""
+        self._logger: Any = logging.getLogger(torch_private.DYNAMO_LOGGER)
         self._listens = False
 
     def listen(self) -> None:
@@ -47,18 +43,18 @@ class EagerFallbacks:
             del self._logger.warning
 
     def _hear(self, message: str, arguments: tuple[Any, ...]) -> None:
-        if message.startswith((_LIMIT, _SUPPRESSED)) and not self._said:
+        if message.startswith((torch_private.DYNAMO_HIT_LIMIT, torch_private.DYNAMO_SUPPRESSED)) and not self._warning:
             with suppress(Exception):  # a record with the wrong arguments is logging's to complain of
                 message %= arguments or ()
-            self._said = message
+            self._warning = message
 
     def assert_none(self) -> None:
         """Raise CaseEnded (error) where something ran eagerly that was meant to be compiled."""
-        if not self._said:
+        if not self._warning:
             return
-        first, *others = [line.strip() for line in self._said.splitlines() if line.strip()]
-        if first.startswith(_LIMIT):
-            limit = first.removeprefix("torch._dynamo hit ")
+        first, *others = [line.strip() for line in self._warning.splitlines() if line.strip()]
+        if first.startswith(torch_private.DYNAMO_HIT_LIMIT):
+            limit = first.removeprefix(torch_private.DYNAMO_HIT)
             function = next((line for line in others if line.startswith("function:")), "")
             text = (
                 f"torch.compile reached its {limit} and ran the call eagerly, which must not be measured as compiled"
@@ -73,15 +69,9 @@ class EagerFallbacks:
         raise CaseEnded(Status.ERROR, Reason("not-compiled", text))
 
 
-def compiled_something() -> bool:
-    """Whether dynamo holds compiled code in this process. It has no public name for that."""
-    frames = sys.modules.get("torch._dynamo.convert_frame")
-    return frames is not None and bool(getattr(frames.input_codes, "seen", True))
-
-
 def forget_compiled() -> None:
     """Let go of all compiled code, so that the next case compiles as in a fresh process: its limits count from none."""
-    if compiled_something():
+    if torch_private.holds_compiled_code():
         import torch
 
         torch.compiler.reset()

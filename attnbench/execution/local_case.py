@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench import printable
+from attnbench import printable, torch_private
 from attnbench.backends import autotune, requirements
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
@@ -407,7 +407,7 @@ def _allocated(device: str, mode: str) -> int | None:
     if mode == "max-autotune":
         # Before it captures a graph, torch gives back the room that earlier matrix products left to cuBLAS: 32 MiB on an
         # H200, by which the case would seem to need less when they are still counted here.
-        torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - no public name for it
+        torch_private.clear_cublas_workspaces()
     return int(torch.cuda.memory_allocated())
 
 

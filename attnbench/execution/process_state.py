@@ -53,7 +53,7 @@ class Part:
 
     read: all of them. What cannot be read is left out, and is then neither compared nor written.
     write: one of them; ABSENT removes it. Raises where that cannot be done.
-    said: one change in words, from the name and the values before and after.
+    describe: one change in words, from the name and the values before and after.
     stays: whether a value, by its name, stays for every case where it is set while a module is imported.
     carried: what is noted after such a change, from what was noted before and the values before and after the import.
     once: names that a library sets on its first use: where they were absent they stay, and nobody changed anything.
@@ -65,7 +65,7 @@ class Part:
     title: str
     read: Callable[[], Mapping[str, Any]]
     write: Callable[[str, Any], None]
-    said: Callable[[str, Any, Any], str] = arrow
+    describe: Callable[[str, Any, Any], str] = arrow
     stays: Callable[[str, Any], bool] = lambda _name, _value: True
     carried: Callable[[Any, Any, Any], Any] = lambda _noted, _before, after: after
     once: frozenset[str] = frozenset()
@@ -105,38 +105,37 @@ class ProcessState:
             return ()
         self._imports.unwatch()
         noted, self._noted = self._noted, None
-        found = self._read(self._parts)
-        changed = self._differing(noted, found)
+        changed = self._differing(noted, self._read(self._parts))
         self._write({key: noted.get(key, ABSENT) for key in changed})
         left = self._differing(noted, self._read({title for title, _ in changed}))
-        said = []
+        changes = []
         for (title, name), value in changed.items():
             before = noted.get((title, name), ABSENT)
             if not self._parts[title].quiet and not _same(value, self._set_on_import.get((title, name), before)):
-                said.append(StateChange(self._parts[title].said(name, before, value), (title, name) not in left))
-        return tuple(said)
+                changes.append(StateChange(self._parts[title].describe(name, before, value), (title, name) not in left))
+        return tuple(changes)
 
     @property
     def _loud(self) -> list[str]:
         return [title for title, part in self._parts.items() if not part.quiet]
 
     def _read(self, titles: Iterable[str]) -> Snapshot:
-        found: Snapshot = {}
+        values: Snapshot = {}
         for title in titles:
             with suppress(Exception):  # a part that this torch, or this system, does not have
-                found.update({(title, name): value for name, value in self._parts[title].read().items()})
-        return found
+                values.update({(title, name): value for name, value in self._parts[title].read().items()})
+        return values
 
     def _write(self, values: Snapshot) -> None:
         for (title, name), value in values.items():
             with suppress(Exception):  # whoever needs to know whether it could be written reads it again
                 self._parts[title].write(name, value)
 
-    def _differing(self, noted: Snapshot, found: Snapshot) -> Snapshot:
-        """What of `found` is another than noted, and what of the noted is gone from the parts that could be read."""
-        readable = {title for title, _ in found if not self._parts[title].partial}
-        gone = {key: ABSENT for key in noted if key not in found and key[0] in readable}
-        new = {key: value for key, value in {**found, **gone}.items() if not _same(value, noted.get(key, ABSENT))}
+    def _differing(self, noted: Snapshot, now: Snapshot) -> Snapshot:
+        """What differs `now` from what was noted, ABSENT for what is gone from the parts that could be read."""
+        readable = {title for title, _ in now if not self._parts[title].partial}
+        gone = {key: ABSENT for key in noted if key not in now and key[0] in readable}
+        new = {key: value for key, value in {**now, **gone}.items() if not _same(value, noted.get(key, ABSENT))}
         return {key: value for key, value in new.items() if key in noted or self._counts(*key)}
 
     def _counts(self, title: str, name: str) -> bool:

@@ -1,6 +1,6 @@
 """The SM clock, read from inside: a one-thread kernel that spins for a known number of cycles, timed by events.
 
-`torch.cuda._sleep(cycles)` occupies one thread of one multiprocessor: it keeps the clock up, draws next to no power, and
+torch's spin kernel occupies one thread of one multiprocessor: it keeps the clock up, draws next to no power, and
 cycles over seconds *is* the clock. It needs no NVML and no rights. An event-timed spin is a microsecond or two longer than
 the spin itself, which makes short ones read low; two lengths give that constant, and it is taken off every reading. The
 constant is one only if the launch is hidden, so a short spin leads in: without it, 7 to 21 µs were seen, by process.
@@ -13,6 +13,8 @@ import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
+
+from attnbench import torch_private
 
 SHORT_S, LONG_S = 0.5e-3, 2e-3
 #: The spin before a timed spin, long enough for the host to queue the event and the spin behind it.
@@ -42,9 +44,10 @@ class Spin:
         self._cycles = cycles
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
-        torch.cuda._sleep(LEAD_IN_CYCLES)
+        spin = torch_private.spin_kernel()
+        spin(LEAD_IN_CYCLES)
         self._start.record()
-        torch.cuda._sleep(cycles)
+        spin(cycles)
         self._end.record()
 
     def seconds(self) -> float:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from attnbench import torch_private
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,9 +34,7 @@ extern "C" __global__ void attnbench_stamp(long long* out, int slot, int round, 
 @functools.cache
 def _kernel() -> Any:
     """The stamp, compiled once per process by NVRTC, which every CUDA build of torch brings."""
-    import torch
-
-    return torch.cuda._compile_kernel(_SOURCE, "attnbench_stamp")  # noqa: SLF001 - has no public form in torch 2.11
+    return torch_private.compile_cuda(_SOURCE, "attnbench_stamp")
 
 
 def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from attnbench import torch_private
 from attnbench.globs import UnknownName, matches_case, select
 from attnbench.hardware.sm_clock import SpinClock, spin_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
@@ -69,11 +70,9 @@ class SpunCall:
     """A call with a spin of `cycles` behind it, on the same stream; with None it is the call and nothing else."""
 
     def __init__(self, call: Callable[[], None]) -> None:
-        import torch
-
         self.cycles: int | None = None
         self._call = call
-        self._spin: Callable[[int], None] = torch.cuda._sleep
+        self._spin = torch_private.spin_kernel()
 
     def __call__(self) -> None:
         self._call()

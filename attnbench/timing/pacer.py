@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
+from attnbench import torch_private
 from attnbench.hardware.sm_clock import SpinClock
 from attnbench.model import Sample
 from attnbench.timing.cycle_counter import CycleStamps
@@ -81,6 +82,7 @@ class CudaPacer:
         import torch
 
         self._torch: Any = torch
+        self._spin = torch_private.spin_kernel()
         self._clock = clock
         self._call = call
         self._contents = contents or SameContents()
@@ -191,7 +193,7 @@ class CudaPacer:
         return None if self._stamps is None else self._stamps.cycles()
 
     def _hide(self) -> None:
-        self._torch.cuda._sleep(self._clock.cycles(self._tail_s))
+        self._spin(self._clock.cycles(self._tail_s))
         self._flush.zero_()
 
     def _costs(self) -> tuple[float, float]:
@@ -199,7 +201,7 @@ class CudaPacer:
         host_s, call_s = [], []
         for _ in range(5):
             self._torch.cuda.synchronize()
-            self._torch.cuda._sleep(self._clock.cycles(2e-3))
+            self._spin(self._clock.cycles(2e-3))
             start = self.event()
             began = time.perf_counter()
             self._call()
