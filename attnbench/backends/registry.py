@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from attnbench import printable
 from attnbench.backends.errors import describe_error, is_from_outside
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     AttentionFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     Load = Callable[[Workload], AttentionFunction | AbstractContextManager[AttentionFunction]]
 
+P = ParamSpec("P")
+
 LAYOUTS = ("bshd", "bhsd")
 ENTRY_POINT_GROUP = "attnbench.backends"
 
@@ -31,7 +33,7 @@ _BACKENDS: dict[str, Backend] = {}
 
 
 @dataclass(frozen=True)
-class Apart:
+class OwnProcess:
     """Why a backend cannot share its process with those of other groups, and what its own has to be started with.
 
     group: backends of one group share a process. why: a sentence, which every report shows.
@@ -50,10 +52,12 @@ class Apart:
 
 @dataclass(frozen=True)
 class Backend:
-    """A named attention implementation.
+    """A named attention implementation: what `load` imports, under a name. `register` takes the other fields.
 
     load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`; or a context manager
         that yields it, where something has to be put back when the case is over.
+    name: what `--attn-backend` matches; without `@`, `:`, `/` and blanks.
+    family: the project that it comes from.
     tolerance: name of the class of permitted error (`attnbench.backends.tolerances`).
     layout: axes that the function takes and returns: "bshd" = `[batch, seq, heads, head_dim]`, "bhsd" =
         `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
@@ -67,14 +71,15 @@ class Backend:
         something on its first call which dynamo cannot trace.
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
     source: asked after `load`, says what was loaded, for the record: a commit, a version.
-    apart: why it needs a process of its own, and what that is started with; None where it does not.
+    own_process: why it needs a process of its own, and what that is started with; None where it does not.
 
     Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
     """
 
+    load: Load
     name: str
     family: str
-    load: Load
+    _: KW_ONLY
     tolerance: str = "16-bit"
     layout: str = "bshd"
     requires: tuple[Requirement, ...] = ()
@@ -86,7 +91,7 @@ class Backend:
     eager_first: bool = False
     fetches: bool = False
     source: Callable[[], str] | None = None
-    apart: Apart | None = None
+    own_process: OwnProcess | None = None
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
@@ -110,53 +115,30 @@ class Backend:
         return re.split(r"\.(?= [A-Z]|$)", words)[0]
 
 
-def register(
-    name: str,
-    family: str,
-    *,
-    tolerance: str = "16-bit",
-    layout: str = "bshd",
-    requires: tuple[Requirement, ...] = (),
-    modes: tuple[str, ...] = ("eager",),
-    route: Mapping[str, str] | None = None,
-    foreign: Mapping[str, str] | None = None,
-    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
-    fullgraph: bool = True,
-    eager_first: bool = False,
-    fetches: bool = False,
-    source: Callable[[], str] | None = None,
-    apart: Apart | None = None,
-) -> Callable[[Load], Load]:
-    """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+def _registering(make: Callable[Concatenate[Load, P], Backend]) -> Callable[P, Callable[[Load], Load]]:
+    """A decorator of `load` whose arguments are the others of `make`: they are declared once, as `Backend`'s fields."""
 
-    The arguments are `Backend`'s fields. Raises ValueError as `Backend` does, and when the name is taken by a function
-    from another place (the same conftest.py loaded twice is fine).
+    def register(*arguments: P.args, **fields: P.kwargs) -> Callable[[Load], Load]:
+        def add(load: Load) -> Load:
+            __tracebackhide__ = True
+            add_backend(make(load, *arguments, **fields))
+            return load
+
+        return add
+
+    register.__doc__ = """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+
+    The arguments are the fields of `Backend` without `load`. Raises ValueError as `Backend` does, and when the name is
+    taken by a function from another place (the same conftest.py loaded twice is fine).
     """
+    register.__qualname__ = register.__name__  # as `help` shows it, with the arguments
+    shown = inspect.signature(make)
+    arguments = [parameter for name, parameter in shown.parameters.items() if name != "load"]
+    register.__signature__ = shown.replace(parameters=arguments, return_annotation="Callable[[Load], Load]")  # type: ignore[attr-defined]
+    return register
 
-    def add(load: Load) -> Load:
-        __tracebackhide__ = True
-        add_backend(
-            Backend(
-                name,
-                family,
-                load,
-                tolerance=tolerance,
-                layout=layout,
-                requires=requires,
-                modes=modes,
-                route=route or {},
-                foreign=foreign or {},
-                refuses=refuses,
-                fullgraph=fullgraph,
-                eager_first=eager_first,
-                fetches=fetches,
-                source=source,
-                apart=apart,
-            )
-        )
-        return load
 
-    return add
+register = _registering(Backend)
 
 
 def add_backend(backend: Backend) -> None:
@@ -178,12 +160,12 @@ def all_backends() -> dict[str, Backend]:
 @contextmanager
 def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
     """What the backend's `load` returns or yields. Raises whatever the library raises on import."""
-    found = backend.load(workload)
-    if isinstance(found, AbstractContextManager):
-        with found as attention:
+    returned = backend.load(workload)
+    if isinstance(returned, AbstractContextManager):
+        with returned as attention:
             yield attention
     else:
-        yield found
+        yield returned
 
 
 def load_entry_points() -> None:
@@ -209,7 +191,7 @@ def _broken(name: str, value: str, cause: BaseException) -> Backend:
     # The name of an entry point may hold what a backend's may not.
     free = re.sub(r"[@:/\s]+", "-", printable.message(name, printable.LONGEST_NAME // 2)) or "-"
     family = printable.message(value, printable.LONGEST_NAME) or "-"
-    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=family, load=load)
+    return Backend(load, f"{free}-entry-point" if free in _BACKENDS else free, family)
 
 
 def _origin(backend: Backend) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
-from attnbench.backends.registry import Apart, register
+from attnbench.backends.registry import OwnProcess, register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
 from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES, Workload
@@ -65,7 +65,7 @@ def _led_by(paths: list[str], value: str, separator: str) -> str:
     return ":".join([*paths, *(path for path in re.split(separator, value) if path and path not in paths)])
 
 
-_APART = Apart(
+_OWN_PROCESS = OwnProcess(
     "transformer-engine",
     "Transformer Engine loads a cuDNN by itself, the system's where there is one, and needs torch's",
     torch_cudnn,
@@ -212,7 +212,7 @@ _register = functools.partial(
     fullgraph=False,
     eager_first=True,
     source=_source,
-    apart=_APART,
+    own_process=_OWN_PROCESS,
 )
 _ON_CUDA = (*_INSTALLED, Device("cuda"), Capability((8, 0)))
 

@@ -12,7 +12,7 @@ from attnbench import torch_private
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
-from attnbench.model import MODES, Case, Compilation, Workload
+from attnbench.model import MODES, Case, Compilation, Workload, variant_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,7 +30,7 @@ class Variant:
     mode: str
 
     def __str__(self) -> str:
-        return f"{self.backend.name}@{self.mode}"
+        return variant_name(self.backend.name, self.mode)
 
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
@@ -112,5 +112,5 @@ def select_variants(backends: dict[str, Backend], names: Sequence[str], modes: S
 
 
 def _matching(kind: str, patterns: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    found = {name for pattern in patterns for name in select(kind, pattern, known)}
-    return tuple(name for name in known if name in found) if patterns else known
+    matching = {name for pattern in patterns for name in select(kind, pattern, known)}
+    return tuple(name for name in known if name in matching) if patterns else known

@@ -22,7 +22,7 @@ from attnbench.execution import compile_time, interpreter_state, torch_state
 from attnbench.execution.dynamo import EagerFallbacks, forget_compiled
 from attnbench.execution.process_state import ProcessState
 from attnbench.hardware.device import OpenDevice, context_is_lost
-from attnbench.hardware.sm_clock import spin_clock
+from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import CaseEnded, Check, Compilation, ErrorMetrics, Reason, Record, Sample, StateChange, Status
 from attnbench.timing.injection import Injection, share_for, slowed
 from attnbench.timing.pacer import CudaPacer
@@ -45,7 +45,7 @@ UNCHECKABLE = "returned a tensor that cannot be checked"
 
 
 @dataclass(frozen=True)
-class Rounds:
+class RoundPlan:
     """What a benchmark runner needs: `setup()` then `call()` between two readings of the timer, `count` times."""
 
     count: int
@@ -174,9 +174,7 @@ class TorchCase:
         Raises CaseEnded (incorrect, unsupported, error).
         """
         with errors_as_rows("failed under the profiler", "profiler", self._device):
-            traced = route.trace(
-                lambda: self._run(self._inputs.timed), self._device, settle=lambda: settle(spin_clock())
-            )
+            traced = route.trace(lambda: self._run(self._inputs.timed), self._device, settle=lambda: settle(sm_clock()))
         backend = self._variant.backend
         kernel_s = route.kernel_s(backend, self._device, traced.ops)
         self.record = replace(self.record, route=traced.ops, kernel_s=kernel_s)
@@ -188,7 +186,7 @@ class TorchCase:
             rewritten = self._variant.mode != "eager" and all(reason.code == "replaced" for reason in reasons)
             raise CaseEnded(Status.UNSUPPORTED if rewritten else Status.INCORRECT, *reasons)
 
-    def rounds(self, count: int, timer: Timer) -> Rounds:
+    def rounds(self, count: int, timer: Timer) -> RoundPlan:
         """Make ready for `count` rounds on the timed inputs, and set `timer` to this device's clock.
 
         Every round sees other contents in the same memory, and its output is checked: setting up, calling and sampling
@@ -210,14 +208,14 @@ class TorchCase:
         timed = checked if share is None else slowed(checked, share, self._device)
         self.record = replace(self.record, injected=share)
         if self._device == "cuda":
-            pacer = CudaPacer(spin_clock(), timed, contents=checked)
+            pacer = CudaPacer(sm_clock(), timed, contents=checked)
             pacer.warm_up()
             timer.use("cuda_event", pacer.instant)
             count, setup, sampled = pacer.rounds_for(count), pacer.before_round, pacer.sample
         else:
             timer.use("perf_counter", HostInstant)
             setup, sampled = checked.advance, lambda rounds_s: _host_sample(checked, rounds_s)
-        return Rounds(count, setup, timed, lambda rounds_s: self._whole(sampled(rounds_s), checked))
+        return RoundPlan(count, setup, timed, lambda rounds_s: self._whole(sampled(rounds_s), checked))
 
     def leave(self, verify: bool = True) -> None:
         """Put back what the case changed for others: inputs, what loading set up, and the process (`record.changed`).

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.backends.variant import Variant
-from attnbench.execution.local_case import Rounds, nothing
+from attnbench.execution.local_case import RoundPlan, nothing
 from attnbench.globs import matches_case
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import (
@@ -146,7 +146,7 @@ class SimCase:
         """One simulated kernel, always the right one."""
         self.record = replace(self.record, route=(DeviceOp(f"simulated::{self.record.backend}"),))
 
-    def rounds(self, count: int, timer: Timer) -> Rounds:
+    def rounds(self, count: int, timer: Timer) -> RoundPlan:
         """Seeded rounds around a latency that depends on the backend's name only, times chosen and injected slow-downs."""
         launch = f":{self._scenario.launch}" if self._scenario.launch else ""
         noise = random.Random(f"{self._scenario.seed}{launch}:{self.record.case}")
@@ -160,7 +160,7 @@ class SimCase:
         self.record = replace(self.record, injected=share)
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
-        return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
+        return RoundPlan(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
 
     def leave(self, verify: bool = True) -> None:
         """Nothing was changed."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from attnbench.fingerprint import ceiling_mhz
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.hardware.sm_clock import spin_clock
+from attnbench.hardware.sm_clock import sm_clock
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
@@ -154,7 +154,7 @@ def _cuda(torch: Any) -> OpenDevice:
         "memory_mib": properties.total_memory // 2**20,
         "l2_bytes": properties.L2_cache_size,
         "power_limit_w": nvml.get("power_limit_w"),
-        "ceiling_mhz": ceiling_mhz(spin_clock().ceiling.hz),
+        "ceiling_mhz": ceiling_mhz(sm_clock().ceiling.hz),
         "protocol": "cuda-events/4",  # 4: cycles are the mean over all multiprocessors, and 15 rounds warm up
     }
     context: dict[str, Field] = {

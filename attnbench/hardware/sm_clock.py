@@ -61,12 +61,12 @@ class Spin:
 
 
 @functools.cache
-def spin_clock() -> SpinClock:
+def sm_clock() -> SmClock:
     """The clock of this process's device, which has found its first ceiling."""
-    return SpinClock()
+    return SmClock()
 
 
-class SpinClock:
+class SmClock:
     """Reads the clock of the current device.
 
     first: the ceiling as it was found at the start; ceiling: the one that counts now, which whoever waits for the clock may

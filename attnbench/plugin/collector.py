@@ -194,7 +194,7 @@ def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tu
     process = process_state(backend.family)
     process.note()
     try:
-        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+        if backend.own_process:  # beside the others its library may fail where it would run, or run where it would fail
             unmet = requirements.unmet(backend.requires, device.facts, workload)
             return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)

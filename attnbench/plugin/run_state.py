@@ -205,7 +205,7 @@ class Run:
         if self.settings.isolate:
             process = {backend.name: backend.name for backend in backends}
         else:
-            process = {b.name: b.apart.group for b in backends if b.apart and self.device_type != "sim"}
+            process = {b.name: b.own_process.group for b in backends if b.own_process and self.device_type != "sim"}
         places = {key: at for at, key in enumerate(dict.fromkeys(process.values()), 1)}
         return {name: places[key] for name, key in process.items()}
 

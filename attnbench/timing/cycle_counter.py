@@ -48,7 +48,7 @@ def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:
     return round(between.double().mean().item()) if len(between) >= max(1, fewest) else None
 
 
-class CycleStamps:
+class CycleCounter:
     """A start and an end stamp around a piece of work on the current stream, by one thread on every multiprocessor.
 
     Raises whatever torch raises where NVRTC is missing.

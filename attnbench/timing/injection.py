@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from attnbench import torch_private
 from attnbench.globs import UnknownName, matches_case, select
-from attnbench.hardware.sm_clock import SpinClock, spin_clock
+from attnbench.hardware.sm_clock import SmClock, sm_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.stats import median_s
 from attnbench.timing.pacer import CudaPacer
@@ -109,16 +109,16 @@ def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kin
 
 def slowed(call: Callable[[], None], share: float, device: str) -> Callable[[], None]:
     """`call`, longer by `share` of its latency on this device. Raises CaseEnded (error) where that cannot be done."""
-    return _slowed_on_cuda(call, share, spin_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
+    return _slowed_on_cuda(call, share, sm_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
 
 
-def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SpinClock) -> SpunCall:
+def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SmClock) -> SpunCall:
     spun = SpunCall(call)
     spun.cycles = _calibrated(spun, share, clock).cycles(share)
     return spun
 
 
-def _calibrated(spun: SpunCall, share: float, clock: SpinClock) -> Calibration:
+def _calibrated(spun: SpunCall, share: float, clock: SmClock) -> Calibration:
     """Paced rounds of the three calls in turn, so that whatever drifts does so for all of them alike.
 
     The pacer is theirs alone: none of these rounds is in the sample of the case.

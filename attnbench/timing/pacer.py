@@ -18,10 +18,10 @@ from typing import Any
 from typing import Protocol as Interface
 
 from attnbench import torch_private
-from attnbench.hardware.sm_clock import SpinClock
+from attnbench.hardware.sm_clock import SmClock
 from attnbench.model import Sample
-from attnbench.timing.cycle_counter import CycleStamps
-from attnbench.timing.settling import Protocol, probed
+from attnbench.timing.cycle_counter import CycleCounter
+from attnbench.timing.settling import TimingProtocol, probed
 
 #: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
 SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
@@ -29,7 +29,7 @@ EMPTY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundReading:
     """One timed call.
 
     cycles: of the SM clock between the stamps, None where they could not be counted; before_hz: the clock before it;
@@ -70,9 +70,9 @@ class CudaPacer:
 
     def __init__(
         self,
-        clock: SpinClock,
+        clock: SmClock,
         call: Callable[[], None],
-        protocol: Protocol | None = None,
+        protocol: TimingProtocol | None = None,
         contents: Contents | None = None,
     ) -> None:
         """`call` queues the work once; it is called a few times here to learn what it costs.
@@ -86,20 +86,20 @@ class CudaPacer:
         self._clock = clock
         self._call = call
         self._contents = contents or SameContents()
-        self._protocol = protocol or Protocol()
+        self._protocol = protocol or TimingProtocol()
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        self._stamps = _stamps()
+        self._cycle_counter = _cycle_counter()
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
-        self.rounds: list[Round] = []
+        self.rounds: list[RoundReading] = []
         self.empty_s = 0.0
         self.host_s, self._call_s = self._costs()
-        rule = self._protocol
-        self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
-        self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
+        protocol = self._protocol
+        self._probe_s = min(max(protocol.probe_per_call * self._call_s, protocol.probe_min_s), protocol.probe_max_s)
+        self._tail_s = max(protocol.tail_min_s, protocol.tail_per_host * self.host_s)
         self.empty_s = self._empty_interval()
-        self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
+        self._settle_limit_s = protocol.settle_limit_s + protocol.settle_calls * self._call_s
         self._waited_s = 0.0
-        self._open: _OpenRound | None = None
+        self._open: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
         """How many rounds this call takes where `count` are wanted: at most 10 of one that lowers its own clock."""
@@ -108,12 +108,12 @@ class CudaPacer:
     def warm_up(self) -> None:
         """Take paced rounds that nobody keeps: a kernel's cycles are not its own right after the device idled.
 
-        `Protocol.warm_rounds` of them, or as many as fit into `warm_limit_s` where the call is long; contents stay.
+        `TimingProtocol.warm_rounds` of them, or as many as fit into `warm_limit_s` where the call is long; contents stay.
         """
-        rule = self._protocol
-        until_s = time.perf_counter() + rule.warm_limit_s
-        for _ in range(rule.warm_rounds):
-            probed(self._clock, rule, self._probe_s, rule.warm_limit_s)
+        protocol = self._protocol
+        until_s = time.perf_counter() + protocol.warm_limit_s
+        for _ in range(protocol.warm_rounds):
+            probed(self._clock, protocol, self._probe_s, protocol.warm_limit_s)
             if time.perf_counter() >= until_s:
                 return
             self._hide()
@@ -126,7 +126,7 @@ class CudaPacer:
         before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
         self._waited_s += waited_s
         self._hide()
-        self._open = _OpenRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
+        self._open = PendingRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
 
     def round_s(self) -> float:
         """Take one round of the call and give its seconds, for whoever has no benchmark runner to drive it."""
@@ -142,13 +142,15 @@ class CudaPacer:
         assert self._open is not None
         return self._open.start(self) if self._open.started is None else self._open.end(self)
 
-    def finish(self, opened: _OpenRound) -> float:
+    def finish(self, opened: PendingRound) -> float:
         """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
         opened = self._hidden(opened, self._call_round)
         self._contents.compare()  # queued behind the round, whose end is waited for next
         seconds = opened.seconds() - self.empty_s
         cycles = self.counted_cycles()
-        self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
+        self.rounds.append(
+            RoundReading(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes)
+        )
         self._open = None
         return seconds
 
@@ -180,17 +182,17 @@ class CudaPacer:
 
     def stamp_start(self) -> None:
         """Queue the first stamp of the cycle counter, where there is one."""
-        if self._stamps is not None:
-            self._stamps.start()
+        if self._cycle_counter is not None:
+            self._cycle_counter.start()
 
     def stamp_end(self) -> None:
         """Queue the second stamp."""
-        if self._stamps is not None:
-            self._stamps.end()
+        if self._cycle_counter is not None:
+            self._cycle_counter.end()
 
     def counted_cycles(self) -> int | None:
         """Cycles between the two stamps, waiting for them."""
-        return None if self._stamps is None else self._stamps.cycles()
+        return None if self._cycle_counter is None else self._cycle_counter.cycles()
 
     def _hide(self) -> None:
         self._spin(self._clock.cycles(self._tail_s))
@@ -225,14 +227,14 @@ class CudaPacer:
             )
         return statistics.median(seconds)
 
-    def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
+    def _hidden(self, taken: PendingRound, again: Callable[[], PendingRound]) -> PendingRound:
         """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""
         while not taken.hidden and self._tail_s < self._protocol.longest_tail_s:
             self._tail_s *= 2
             taken = again()
         return taken
 
-    def _call_round(self) -> _OpenRound:
+    def _call_round(self) -> PendingRound:
         self.before_round()
         assert self._open is not None
         self._open.start(self)
@@ -240,18 +242,18 @@ class CudaPacer:
         self._open.end(self)
         return self._open
 
-    def _empty_round(self) -> _OpenRound:
+    def _empty_round(self) -> PendingRound:
         self._hide()
-        empty = _OpenRound(0.0, True, 0)
+        empty = PendingRound(0.0, True, 0)
         empty.start(self)
         empty.end(self)
         return empty
 
 
-def _stamps() -> CycleStamps | None:
+def _cycle_counter() -> CycleCounter | None:
     """Stamps of the cycle counter, None where NVRTC is not there to compile them: then there are seconds only."""
     try:
-        return CycleStamps()
+        return CycleCounter()
     except Exception:
         return None
 
@@ -261,7 +263,7 @@ class CudaInstant:
 
     __slots__ = ("_opened", "_pacer")
 
-    def __init__(self, pacer: CudaPacer, opened: _OpenRound) -> None:
+    def __init__(self, pacer: CudaPacer, opened: PendingRound) -> None:
         self._pacer = pacer
         self._opened = opened
 
@@ -270,7 +272,7 @@ class CudaInstant:
         return self._pacer.finish(self._opened)
 
 
-class _OpenRound:
+class PendingRound:
     """A round between its two events."""
 
     def __init__(self, before_hz: float, settled: bool, probes: int) -> None:

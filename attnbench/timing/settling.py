@@ -10,14 +10,14 @@ import time
 from dataclasses import dataclass
 
 from attnbench.fingerprint import CEILING_STEP_MHZ, RESTING_STEPS
-from attnbench.hardware.sm_clock import Ceiling, SpinClock
+from attnbench.hardware.sm_clock import Ceiling, SmClock
 
 #: One step of the SM clock on Hopper, as its corrected readings show it.
 CLOCK_STEP_HZ = CEILING_STEP_MHZ * 1e6
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TimingProtocol:
     """The numbers of the protocol; docs/method.md has the experiments that chose them."""
 
     probe_per_call: float = 2.0
@@ -47,7 +47,7 @@ class Protocol:
         """The lowest reading that is settled."""
         return ceiling.hz - self.steps_below * CLOCK_STEP_HZ
 
-    def follow(self, clock: SpinClock) -> None:
+    def follow(self, clock: SmClock) -> None:
         """Let the clock's ceiling be the plateau that its spins reach now, where that is one, lower, and a resting GPU's."""
         found = clock.find_ceiling()
         lowest_hz = clock.first.hz - self.resting_steps * CLOCK_STEP_HZ
@@ -55,26 +55,26 @@ class Protocol:
             clock.lower_to(found)
 
 
-def settle(clock: SpinClock, limit_s: float = 0.5) -> None:
+def settle(clock: SmClock, limit_s: float = 0.5) -> None:
     """Spin until the clock reads its ceiling, at most `limit_s`: before a single call whose kernels are looked at."""
-    rule = Protocol()
-    probed(clock, rule, rule.probe_min_s, limit_s)
+    protocol = TimingProtocol()
+    probed(clock, protocol, protocol.probe_min_s, limit_s)
 
 
-def probed(clock: SpinClock, rule: Protocol, probe_s: float, limit_s: float) -> tuple[float, int, float]:
+def probed(clock: SmClock, protocol: TimingProtocol, probe_s: float, limit_s: float) -> tuple[float, int, float]:
     """Probe until the clock reads its ceiling, for `limit_s` at most after a first probe that is owed in any case.
 
     The last reading, the number of probes, and the seconds waited after the first.
     """
-    if clock.lowered_at_s is not None and time.perf_counter() > clock.lowered_at_s + rule.believed_s:
+    if clock.lowered_at_s is not None and time.perf_counter() > clock.lowered_at_s + protocol.believed_s:
         clock.rise()
     hz, probes = clock.read(probe_s), 1
     began = time.perf_counter()
-    ask_at = began + rule.patience_s
-    while hz < rule.enough_hz(clock.ceiling) and time.perf_counter() < began + limit_s:
+    ask_at = began + protocol.patience_s
+    while hz < protocol.enough_hz(clock.ceiling) and time.perf_counter() < began + limit_s:
         if time.perf_counter() >= ask_at:
-            rule.follow(clock)
-            ask_at = time.perf_counter() + rule.asks_every_s
+            protocol.follow(clock)
+            ask_at = time.perf_counter() + protocol.asks_every_s
         hz = clock.read(probe_s)
         probes += 1
     return hz, probes, time.perf_counter() - began

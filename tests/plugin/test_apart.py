@@ -11,10 +11,10 @@ import pytest
 #: they are loaded, and what the variable was when the interpreter had just started.
 CONFTEST = """
 import os
-from attnbench import Apart, Device, HeadDim, register
+from attnbench import OwnProcess, Device, HeadDim, register
 
 AT_THE_START = os.environ.get("OTHER_LIBRARY", "unset")
-APART = Apart("other", "the other library brings a runtime of its own", lambda: {"OTHER_LIBRARY": "preloaded"})
+APART = OwnProcess("other", "the other library brings a runtime of its own", lambda: {"OTHER_LIBRARY": "preloaded"})
 
 def kernel(name):
     def load(workload):
@@ -30,16 +30,17 @@ def kernel(name):
         return attention
     return load
 
-register("other_one", "other", apart=APART)(kernel("other_one"))
+register("other_one", "other", own_process=APART)(kernel("other_one"))
 register("plain", "plain")(kernel("plain"))
-register("other_two", "other", apart=APART)(kernel("other_two"))
-register("broken", "broken", apart=Apart("broken", "its variables cannot be found", lambda: {}["HOME"]))(kernel("broken"))
+register("other_two", "other", own_process=APART)(kernel("other_two"))
+LOST = OwnProcess("broken", "its variables cannot be found", lambda: {}["HOME"])
+register("broken", "broken", own_process=LOST)(kernel("broken"))
 register("broken_on_a_gpu", "broken", requires=(Device("cuda"),))(kernel("broken_on_a_gpu"))
-register("other_on_a_gpu", "other", apart=APART, requires=(Device("cuda"),))(kernel("other_on_a_gpu"))
+register("other_on_a_gpu", "other", own_process=APART, requires=(Device("cuda"),))(kernel("other_on_a_gpu"))
 
 NARROW = HeadDim(lambda head_dim: head_dim <= 32, "at most 32")
 
-@register("lost", "lost", apart=Apart("lost", "it takes the context with it"), requires=(NARROW,))
+@register("lost", "lost", own_process=OwnProcess("lost", "it takes the context with it"), requires=(NARROW,))
 def lost(workload):
     from attnbench.model import CaseEnded, Reason, Status
 

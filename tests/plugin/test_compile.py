@@ -205,7 +205,7 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
 
     forgotten = []
     monkeypatch.setattr(local_case, "forget_compiled", lambda: forgotten.append("all"))
-    variant, workload = Variant(Backend("undone", "mine", load), "default"), Workload("w", 1, 16, 1, 16)
+    variant, workload = Variant(Backend(load, "undone", "mine"), "default"), Workload("w", 1, 16, 1, 16)
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)

@@ -30,11 +30,11 @@ def spun(gpu):
 
 
 def median_s(call):
-    return statistics.median(take(pacer.CudaPacer(sm_clock.SpinClock(), call), call, count=30))
+    return statistics.median(take(pacer.CudaPacer(sm_clock.SmClock(), call), call, count=30))
 
 
 def slowed(call, share):
-    return injection._slowed_on_cuda(call, share, sm_clock.SpinClock())
+    return injection._slowed_on_cuda(call, share, sm_clock.SmClock())
 
 
 def test_entries_are_read_in_their_order():
@@ -112,7 +112,7 @@ def test_what_is_added_holds_between_rounds_that_scatter_and_drift(spun):
 
 def test_calibrating_a_kernel_of_an_h200_takes_less_than_a_third_of_a_second(spun):
     spun.kernel_s = lambda: 800e-6
-    spins = sm_clock.SpinClock()
+    spins = sm_clock.SmClock()
     spun.synchronize()
     began_s = spun.host_s
     injection._slowed_on_cuda(spun.kernel, 0.02, spins)
@@ -147,9 +147,9 @@ class UncheckedCall(pacer.SameContents):
 def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_not_among_them(
     spun, record, monkeypatch
 ):
-    spins = sm_clock.SpinClock()
+    spins = sm_clock.SmClock()
     for module in (local_case, injection):
-        monkeypatch.setattr(module, "spin_clock", lambda: spins)
+        monkeypatch.setattr(module, "sm_clock", lambda: spins)
     monkeypatch.setattr(local_case, "CheckedCall", UncheckedCall)
 
     def timed(*injections):
