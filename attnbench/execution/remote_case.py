@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attnbench.execution.local_case import RoundPlan, nothing
+from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Record, Status
 from attnbench.timing.timer import Timer

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.backends.variant import Variant
-from attnbench.execution.local_case import RoundPlan, nothing
+from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.globs import matches_case
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import (

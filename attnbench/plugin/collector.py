@@ -13,7 +13,8 @@ from attnbench.backends import requirements
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
 from attnbench.codec import launch_from, record_from, to_plain
-from attnbench.execution.local_case import loading, process_state, refusals
+from attnbench.execution.local_case import process_state
+from attnbench.execution.steps import loading, refusals
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.plugin.comparing import is_parallel, runs_tests

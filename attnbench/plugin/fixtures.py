@@ -14,8 +14,9 @@ from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.variant import Variant
 from attnbench.codec import rounded, to_digits
-from attnbench.execution.local_case import OVERWRITES, RoundPlan, TorchCase
+from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST, LaunchedCase
+from attnbench.execution.round_plan import RoundPlan
 from attnbench.execution.simulated_case import SimCase
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice

@@ -9,7 +9,7 @@ import pytest
 from virtual_gpu import CEILING_HZ, KERNEL_S, take
 
 from attnbench import globs
-from attnbench.execution import local_case
+from attnbench.execution import local_case, steps
 from attnbench.execution.local_case import TorchCase
 from attnbench.hardware import sm_clock
 from attnbench.model import CaseEnded, Status
@@ -148,7 +148,7 @@ def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_n
     spun, record, monkeypatch
 ):
     spins = sm_clock.SmClock()
-    for module in (local_case, injection):
+    for module in (steps, injection):
         monkeypatch.setattr(module, "sm_clock", lambda: spins)
     monkeypatch.setattr(local_case, "CheckedCall", UncheckedCall)
 
