@@ -49,10 +49,10 @@ class TritonDevice:
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
-        said = os.environ.get("TRITON_INTERPRET", "")
-        interpreted = said.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
+        setting = os.environ.get("TRITON_INTERPRET", "")
+        interpreted = setting.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
         if facts.device == "cuda":
-            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={said}" if interpreted else None
+            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={setting}" if interpreted else None
         if facts.device == "cpu" and interpreted:
             return None
         return f"needs {self.needed}, found {facts.device}"
@@ -103,11 +103,11 @@ class Package:
         del facts, workload
         distribution = self.distribution or self.module
         how = self.source or f"pip install {distribution}"
-        found = first_module(self.module, *self.also)
-        if found is None:
+        module = first_module(self.module, *self.also)
+        if module is None:
             names = " or ".join(map(repr, (self.module, *self.also)))
             return f"package {names} is not installed ({how})"
-        if found != self.module:
+        if module != self.module:
             return None
         version = installed_version(distribution)
         if version is None or _numbers(version) >= self.lowest:
@@ -224,11 +224,11 @@ class HeadDim:
     """The head dimensions that the kernel takes: `HeadDim(lambda d: d % 8 == 0, "a multiple of 8")`."""
 
     accepts: Callable[[int], bool]
-    said: str
+    words: str
 
     @property
     def needed(self) -> str:
-        return f"head_dim {self.said}"
+        return f"head_dim {self.words}"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
@@ -265,8 +265,8 @@ class Requirement(Protocol):
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
     """All reasons at once, in the order in which the backend states its requirements."""
-    found = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
-    return tuple(Reason(code, text) for code, text in found if text is not None)
+    answers = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
+    return tuple(Reason(code, text) for code, text in answers if text is not None)
 
 
 def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:

@@ -183,7 +183,7 @@ def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str)
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]
     broken = [one for one in broken if not is_within(*one)]
     broken.sort(key=lambda one: -_times_over(*one))
-    texts = [_said(metric, found, limit, where) for metric, found, limit in broken]
+    texts = [_sentence(metric, found, limit, where) for metric, found, limit in broken]
     if texts and error.worst_expected is not None and error.worst_found is not None:
         texts[0] += (
             f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "
@@ -197,7 +197,7 @@ def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str)
     return (Reason("nonfinite", text), *reasons)
 
 
-def _said(metric: str, found: float, limit: float, where: str) -> str:
+def _sentence(metric: str, found: float, limit: float, where: str) -> str:
     if metric in SIMILARITIES:  # close to 1: what is told apart stands in the decimals
         shown, needed = _told_apart(found, limit, "f", 5)
         return f"{metric} found {shown}, needed {needed} or more {where}"

@@ -127,7 +127,7 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
         attn_mask_type="no_mask",
         is_training=False,
     )
-    with _chosen(implementation), _said(utils) as lines:
+    with _chosen(implementation), _logged(utils) as lines:
         *_, available = utils.get_attention_backend(asked)
     if available[list(_VARIABLES).index(implementation)]:
         return ()
@@ -141,7 +141,7 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
 
 
 @contextmanager
-def _said(utils: Any) -> Iterator[list[str]]:
+def _logged(utils: Any) -> Iterator[list[str]]:
     """What the choice logs at NVTE_DEBUG=1 NVTE_DEBUG_LEVEL=2: these are read on import, so its level is set instead."""
     lines: list[str] = []
     logger, handler = logging.getLogger("DotProductAttention"), logging.Handler()
@@ -161,12 +161,12 @@ def _other_cudnn() -> str:
     import torch
     import transformer_engine_torch
 
-    found, needed = transformer_engine_torch.get_cudnn_version(), torch.backends.cudnn.version() or 0
-    if found == needed:
+    loaded, needed = transformer_engine_torch.get_cudnn_version(), torch.backends.cudnn.version() or 0
+    if loaded == needed:
         return ""
     where = torch_cudnn().get("CUDNN_HOME", "the folder of torch's cuDNN, which pip has not installed")
     return (
-        f"needs cuDNN {cudnn_release(needed)}, which torch has, found {cudnn_release(found)}, which Transformer Engine "
+        f"needs cuDNN {cudnn_release(needed)}, which torch has, found {cudnn_release(loaded)}, which Transformer Engine "
         f"loaded: set CUDNN_HOME, CUDNN_PATH, LD_LIBRARY_PATH and LD_PRELOAD to {where}, before Python starts"
     )
 
@@ -180,10 +180,10 @@ def _no_flash_attn(known: Any) -> str:
     blackwell = torch.cuda.get_device_capability() >= (10, 0)
     oldest = known.version_required_blackwell if blackwell else known.version_required
     names = ("flash-attn", "flash-attn-3", "flash-attn-4")
-    found = ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
+    installed = ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
     return (
         f"needs flash-attn >= {oldest}, < {known.max_version}, or on sm_90 flash-attn-3, or from sm_90 on a flash-attn-4 "
-        f"that Transformer Engine can load; found {found}"
+        f"that Transformer Engine can load; found {installed}"
     )
 
 

@@ -44,7 +44,7 @@ class CodeVersions:
     """Asked by one run, of whose code nothing changes while it lasts."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[str, str]] = {}
+        self._versions: dict[str, dict[str, str]] = {}
         self._installed: dict[str, str] = {}
         self._repositories: dict[Path, str] = {}
 
@@ -56,9 +56,9 @@ class CodeVersions:
         commit that may be code, where they were changed since with `+dirty`; outside of git, of the code in its folder.
         What cannot be told is left out.
         """
-        if backend.name not in self._found:
-            self._found[backend.name] = {name: version for name, version in self._asked(backend) if version}
-        return self._found[backend.name]
+        if backend.name not in self._versions:
+            self._versions[backend.name] = {name: version for name, version in self._asked(backend) if version}
+        return self._versions[backend.name]
 
     def _asked(self, backend: Backend) -> list[tuple[str, str]]:
         names = [one.name for one in backend.requires if isinstance(one, requirements.Distribution)]
@@ -83,8 +83,8 @@ class CodeVersions:
     def _looked_up(self, distribution: str) -> str:
         """Its version, and of a build of one's own what tells this one from the next; empty where it is not installed."""
         try:
-            found = importlib.metadata.distribution(distribution)
-            version, origin = str(found.version), json.loads(found.read_text("direct_url.json") or "{}")
+            installed = importlib.metadata.distribution(distribution)
+            version, origin = str(installed.version), json.loads(installed.read_text("direct_url.json") or "{}")
             commit = origin.get("vcs_info", {}).get("commit_id")
             editable = bool(origin.get("dir_info", {}).get("editable"))
             folder = Path(unquote(urlsplit(origin.get("url", "")).path))
@@ -95,7 +95,7 @@ class CodeVersions:
             return f"{version} (editable, {code})" if code else version
         if commit:
             return f"{version} (commit {str(commit)[:_DIGITS]})"
-        return f"{version} (build {_build(found)})" if origin else version
+        return f"{version} (build {_build(installed)})" if origin else version
 
     def _repository(self, file: Path) -> str:
         if file not in self._repositories:

@@ -110,11 +110,11 @@ class CheckedCall:
         output = plain(self._output)
         with torch.no_grad():
             for pieces in product(*(_ranges(output.shape[axis], by) for axis, by in self._by.items())):
-                found, right, differs = output, self._checked, self._differs
+                got, right, differs = output, self._checked, self._differs
                 for axis, (here, there) in zip(self._by, pieces, strict=True):
-                    found, differs = found.narrow(axis, *here), differs.narrow(axis, *here)
+                    got, differs = got.narrow(axis, *here), differs.narrow(axis, *here)
                     right = right.narrow(axis, *there)
-                torch.ne(found, right, out=differs)
+                torch.ne(got, right, out=differs)
             torch.any(self._differs, out=self._any)
         self._compared = True
 
@@ -178,8 +178,8 @@ class CheckedCall:
     def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:
         when = f"round {self._round}" if self._round else "a warm-up call"
         first, *others = reasons
-        said = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
-        return CaseEnded(Status.INCORRECT, said, *others)
+        timed = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
+        return CaseEnded(Status.INCORRECT, timed, *others)
 
 
 def _ranges(size: int, by: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:

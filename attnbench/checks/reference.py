@@ -36,7 +36,7 @@ class Reference:
     rounding: float
     magnitude: float
     rows: torch.Tensor | None
-    rows_said: str
+    rows_text: str
 
 
 def make_references(inputs: Inputs) -> dict[str, Reference]:
@@ -49,7 +49,7 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     import torch
 
     q, k, v = triple
-    rows, said = _rows(q.shape[1], seed)
+    rows, rows_text = _rows(q.shape[1], seed)
     if rows is not None:
         rows = rows.to(q.device)
     output = attend(q, k, v, torch.float64, rows)
@@ -58,7 +58,9 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     rounding = ((quantised + 0.3) - 0.3 - quantised).abs().max().item()
     fused = attend_fused(q, k, v, rows)
     magnitude = output.abs().max().item()
-    return Reference(output, metrics(plain, output), metrics(fused, output), float(rounding), magnitude, rows, said)
+    return Reference(
+        output, metrics(plain, output), metrics(fused, output), float(rounding), magnitude, rows, rows_text
+    )
 
 
 def attend(
@@ -103,14 +105,14 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
     """Distance of `output` from fp64 `reference`, both `[batch, rows, heads, head_dim]`."""
     import torch
 
-    found = output.to(torch.float64)
-    finite = torch.isfinite(found)
-    nonfinite = int(found.numel() - finite.sum().item())
-    difference = torch.where(finite, found - reference, torch.zeros_like(found))
+    values = output.to(torch.float64)
+    finite = torch.isfinite(values)
+    nonfinite = int(values.numel() - finite.sum().item())
+    difference = torch.where(finite, values - reference, torch.zeros_like(values))
     distance = difference.abs()
-    clean = torch.where(finite, found, torch.zeros_like(found))
+    clean = torch.where(finite, values, torch.zeros_like(values))
     at = int((torch.argmax((~finite).flatten().to(torch.uint8)) if nonfinite else torch.argmax(distance)).item())
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), found.shape))
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), values.shape))
     return ErrorMetrics(
         max_abs=distance.max().item(),
         mean_abs=distance.mean().item(),
@@ -120,13 +122,13 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
         cosine=_ratio((clean * reference).sum().item(), clean.norm().item() * reference.norm().item()),
         nonfinite=nonfinite,
         worst_index=index,
-        worst_found=None if nonfinite else found[index].item(),
+        worst_found=None if nonfinite else values[index].item(),
         worst_expected=reference[index].item(),
     )
 
 
-def _ratio(found: float, norm: float) -> float:
-    return found / norm if norm else 0.0
+def _ratio(value: float, norm: float) -> float:
+    return value / norm if norm else 0.0
 
 
 def _rows(seq: int, seed: int) -> tuple[torch.Tensor | None, str]:

@@ -71,8 +71,8 @@ def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
-        found = json.loads(path.read_text())
-    return Traced(device_ops(found), unordered(found))
+        chrome_trace = json.loads(path.read_text())
+    return Traced(device_ops(chrome_trace), unordered(chrome_trace))
 
 
 def device_ops(chrome_trace: dict[str, Any]) -> tuple[DeviceOp, ...]:
@@ -99,15 +99,15 @@ def unordered(chrome_trace: dict[str, Any]) -> tuple[Unordered, ...]:
     return tuple(dict.fromkeys(Unordered(e["name"][:NAME_LENGTH], e["args"]["stream"]) for e in others))
 
 
-def side_streams(found: tuple[Unordered, ...]) -> tuple[Reason, ...]:
+def side_streams(ran: tuple[Unordered, ...]) -> tuple[Reason, ...]:
     """Why a call whose work is not ordered with the current stream cannot be timed; empty when there is none."""
-    if not found:
+    if not ran:
         return ()
-    said = ", ".join(f"{one.name} on stream {one.stream}" for one in found)
+    names = ", ".join(f"{one.name} on stream {one.stream}" for one in ran)
     return (
         Reason(
             "side-stream",
-            f"ran on a side stream that is not ordered with the current one, so outside the timed interval: {said}; "
+            f"ran on a side stream that is not ordered with the current one, so outside the timed interval: {names}; "
             "a side stream must wait for the current stream before its work, and the current stream for it before the "
             "call returns (torch.cuda.Stream.wait_stream)",
         ),
@@ -129,19 +129,19 @@ def _around(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _stream(event: dict[str, Any]) -> tuple[object, object] | None:
     """Device and stream of an event, None where the trace does not say."""
-    found = event.get("args", {})
-    return (found.get("device"), found["stream"]) if found.get("stream") is not None else None
+    details = event.get("args", {})
+    return (details.get("device"), details["stream"]) if details.get("stream") is not None else None
 
 
 def _device_op(event: dict[str, Any]) -> DeviceOp:
-    found = event.get("args", {})
-    grid, block = found.get("grid"), found.get("block")
+    details = event.get("args", {})
+    grid, block = details.get("grid"), details.get("block")
     return DeviceOp(
         name=event["name"][:NAME_LENGTH],
         grid=tuple(grid) if grid else None,
         block=tuple(block) if block else None,
-        registers=found.get("registers per thread"),
-        shared_bytes=found.get("shared memory"),
+        registers=details.get("registers per thread"),
+        shared_bytes=details.get("shared memory"),
         duration_s=event["dur"] / 1e6,
     )
 
@@ -163,17 +163,17 @@ def _merged(ops: Iterable[DeviceOp]) -> tuple[DeviceOp, ...]:
 def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tuple[Reason, ...]:
     """Why the kernels that ran are not this backend's; empty when they are, or when it states nothing for the device."""
     names = [op.name for op in ran]
-    said = ", ".join(names) or "nothing that the profiler sees"
+    listed = ", ".join(names) or "nothing that the profiler sees"
     reasons = []
     needed = backend.route.get(device)
     if needed is not None and not any(re.search(needed, name) for name in names):
         reasons.append(
-            Reason("wrong-route", f"expected a kernel that matches {needed!r}, but {backend.name} ran: {said}")
+            Reason("wrong-route", f"expected a kernel that matches {needed!r}, but {backend.name} ran: {listed}")
         )
     foreign = backend.foreign.get(device)
     if foreign is not None and any(re.search(foreign, name) for name in names):
         reasons.append(
-            Reason("replaced", f"expected no kernel that matches {foreign!r}, but {backend.name} ran: {said}")
+            Reason("replaced", f"expected no kernel that matches {foreign!r}, but {backend.name} ran: {listed}")
         )
     return tuple(reasons)
 

@@ -160,7 +160,7 @@ class SimCase:
         self.record = replace(self.record, injected=share)
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
-        return RoundPlan(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
+        return RoundPlan(count, nothing, nothing, lambda seconds: Sample(tuple(seconds), "simulated", host_s=45e-6))
 
     def leave(self, verify: bool = True) -> None:
         """Nothing was changed."""

@@ -205,7 +205,7 @@ def judged(
     limits = allowed(
         TOLERANCES[tolerance], distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude
     )
-    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_said, poisoned)
+    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned)
     return check, violations(error, limits, distribution)
 
 

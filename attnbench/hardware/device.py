@@ -116,16 +116,16 @@ def _require_cuda(torch: Any) -> None:
 
 
 def _refuse_other_accelerators(torch: Any) -> None:
-    found = None
+    accelerator = None
     if torch.version.hip:
-        found = "a ROCm"
+        accelerator = "a ROCm"
     elif hasattr(torch, "xpu") and torch.xpu.is_available():
-        found = "an XPU"
+        accelerator = "an XPU"
     elif torch.backends.mps.is_available():
-        found = "an MPS"
-    if found:
+        accelerator = "an MPS"
+    if accelerator:
         raise DeviceUnusable(
-            f"this machine has {found} device, which attnbench does not support today: "
+            f"this machine has {accelerator} device, which attnbench does not support today: "
             "pass --attn-device cpu to measure on the CPU"
         )
 

@@ -42,14 +42,14 @@ def look() -> Occupancy:
 
 def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
     """Sentences for what makes figures taken between the two looks unfit to compare with; empty when nothing does."""
-    found = []
+    sentences = []
     for when, seen in (("before the run", before), ("after it", after)):
         if seen.processes:
-            found.append(f"the GPU is shared: {seen.processes} other processes used it {when}, expected 0")
+            sentences.append(f"the GPU is shared: {seen.processes} other processes used it {when}, expected 0")
     if before.thermal_s is not None and after.thermal_s is not None and after.thermal_s > before.thermal_s:
         held_s = after.thermal_s - before.thermal_s
-        found.append(f"the GPU was throttled: heat lowered its clock for {held_s:.3g} s during the run, expected 0")
-    return found
+        sentences.append(f"the GPU was throttled: heat lowered its clock for {held_s:.3g} s during the run, expected 0")
+    return sentences
 
 
 def _first_uuid() -> str | None:

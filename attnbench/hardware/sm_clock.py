@@ -81,9 +81,9 @@ class SmClock:
         self.first = self.ceiling = self.find_ceiling()
         self.lowered_at_s: float | None = None
 
-    def lower_to(self, found: Ceiling) -> None:
+    def lower_to(self, plateau: Ceiling) -> None:
         """Let a lower plateau be the ceiling."""
-        self.ceiling, self.lowered_at_s = found, time.perf_counter()
+        self.ceiling, self.lowered_at_s = plateau, time.perf_counter()
 
     def rise(self) -> None:
         """Let the first ceiling be the ceiling again."""
@@ -111,5 +111,5 @@ class SmClock:
         short_s = statistics.median(pair[0] for pair in pairs)
         long_s = statistics.median(pair[1] for pair in pairs)
         hz = (long - short) / (long_s - short_s)
-        found = [(long - short) / (pair[1] - pair[0]) for pair in pairs]
-        return Ceiling(hz, short_s - short / hz, max(found) - min(found))
+        by_pair_hz = [(long - short) / (pair[1] - pair[0]) for pair in pairs]
+        return Ceiling(hz, short_s - short / hz, max(by_pair_hz) - min(by_pair_hz))

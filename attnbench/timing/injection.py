@@ -82,15 +82,15 @@ class SpunCall:
 
 def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
     """Entries `torch_flash:+2%`. Raises ValueError that names the entry."""
-    found = []
+    injections = []
     for entry in entries:
         glob, separator, text = entry.rpartition(":")
         match = _SHARE.fullmatch(text)
         share = float(match.group(1)) / 100 if match else 0.0
         if not (separator and glob and share > 0):
             raise ValueError(f"expected GLOB:+P% with P above 0, such as torch_flash:+2%, got {entry!r}")
-        found.append(Injection(glob, share))
-    return tuple(found)
+        injections.append(Injection(glob, share))
+    return tuple(injections)
 
 
 def share_for(injections: Sequence[Injection], record: Record) -> float | None:

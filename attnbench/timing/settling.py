@@ -49,10 +49,10 @@ class TimingProtocol:
 
     def follow(self, clock: SmClock) -> None:
         """Let the clock's ceiling be the plateau that its spins reach now, where that is one, lower, and a resting GPU's."""
-        found = clock.find_ceiling()
+        plateau = clock.find_ceiling()
         lowest_hz = clock.first.hz - self.resting_steps * CLOCK_STEP_HZ
-        if found.spread_hz < self.steady_steps * CLOCK_STEP_HZ and lowest_hz < found.hz < clock.ceiling.hz:
-            clock.lower_to(found)
+        if plateau.spread_hz < self.steady_steps * CLOCK_STEP_HZ and lowest_hz < plateau.hz < clock.ceiling.hz:
+            clock.lower_to(plateau)
 
 
 def settle(clock: SmClock, limit_s: float = 0.5) -> None:

@@ -58,13 +58,13 @@ def hub_kernel(text: str) -> HubKernel | None:
 
     Raises UnknownName, which says the right form, when it begins with `hf:` and is not of that form.
     """
-    if found := _BACKEND.fullmatch(text):
-        owner, name, pin, function = found.groups()
+    if match := _BACKEND.fullmatch(text):
+        owner, name, pin, function = match.groups()
         return _kernel(f"{owner}/{name}", unquote(pin), function)
     if not text.startswith("hf:"):
         return None
-    if found := _ASKED.fullmatch(text):
-        return _kernel(*found.groups())
+    if match := _ASKED.fullmatch(text):
+        return _kernel(*match.groups())
     if re.fullmatch(rf"hf:{_PART}/{_PART}", text, re.ASCII):
         why = "kernels on the Hub change under their names"
         raise UnknownName(
