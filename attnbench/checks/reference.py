@@ -1,4 +1,4 @@
-"""The reference, plain attention beside it, and the distance of an output from both."""
+"""The fp64 reference of an input set, the errors of plain and ideal fused attention, and the distance of an output."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ CHUNK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Reference:
-    """What is correct for one input set: fp64 math attention on the same quantised inputs.
+    """What is correct for one input set: fp64 math attention on the inputs as the kernel gets them.
 
-    output: fp64 `[batch, rows, heads, head_dim]`; plain: error of plain attention in the inputs' dtype;
-    fused: error of an ideal fused kernel;
-    rounding: max |(r + 0.3) − 0.3 − r| in that dtype (FlashAttention's tests); magnitude: max |r|;
-    rows: the query rows, None for all.
+    output: r, fp64 `[batch, rows, heads, head_dim]`. plain: error of plain attention, every step in the inputs' dtype.
+    fused: error of an ideal fused kernel (`attend_fused`). rounding: max |(r + 0.3) − 0.3 − r| in that dtype, as in
+    FlashAttention's tests. magnitude: max |r|. rows: the query rows, int64, None for all; rows_text: the same in words.
     """
 
     output: torch.Tensor
@@ -66,7 +65,7 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dtype: torch.dtype, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """softmax(q·(k/√d)ᵀ)·v with every step in `dtype`, for `rows` of q (all when None): `[batch, rows, heads, head_dim]`.
+    """softmax(q·(k/√d)ᵀ)·v with every step in `dtype`, for `rows` of q (None: all): `[batch, rows, heads, head_dim]`.
 
     The order of operations is that of FlashAttention's `attention_ref(reorder_ops=True)`.
     """
@@ -85,7 +84,8 @@ def attend(
 def attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
     """What an ideal fused kernel returns: every step in fp32, but exp(scores − max) and the output rounded to q's dtype.
 
-    Those two roundings are in every kernel that feeds tensor cores in that dtype, so no such kernel can do much better.
+    Shapes as in `attend`. Every kernel that feeds tensor cores in that dtype has these two roundings, so none is much
+    better.
     """
     import torch
 
@@ -102,7 +102,7 @@ def attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: torch.
 
 
 def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
-    """Distance of `output` from fp64 `reference`, both `[batch, rows, heads, head_dim]`."""
+    """Distance of `output` from fp64 `reference`, both `[batch, rows, heads, head_dim]` (formulas: `ErrorMetrics`)."""
     import torch
 
     values = output.to(torch.float64)

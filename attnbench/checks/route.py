@@ -1,4 +1,4 @@
-"""The route: what one call really ran. Device kernels on CUDA, aten operators on the CPU."""
+"""The route: what one call ran, by torch's profiler. Device kernels on CUDA, aten operators on the CPU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from attnbench.model import DeviceOp, Reason
 
 NAME_LENGTH = 240
 
-#: About 10 ms before the call, so that the host has queued all of it before its turn, and about 1 µs behind it.
+#: Spins of about 10 ms before the call, so that the host has queued all of it in time, and of about 1 µs behind it.
 LEAD_CYCLES, MARKER_CYCLES = 20_000_000, 1000
-#: Work that is ordered with the stream overlaps neither spin; this much is granted to the profiler's time stamps.
+#: Work that is ordered with the stream overlaps neither spin, within this tolerance of the profiler's time stamps.
 SLACK_US = 1.0
 
 _CUDA_TRACES: list[str] = []
@@ -34,7 +34,7 @@ class Unordered:
 
 @dataclass(frozen=True)
 class Traced:
-    """What one call ran, in order of first appearance, and what of it can lie outside the timed interval."""
+    """What one call ran, in order of first appearance, and which of it may run outside the timed interval."""
 
     ops: tuple[DeviceOp, ...]
     unordered: tuple[Unordered, ...] = ()
@@ -46,10 +46,10 @@ def cuda_was_traced() -> bool:
 
 
 def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -> Traced:
-    """Run `call` once under torch's profiler and say what ran.
+    """Run `call` once under torch's profiler, and return what ran.
 
-    On CUDA the call stands between two spins on the current stream: what of it runs during one of them did not wait for
-    that stream, or was not waited for. `settle` waits for the clock, before it.
+    On CUDA the call stands between two spins on the current stream: work that runs during one of them did not wait for
+    that stream, or that stream did not wait for it. `settle` is called before, and waits for the clock.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -100,7 +100,7 @@ def unordered(chrome_trace: dict[str, Any]) -> tuple[Unordered, ...]:
 
 
 def side_streams(ran: tuple[Unordered, ...]) -> tuple[Reason, ...]:
-    """Why a call whose work is not ordered with the current stream cannot be timed; empty when there is none."""
+    """Why a call cannot be timed that ran this on another stream, unordered; empty when it ran nothing there."""
     if not ran:
         return ()
     names = ", ".join(f"{one.name} on stream {one.stream}" for one in ran)
@@ -161,7 +161,7 @@ def _merged(ops: Iterable[DeviceOp]) -> tuple[DeviceOp, ...]:
 
 
 def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tuple[Reason, ...]:
-    """Why the kernels that ran are not this backend's; empty when they are, or when it states nothing for the device."""
+    """Why the kernels that ran are not this backend's; empty when they are, or when it states no pattern for the device."""
     names = [op.name for op in ran]
     listed = ", ".join(names) or "nothing that the profiler sees"
     reasons = []
@@ -179,7 +179,7 @@ def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tup
 
 
 def kernel_s(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> float | None:
-    """Device time of the attention kernel itself: of all that ran and that the backend's route matches.
+    """Device seconds of the attention kernel alone: the sum of all that the backend's `route` matches.
 
     None where the backend states no route, nothing matches it, or the profiler has no times.
     """

@@ -26,7 +26,10 @@ class DeviceUnusable(Exception):
 
 @dataclass(frozen=True)
 class OpenDevice:
-    """A device that answered: facts for requirements, and fields for the fingerprint."""
+    """A device that can be used: facts for requirements, and the fields of the fingerprint.
+
+    key: fields that must be equal for two sessions to be compared. context: further fields, which are shown and stored.
+    """
 
     facts: Facts
     key: dict[str, Field]

@@ -1,4 +1,4 @@
-"""What requirements are held against: the device, and what is installed. Imports no library that it asks about."""
+"""What requirements are checked against: the device, and what is installed. Imports none of the libraries it asks about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Facts:
-    """What requirements are held against: the device and torch of this process."""
+    """What requirements are checked against: the device and torch of this process."""
 
     device: str  # "cpu", "cuda" or "sim"
     device_name: str

@@ -10,9 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Occupancy:
-    """One look at the GPU that CUDA calls 0; None where NVML is not installed or does not say.
+    """One look at the GPU that CUDA calls 0. A field is None where NVML is not installed or does not know it.
 
-    processes: that compute on it now; thermal_s: for how long heat has lowered its clock since the driver was loaded.
+    device: its UUID, `GPU-…`. processes: how many compute on it now. thermal_s: for how many seconds heat has lowered its
+    clock since the driver was loaded.
     """
 
     device: str | None
@@ -21,7 +22,7 @@ class Occupancy:
 
 
 def look() -> Occupancy:
-    """What the first visible GPU is busy with. Never raises: what cannot be read is None."""
+    """Who computes on the first visible GPU. Never raises: what cannot be read is None."""
     identity = _first_uuid()
     if identity is None:
         return Occupancy(None, None, None)
@@ -41,7 +42,7 @@ def look() -> Occupancy:
 
 
 def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
-    """Sentences for what makes figures taken between the two looks unfit to compare with; empty when nothing does."""
+    """One sentence for each reason why figures from between the two looks cannot be compared; empty when they can."""
     sentences = []
     for when, seen in (("before the run", before), ("after it", after)):
         if seen.processes:

@@ -1,8 +1,8 @@
-"""Injected slow-downs: a spin behind the call, inside the interval that is timed, to see which slow-down is found.
+"""Injected slow-downs: a spin behind the call, inside the timed interval, to test which slow-downs are found.
 
-On CUDA the spin is one more kernel. Its launch alone costs 1 to 3 µs, half a percent of a 0.4 ms kernel, and its cycles
-pass at the clock that the call has left behind, which is not the ceiling. So what a spin adds is measured, behind the very
-call that is slowed down and by the protocol that will time it, and the cycles are solved for.
+On CUDA the spin is one more kernel. Its launch alone costs 1 to 3 µs, half a percent of a 0.4 ms kernel, and it runs at the
+clock that the call has left behind, which is below the ceiling. So what a spin adds is measured behind the very call that is
+slowed down, with the same timing protocol, and the number of cycles is solved for.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from attnbench.stats import median_s
 from attnbench.timing.pacer import CudaPacer
 from attnbench.units import change, microseconds
 
-#: Rounds of each of the three calls that a calibration compares, and plain calls that one on the CPU takes.
+#: Rounds of each of the three calls that a calibration on CUDA compares, and calls that one on the CPU takes.
 CUDA_ROUNDS, CPU_CALLS = 10, 5
-#: The probing spin adds this multiple of the wanted share, so that the wanted one lies between it and none at all; of
-#: small shares that would drown in the noise of the rounds, so it adds this share at least.
+#: The calibrating spin adds this multiple of the wanted share, so that the wanted one lies between none and it. A small
+#: share would drown in the noise of the rounds, so it adds at least this share.
 PROBE_PER_SHARE, PROBE_MIN_SHARE = 2.0, 0.02
 
 _SHARE = re.compile(r"\+(\d+(?:\.\d+)?)%")
@@ -119,9 +119,9 @@ def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SmClock) -> S
 
 
 def _calibrated(spun: SpunCall, share: float, clock: SmClock) -> Calibration:
-    """Paced rounds of the three calls in turn, so that whatever drifts does so for all of them alike.
+    """Paced rounds of the three calls in turn, so that a drift affects all three alike.
 
-    The pacer is theirs alone: none of these rounds is in the sample of the case.
+    They have a pacer of their own: none of these rounds is in the sample of the case.
     """
     pacer = CudaPacer(clock, spun)
     probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * pacer.round_s())
