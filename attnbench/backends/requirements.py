@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Protocol
 
-from attnbench.hardware.facts import Facts, installed_version
+from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.model import Reason, Workload
 
 
@@ -67,14 +67,14 @@ class Capability:
 
     @property
     def needed(self) -> str:
-        return _sm(self.lowest) + (f" to below {_sm(self.below)}" if self.below else " or newer")
+        return sm_name(self.lowest) + (f" to below {sm_name(self.below)}" if self.below else " or newer")
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
         if facts.capability is None:
             return None  # not a CUDA device: Device says so
         if facts.capability < self.lowest or (self.below is not None and facts.capability >= self.below):
-            return f"needs {self.needed}, found {_sm(facts.capability)} ({facts.device_name})"
+            return f"needs {self.needed}, found {sm_name(facts.capability)} ({facts.device_name})"
         return None
 
 
@@ -338,10 +338,6 @@ def _spec(module: str) -> ModuleSpec | None:
 def _numbers(version: str) -> tuple[int, ...]:
     """`(2, 2, 0)` of `2.2.0+cu130`."""
     return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
-
-
-def _sm(capability: tuple[int, int]) -> str:
-    return f"sm_{capability[0]}{capability[1]}"
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.fingerprint import ceiling_mhz
-from attnbench.hardware.facts import Facts, installed_version
+from attnbench.hardware import nvml
+from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.hardware.sm_clock import sm_clock
 
 DEVICES = ("cpu", "cuda", "sim")
@@ -149,14 +150,14 @@ def _cuda(torch: Any) -> OpenDevice:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     facts = Facts("cuda", properties.name, (properties.major, properties.minor), _version(torch))
     uuid = str(getattr(properties, "uuid", "")) or None
-    nvml = _nvml(uuid)
+    read = nvml.gpu_fields(uuid)
     key: dict[str, Field] = {
         "device": properties.name,
-        "capability": f"sm_{properties.major}{properties.minor}",
+        "capability": sm_name((properties.major, properties.minor)),
         "multiprocessors": properties.multi_processor_count,
         "memory_mib": properties.total_memory // 2**20,
         "l2_bytes": properties.L2_cache_size,
-        "power_limit_w": nvml.get("power_limit_w"),
+        "power_limit_w": read.get("power_limit_w"),
         "ceiling_mhz": ceiling_mhz(sm_clock().ceiling.hz),
         "protocol": "cuda-events/4",  # 4: cycles are the mean over all multiprocessors, and 15 rounds warm up
     }
@@ -164,44 +165,13 @@ def _cuda(torch: Any) -> OpenDevice:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "unit": uuid,
-        "driver": nvml.get("driver"),
-        "max_sm_mhz": nvml.get("max_sm_mhz"),
-        "temperature_c": nvml.get("temperature_c"),
-        "mig": nvml.get("mig"),
+        "driver": read.get("driver"),
+        "max_sm_mhz": read.get("max_sm_mhz"),
+        "temperature_c": read.get("temperature_c"),
+        "mig": read.get("mig"),
         **_software(torch),
     }
     return OpenDevice(facts, key, context)
-
-
-def _nvml(uuid: str | None) -> dict[str, Field]:
-    """What NVML knows of the GPU with this UUID, never of an index: indices differ under CUDA_VISIBLE_DEVICES."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # not installed, no library, no rights: every field is unknown, and shown as such
-        return {}
-    fields: dict[str, Field] = {}
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid and uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-        readers = {
-            "driver": pynvml.nvmlSystemGetDriverVersion,
-            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-            "max_sm_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-            "mig": lambda: pynvml.nvmlDeviceGetMigMode(handle)[0],
-        }
-        for name, read in readers.items():
-            try:
-                value = read()
-                fields[name] = value.decode() if isinstance(value, bytes) else value
-            except pynvml.NVMLError:
-                fields[name] = None
-    except pynvml.NVMLError:
-        pass
-    finally:
-        pynvml.nvmlShutdown()
-    return fields
 
 
 def _software(torch: Any) -> dict[str, Field]:

@@ -16,6 +16,11 @@ class Facts:
     torch_version: tuple[int, int]
 
 
+def sm_name(capability: tuple[int, int]) -> str:
+    """`sm_90` of compute capability (9, 0)."""
+    return f"sm_{capability[0]}{capability[1]}"
+
+
 def installed_version(distribution: str) -> str | None:
     """Version of an installed distribution, None when it is not installed. Does not import it."""
     try:

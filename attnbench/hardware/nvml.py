@@ -1,11 +1,13 @@
-"""Who else uses the GPU, and whether heat held it back: asked of the driver and NVML, without a context on it."""
+"""What NVML knows of a GPU: what it is, who else uses it, and whether heat held it back. Makes no CUDA context."""
 
 from __future__ import annotations
 
 import ctypes
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,53 @@ def look() -> Occupancy:
     identity = _first_uuid()
     if identity is None:
         return Occupancy(None, None, None)
+    with _gpu(identity) as (pynvml, handle):
+        if handle is None:
+            return Occupancy(identity, None, None)
+        return Occupancy(identity, _processes(pynvml, handle), _thermal_s(pynvml, handle))
+
+
+def gpu_fields(uuid: str | None) -> dict[str, str | int | float | None]:
+    """What NVML knows of the GPU with this UUID, for the fingerprint; empty without NVML, None for what it does not say.
+
+    By UUID and not by index, because indices differ under CUDA_VISIBLE_DEVICES.
+    """
+    fields: dict[str, str | int | float | None] = {}
+    with _gpu(uuid if uuid and uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}") as (pynvml, handle):
+        if handle is None:
+            return fields
+        readers = {
+            "driver": pynvml.nvmlSystemGetDriverVersion,
+            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            "max_sm_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+            "mig": lambda: pynvml.nvmlDeviceGetMigMode(handle)[0],
+        }
+        for name, read in readers.items():
+            try:
+                value = read()
+                fields[name] = value.decode() if isinstance(value, bytes) else value
+            except pynvml.NVMLError:
+                fields[name] = None
+    return fields
+
+
+@contextmanager
+def _gpu(identity: str) -> Iterator[tuple[Any, Any]]:
+    """The module pynvml, and its handle of this GPU: None where there is no NVML, or it does not know the GPU."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # not installed, no library, no rights
-        return Occupancy(identity, None, None)
+        yield None, None
+        return
     try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
-        return Occupancy(identity, _processes(pynvml, handle), _thermal_s(pynvml, handle))
-    except pynvml.NVMLError:
-        return Occupancy(identity, None, None)
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
+        except pynvml.NVMLError:
+            handle = None
+        yield pynvml, handle
     finally:
         pynvml.nvmlShutdown()
 
@@ -65,7 +103,7 @@ def _first_uuid() -> str | None:
             return None
     except (OSError, AttributeError):
         return None
-    return f"GPU-{uuid.UUID(bytes=bytes(raw))}"
+    return f"GPU-{UUID(bytes=bytes(raw))}"
 
 
 def _processes(pynvml: Any, handle: Any) -> int | None:

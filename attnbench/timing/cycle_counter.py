@@ -49,7 +49,7 @@ def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:
 
 
 class CycleCounter:
-    """Counts the SM cycles of a piece of work on the current stream: one thread on every multiprocessor stamps start and end.
+    """Counts the SM cycles of work on the current stream: one thread on every multiprocessor stamps its start and its end.
 
     Making one raises whatever torch raises where NVRTC is missing.
     """
