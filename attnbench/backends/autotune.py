@@ -1,4 +1,4 @@
-"""What Inductor's autotuning settled on: a line for each kernel that a compiled call runs.
+"""What Inductor's autotuning chose: a line for each kernel that a compiled call runs.
 
 A compiled graph is a Python module that Inductor writes and loads (`PyCodeCache`). Its Triton kernels are attributes of it,
 and each holds one launcher, with the configuration that won, once it has run. A template's block sizes are constants in the
@@ -49,7 +49,7 @@ def loaded_modules() -> tuple[ModuleType, ...]:
 
 
 def since(known: Sequence[ModuleType]) -> tuple[str, ...]:
-    """What was settled on in the graphs that were loaded since `known` was, once they have run.
+    """What was chosen in the graphs that were loaded after `known`, once they have run.
 
     Lines are `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`, in the order of the kernels in the
     module, and `extern_kernels.bmm: 2 calls`. Empty where nothing was generated, or where this torch keeps it otherwise.

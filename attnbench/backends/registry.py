@@ -1,4 +1,4 @@
-"""Backends: how an attention implementation becomes known, in this package, in a conftest.py or by entry point."""
+"""Backends: how an attention implementation is registered, in this package, in a conftest.py or by entry point."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class OwnProcess:
     """Why a backend cannot share its process with those of other groups, and what its own has to be started with.
 
     group: backends of one group share a process. why: a sentence, which every report shows.
-    environment: gives variables that must be set before the interpreter starts, such as LD_PRELOAD; called where the
-        process is started, and only for a backend whose requirements hold.
+    environment: returns variables that must be set before the interpreter starts, such as LD_PRELOAD. It is called when
+        the process is started, and only for a backend whose requirements hold.
     """
 
     group: str
@@ -46,7 +46,7 @@ class OwnProcess:
     environment: Callable[[], Mapping[str, str]] = dict
 
     def unset(self) -> dict[str, str]:
-        """Those of its variables that this process was started without."""
+        """Those of its variables that this process does not have."""
         return {name: value for name, value in self.environment().items() if os.environ.get(name) != value}
 
 
@@ -65,12 +65,12 @@ class Backend:
     modes: compile modes that are offered, of "eager", "default", "max-autotune".
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
-    refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
+    refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
     fullgraph: whether torch.compile must trace the call without a graph break.
     eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
         something on its first call which dynamo cannot trace.
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
-    source: asked after `load`, says what was loaded, for the record: a commit, a version.
+    source: called after `load`, returns what was loaded, for the record: a commit, a version.
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
 
     Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
@@ -171,8 +171,8 @@ def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
 def load_entry_points() -> None:
     """Import what other packages offer in the group `attnbench.backends`.
 
-    An entry point is a module whose import registers backends. One that fails becomes a backend of its name that says
-    so in its rows, so that a broken package cannot hide.
+    An entry point is a module whose import registers backends. One that fails becomes a backend of its name, whose rows
+    show the error, so that a broken package cannot hide.
     """
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:

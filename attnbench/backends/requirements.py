@@ -124,10 +124,9 @@ class Package:
 class Function:
     """A function that a package has: `Function("my_kernels", "forward")`, for those whose releases differ in what they have.
 
-    The package's `__init__.py` is read and not run. It says that the function is not there only where that text leaves no
-    way for it to come: with a star import, a `__getattr__` or names that are made as it runs, `load` decides, and where
-    that fails for want of this function, the case is unsupported all the same (`lacking`).
-    Where the package is missing it is silent: `Package` says so.
+    The package's `__init__.py` is read and not run. The function counts as missing only if that text cannot define it. With
+    a star import, a `__getattr__` or names that are made at run time, `load` decides; if it fails because this function is
+    missing, the case is unsupported too (`lacking`). Holds where the package is missing: that is `Package`'s to report.
     """
 
     module: str
@@ -147,13 +146,13 @@ class Function:
 
     @property
     def absent(self) -> str:
-        """That it is not there, and in which release it is not."""
+        """A sentence that the function is missing, with the release that lacks it."""
         version = installed_version(self.module) or "of unknown version"
         how = f" ({self.source})" if self.source else ""
         return f"needs {self.needed}, found {self.module} {version} without it{how}"
 
     def is_lacking(self, cause: BaseException) -> bool:
-        """Whether this is what Python says where exactly this function was asked of this package, which has none."""
+        """Whether this error means that the package lacks exactly this function."""
         if isinstance(cause, ImportError):
             return cause.name == self.module and f"cannot import name {self.name!r}" in str(cause)
         if isinstance(cause, AttributeError):
@@ -253,7 +252,7 @@ class Batch:
 
 
 class Requirement(Protocol):
-    """What `requires` holds: one of the above, or one that a family needs for itself and defines beside its backends."""
+    """An element of `requires`: one of the above, or one that a family defines beside its backends."""
 
     @property
     def needed(self) -> str:
@@ -270,7 +269,7 @@ def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload)
 
 
 def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:
-    """The functions that a backend says it needs and for want of which it could not be loaded; usually none."""
+    """The required functions that are missing, where that is why a backend could not be loaded; usually none."""
     functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
     return tuple(Reason("function", function.absent) for function in functions)
 
@@ -281,7 +280,7 @@ def first_module(*modules: str) -> str | None:
 
 
 def module_text(module: str) -> str | None:
-    """The source of a module of one file, which is not imported for it; None where there is none that can be read."""
+    """The source of a module of one file, read without importing it; None where it cannot be read."""
     spec = _spec(module)
     if spec is None or not spec.origin:
         return None
@@ -292,7 +291,7 @@ def module_text(module: str) -> str | None:
 
 
 def package_text(module: str, file: str = "__init__.py") -> str | None:
-    """The text of a file of a package that is not imported for it; None where there is none that can be read."""
+    """The text of a file of a package, read without importing it; None where it cannot be read."""
     for folder in package_folders(module):
         try:
             return Path(folder, file).read_text(encoding="utf8")
@@ -302,7 +301,7 @@ def package_text(module: str, file: str = "__init__.py") -> str | None:
 
 
 def package_folders(module: str) -> list[str]:
-    """Where the modules of a package are, which is not imported for it; none where it is not installed."""
+    """The folders of a package, found without importing it; none where it is not installed."""
     spec = _spec(module)
     return list(spec.submodule_search_locations or ()) if spec else []
 

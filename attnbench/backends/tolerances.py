@@ -159,9 +159,9 @@ def allowed(
     rounding: float,
     magnitude: float,
 ) -> dict[str, float]:
-    """What is permitted per metric on inputs of this distribution, whose unavoidable errors these are.
+    """The limit of each metric on inputs of this distribution: largest permitted value, of `SIMILARITIES` the smallest.
 
-    magnitude: the largest |r| of the reference r.
+    plain, fused, rounding, magnitude: the unavoidable errors on these inputs, as `Reference` has them.
     """
     relative = {
         b.metric: max(
@@ -174,10 +174,10 @@ def allowed(
 
 
 def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str) -> tuple[Reason, ...]:
-    """Why `error` is not acceptable, worst first; empty when it is. NaN and Inf always fail.
+    """Why `error` is outside the limits, worst first; empty when it is within. NaN and Inf in the output always fail.
 
-    A metric that is NaN itself fails too: the comparison must hold, instead of not being broken. The worst element is
-    said once, with the metric that is furthest off.
+    A metric that is NaN itself fails too, because `value <= limit` must hold. The worst element is named once, with the
+    metric that is furthest off.
     """
     where = f"on {distribution} inputs"
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]

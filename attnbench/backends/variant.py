@@ -38,7 +38,7 @@ class Variant:
     def load(self, workload: Workload, until: ExitStack) -> AttentionFunction:
         """The backend's call: `[batch, seq, heads, head_dim]` tensors in and out, whatever its layout. Not compiled yet.
 
-        It is good until `until` is closed, which undoes what the backend's `load` has set up.
+        It is valid until `until` is closed, which undoes what the backend's `load` has set up.
 
         The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
         "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
@@ -64,9 +64,9 @@ class Variant:
         )
 
     def compilation(self, modules_before: Sequence[ModuleType] = ()) -> Compilation | None:
-        """What torch.compile made of the call since `compiled`; None for eager.
+        """What torch.compile made of the call since `compiled`: graphs, breaks and choices; None for eager.
 
-        `modules_before` is what `autotune.loaded_modules` gave at that time.
+        modules_before: what `autotune.loaded_modules` returned at that time.
         """
         if self.mode == "eager":
             return None

@@ -1,4 +1,4 @@
-"""What dynamo did behind a case that did not ask attnbench to compile it, and a fresh start for the next one."""
+"""Notice what dynamo ran eagerly that was meant to be compiled, and drop compiled code between cases."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from attnbench import torch_private
 from attnbench.model import CaseEnded, Reason, Status
 
-#: The last line of a traceback.
+#: What the last line of a traceback begins with.
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Failed|Unsupported)\b")
 
 
 class EagerFallbacks:
-    """Listens while a case runs for functions that dynamo gave up compiling: their time is not the compiled kernel's.
+    """Listens while a case runs for functions that dynamo stopped compiling: their time is not the compiled kernel's.
 
-    Backends may compile themselves, at the top of a module: then no `fullgraph` of ours turns such a thing into an error.
-    The logger's method is wrapped, as a handler hears nothing where a level, or `logging.disable`, silences the logger.
+    A backend may call torch.compile itself, at the top of a module, where our `fullgraph` cannot turn this into an error.
+    The logger's method is wrapped, because a handler hears nothing where a level or `logging.disable` silences the logger.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class EagerFallbacks:
         self._listens = False
 
     def listen(self) -> None:
-        """From now on."""
+        """Start listening."""
         warn = self._logger.warning
 
         def warning(message: object, *arguments: Any, **named: Any) -> None:
@@ -37,7 +37,7 @@ class EagerFallbacks:
         self._logger.warning, self._listens = warning, True
 
     def close(self) -> None:
-        """No longer."""
+        """Stop listening."""
         if self._listens:
             self._listens = False
             del self._logger.warning
@@ -70,7 +70,7 @@ class EagerFallbacks:
 
 
 def forget_compiled() -> None:
-    """Let go of all compiled code, so that the next case compiles as in a fresh process: its limits count from none."""
+    """Drop all compiled code, so that the next case compiles as in a fresh process, with its recompile limits at zero."""
     if torch_private.holds_compiled_code():
         import torch
 

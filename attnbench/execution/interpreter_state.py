@@ -38,7 +38,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGC
 
 
 def parts() -> tuple[Part, ...]:
-    """Environment, folder, locale, streams, signals and what else a kernel's loader may reach for."""
+    """Environment, folder, locale, streams, signals and other things that loading a kernel may change."""
     return (
         Part(
             "environment",

@@ -1,4 +1,4 @@
-"""Ends a case in this process after --attn-timeout, so that an endless compilation costs only its own row."""
+"""A case in this process ends after --attn-timeout, so that a compilation that hangs costs its own row only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PastLimit(EndedFromOutside):
 
 @contextmanager
 def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Iterator[None]:
-    """End what runs inside after `left_s` seconds, with CaseEnded (error) that names the limit of the whole case.
+    """Interrupt what runs inside after `left_s` seconds, with CaseEnded (error) that names the limit of the whole case.
 
-    By SIGALRM, so what is in a library's own loop ends when it returns to Python; only another process can be ended at
-    any moment (--attn-isolate). Somebody else's alarm (pytest-timeout's) that is due earlier stays in force; one that is
-    due later waits below ours, and gets handler and time back. Where the signal cannot be had, `say` is told why.
+    By SIGALRM, which Python handles when a library's call returns to it; only a process of its own can be ended at any
+    moment (--attn-isolate). Another alarm (pytest-timeout's) that is due earlier stays in force. One that is due later is
+    suspended, and gets its handler and its remaining time back. Where SIGALRM cannot be used, `say` gets a sentence why.
     """
     left_s = max(left_s, _SHORTEST_S)
     before = signal.getsignal(signal.SIGALRM)
@@ -56,7 +56,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
 
 
 def _why_not(handler: object) -> str:
-    """Why the alarm signal cannot be used; empty where it can."""
+    """Why SIGALRM cannot be used and restored; empty where it can."""
     if threading.current_thread() is not threading.main_thread():
         return "pytest does not run in the main thread, so it gets no signals"
     return "a library holds SIGALRM outside Python" if handler is None else ""

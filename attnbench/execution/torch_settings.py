@@ -181,7 +181,7 @@ def _determinism() -> _Determinism:
 class _Float32Precision:
     """How float32 products may be computed, by backend and operation; `older` are the flags that mean the same.
 
-    A mixture of both interfaces makes torch refuse to read the older flags. They are then left out: the newer say it all.
+    torch refuses to read the older flags when both interfaces were used. They are then left out: the newer ones suffice.
     """
 
     by_operation: tuple[tuple[str, str], ...]
@@ -226,7 +226,7 @@ def _set_float32_precision(value: _Float32Precision) -> None:
 
 
 def _default_device() -> Any:
-    """None where none was set, which is not the same as the CPU: a default costs every call something."""
+    """None where no default is set. That is not the same as the CPU: a default device slows down every call."""
     mode = torch_private.default_device_mode()
     return mode.device if mode is not None else None
 
@@ -243,7 +243,7 @@ def _set_flash_implementation(name: str | None) -> None:
     attention.restore_flash_attention_impl() if name is None else attention.activate_flash_attention_impl(name)
 
 
-#: A guard that is let go of ends its mode, so those that were set here last as long as the process.
+#: A guard that is garbage-collected ends its mode, so those that were entered here are kept as long as the process.
 _GUARDS: list[Any] = []
 
 

@@ -16,12 +16,12 @@ from attnbench.execution import torch_settings
 from attnbench.execution.interpreter_state import functions, replaced, set_function
 from attnbench.execution.process_state import Part, arrow
 
-#: Modules and classes of torch that are patched by who wants others to use another attention, with what they hang on.
+#: Modules and classes of torch that libraries patch to make others use another attention, and what these depend on.
 PATCHED = (
     *("torch", "torch.nn.functional", "torch.Tensor", "torch.cuda", "torch.compiler", "torch.ops.aten"),
     *("torch.nn.attention", "torch.nn.attention.flex_attention", "torch.nn.attention.varlen"),
 )
-#: What torch itself replaces where another setting is made.
+#: What torch itself replaces when another setting is changed.
 _FOLLOWING = ("torch.Storage",)
 
 
@@ -47,7 +47,7 @@ def _settings_part(title: str, settings: Mapping[str, torch_settings.Setting], q
 
 
 def _functions() -> Mapping[str, Any]:
-    """Of those modules that are loaded; torch's own lazy ones are not loaded for it."""
+    """The functions of `PATCHED` modules that are loaded; torch's lazy ones are not loaded for it."""
     import torch
 
     owners: list[Any] = []
@@ -59,7 +59,7 @@ def _functions() -> Mapping[str, Any]:
 
 
 def _is_torchs(_name: str, value: Any) -> bool:
-    """Whether torch itself put a function there, as it was imported."""
+    """Whether torch itself put a function there when it was imported."""
     return str(getattr(value, "__module__", "")).partition(".")[0] in ("torch", "functools", "contextlib", "typing")
 
 
@@ -100,7 +100,7 @@ def _overridden() -> Mapping[str, Any]:
 
 
 def _cannot_be_undone(_name: str, _value: Any) -> None:
-    """Only the object that registered an implementation can take it back, and nobody knows where it is."""
+    """Only the object that registered an implementation can remove it, and there is no way to find that object."""
 
 
 def _added(_name: str, before: frozenset[str], after: frozenset[str]) -> str:

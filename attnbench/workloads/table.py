@@ -1,4 +1,4 @@
-"""The table of workloads, and how a name on the command line finds its rows."""
+"""The table of workloads, and how names on the command line select its rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def all_workloads() -> dict[str, Workload]:
 def default_patterns(device: str) -> tuple[str, ...]:
     """What is selected when nobody names a workload: 1024 px on a GPU (and simulated), half of 256 px on the CPU.
 
-    All six lengths would take a CPU of two cores four minutes, most of them in compilers: longer than a first look lasts.
+    All six lengths would take a CPU of two cores four minutes, mostly to compile: too long for a first look.
     """
     return ("flux-256px-t128", "flux-256px-t256", "flux-256px-t512") if device == "cpu" else ("flux-1024px-*",)
 
