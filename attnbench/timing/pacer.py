@@ -106,7 +106,7 @@ class CudaPacer:
         self.empty_s = self._empty_interval()
         self._settle_limit_s = protocol.settle_limit_s + protocol.settle_calls * self._call_s
         self._waited_s = 0.0
-        self._open: PendingRound | None = None
+        self._pending: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
         """`count`, or at most 10 for a call that lowers its own clock."""
@@ -133,7 +133,7 @@ class CudaPacer:
         before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
         self._waited_s += waited_s
         self._hide()
-        self._open = PendingRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
+        self._pending = PendingRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
 
     def round_s(self) -> float:
         """Take one round and return its seconds, where no benchmark runner drives the call."""
@@ -144,21 +144,21 @@ class CudaPacer:
 
     def instant(self) -> CudaInstant:
         """The clock that pytest-benchmark reads: the first reading of a round starts it, the second ends it."""
-        if self._open is None:
+        if self._pending is None:
             self.before_round()
-        assert self._open is not None
-        return self._open.start(self) if self._open.started is None else self._open.end(self)
+        assert self._pending is not None
+        return self._pending.start(self) if self._pending.started is None else self._pending.end(self)
 
-    def finish(self, opened: PendingRound) -> float:
+    def finish(self, pending: PendingRound) -> float:
         """Wait for the round, keep its reading, and return its seconds, the empty interval subtracted."""
-        opened = self._hidden(opened, self._call_round)
+        pending = self._hidden(pending, self._call_round)
         self._contents.compare()  # queued behind the round, whose end is waited for next
-        seconds = opened.seconds() - self.empty_s
+        seconds = pending.seconds() - self.empty_s
         cycles = self.counted_cycles()
         self.rounds.append(
-            RoundReading(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes)
+            RoundReading(seconds, cycles, pending.before_hz, pending.settled, pending.hidden, pending.probes)
         )
-        self._open = None
+        self._pending = None
         return seconds
 
     def sample(self, rounds_s: list[float]) -> Sample:
@@ -243,11 +243,11 @@ class CudaPacer:
 
     def _call_round(self) -> PendingRound:
         self.before_round()
-        assert self._open is not None
-        self._open.start(self)
+        assert self._pending is not None
+        self._pending.start(self)
         self._call()
-        self._open.end(self)
-        return self._open
+        self._pending.end(self)
+        return self._pending
 
     def _empty_round(self) -> PendingRound:
         self._hide()
@@ -268,15 +268,15 @@ def _cycle_counter() -> CycleCounter | None:
 class CudaInstant:
     """The start or the end of a paced round; subtracting waits for the device and finishes the round."""
 
-    __slots__ = ("_opened", "_pacer")
+    __slots__ = ("_pacer", "_pending")
 
-    def __init__(self, pacer: CudaPacer, opened: PendingRound) -> None:
+    def __init__(self, pacer: CudaPacer, pending: PendingRound) -> None:
         self._pacer = pacer
-        self._opened = opened
+        self._pending = pending
 
     def __sub__(self, earlier: CudaInstant) -> float:
         del earlier
-        return self._pacer.finish(self._opened)
+        return self._pacer.finish(self._pending)
 
 
 class PendingRound:
