@@ -60,6 +60,8 @@ DYNAMO_LOGGER = "torch._dynamo.convert_frame"
 #: How these messages begin: a recompile limit was reached, or an error was suppressed.
 DYNAMO_HIT = "torch._dynamo hit "
 DYNAMO_HIT_LIMIT, DYNAMO_SUPPRESSED = f"{DYNAMO_HIT}config.", "WON'T CONVERT"
+#: The logger of torch's trace of a compilation, hundreds of lines, written only where somebody listens.
+TRACE_LOGGER = "torch.__trace"
 #: The modules that hold the settings of the compilers.
 COMPILER_CONFIGS = ("torch._dynamo.config", "torch._inductor.config", "torch._functorch.config")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Code of the reason of a case that wrote into its inputs.
 OVERWRITES = "overwrites-input"
-#: Said where an output is a tensor by its type, and cannot be read as one: a nested or a fake one, a wrapper.
+#: The reason where an output is a tensor by its type, and cannot be read as one: a nested or a fake one, a wrapper.
 UNCHECKABLE = "returned a tensor that cannot be checked"
 
 
@@ -134,11 +134,11 @@ class TorchCase:
         return replace(plan, sample=lambda rounds_s: self._whole(plan.sample(rounds_s), checked))
 
     def leave(self, verify: bool = True) -> None:
-        """Put back what the case changed for others: inputs, what loading set up, and the process (`record.changed`).
+        """Restore what the case changed for others: inputs, what loading set up, and the process (`record.changed`).
 
-        The compiled call is let go of, too: its memory is not to count against the next. To be called once nothing more
-        is called, however the case ended, and before its record is stored; a second time does nothing.
-        verify: whether the device is asked what the inputs hold now.
+        The compiled call is dropped too, so that its memory does not count against the next case. Call this after the last
+        call of the kernel, however the case ended, and before its record is stored; a second time does nothing.
+        verify: whether to ask the device what the inputs hold now.
         Raises CaseEnded: incorrect where the case wrote into its inputs, error where loading cannot be undone.
         """
         written = self._put_back_inputs() if verify else ()
@@ -148,22 +148,31 @@ class TorchCase:
             state, self._state = self._state, None
             self._fallbacks.close()
             try:
-                with errors_as_rows("failed to undo what its loading has set up", "unload", self._device):
-                    self._until.close()
-            except CaseEnded as ended:
-                raise CaseEnded(ended.status, *written, *ended.reasons) from ended
-            finally:  # what cannot be undone is its author's error, and not a reason to keep anything for the next case
-                forget_compiled()
-                if compiled and self._device == "cuda" and self._variant.mode == "max-autotune":
-                    gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
-                unverified = (StateChange("its inputs", put_back=False),) if self._unverified else ()
-                self.record = replace(self.record, changed=(*state.put_back(), *unverified))
+                self._undo_loading(written)
+            finally:  # also where loading cannot be undone: nothing of this case stays for the next one
+                self._restore_process(state, compiled)
         if written:
             raise CaseEnded(Status.INCORRECT, *written)
 
     def close(self) -> None:
         """Leave, where nobody did."""
         self.leave()
+
+    def _undo_loading(self, written: tuple[Reason, ...]) -> None:
+        """Close what the backend's `load` opened. Raises CaseEnded (error), behind the reasons `written`, where it fails."""
+        try:
+            with errors_as_rows("failed to undo what its loading has set up", "unload", self._device):
+                self._until.close()
+        except CaseEnded as ended:
+            raise CaseEnded(ended.status, *written, *ended.reasons) from ended
+
+    def _restore_process(self, state: ProcessState, compiled: bool) -> None:
+        """Drop what was compiled, restore the process, and record what the case had changed of it."""
+        forget_compiled()
+        if compiled and self._device == "cuda" and self._variant.mode == "max-autotune":
+            gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
+        unverified = (StateChange("its inputs", put_back=False),) if self._unverified else ()
+        self.record = replace(self.record, changed=(*state.put_back(), *unverified))
 
     def _note_process(self) -> None:
         """Let go of what earlier cases compiled, and note the process, so that `leave` can put it back."""
@@ -232,10 +241,10 @@ class TorchCase:
         )
 
     def _put_back_inputs(self) -> tuple[Reason, ...]:
-        """Verify the inputs, and make them again where they hold something else than was made.
+        """Verify the inputs, and make them again where they no longer hold what was made.
 
-        Why this case is incorrect then. Where the device cannot be asked nothing is known, and the process has no further
-        cases.
+        Returns why this case is incorrect then. Where the device cannot be asked nothing is known, and this process runs no
+        further cases.
         """
         if not self._touched:
             return ()
@@ -285,5 +294,5 @@ class TorchCase:
 
 
 def process_state(family: str) -> ProcessState:
-    """All that is known to note of this process around a case of this family."""
+    """The state of this process around a case of this family: all parts that can be noted and restored."""
     return ProcessState(family, (*interpreter_state.parts(), *torch_state.parts()))

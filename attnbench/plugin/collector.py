@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attnbench import torch_private
 from attnbench.backends import requirements
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
@@ -182,7 +183,7 @@ def _stop_listening_to_traces() -> None:
 
     The trace of a compilation is hundreds of lines for torch's own tools, and is only produced where somebody listens.
     """
-    trace = logging.getLogger("torch.__trace")
+    trace = logging.getLogger(torch_private.TRACE_LOGGER)
     for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
         trace.removeHandler(handler)
 
