@@ -5,16 +5,13 @@ Each requirement says what is `needed` in a few words, for a table, and by `unme
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import Protocol
 
+from attnbench.backends.installed import first_module, makes_names, package_text
 from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.model import Reason, Workload
 
@@ -140,7 +137,7 @@ class Function:
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         text = package_text(self.module)
-        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or _makes_names(text):
+        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or makes_names(text):
             return None
         return self.absent
 
@@ -178,7 +175,7 @@ class Distribution:
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
-        if installed_version(self.name) is not None or (self.module and _spec(self.module) is not None):
+        if installed_version(self.name) is not None or (self.module and first_module(self.module) is not None):
             return None
         return f"package {self.name!r} is not installed (pip install {self.pip or self.name})"
 
@@ -272,66 +269,6 @@ def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[
     """The required functions that are missing, where that is why a backend could not be loaded; usually none."""
     functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
     return tuple(Reason("function", function.absent) for function in functions)
-
-
-def first_module(*modules: str) -> str | None:
-    """The first of these modules that can be found, none of which is imported; None where none can."""
-    return next((module for module in modules if _spec(module) is not None), None)
-
-
-def module_text(module: str) -> str | None:
-    """The source of a module of one file, read without importing it; None where it cannot be read."""
-    spec = _spec(module)
-    if spec is None or not spec.origin:
-        return None
-    try:
-        return Path(spec.origin).read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def package_text(module: str, file: str = "__init__.py") -> str | None:
-    """The text of a file of a package, read without importing it; None where it cannot be read."""
-    for folder in package_folders(module):
-        try:
-            return Path(folder, file).read_text(encoding="utf8")
-        except (OSError, UnicodeDecodeError):
-            continue
-    return None
-
-
-def package_folders(module: str) -> list[str]:
-    """The folders of a package, found without importing it; none where it is not installed."""
-    spec = _spec(module)
-    return list(spec.submodule_search_locations or ()) if spec else []
-
-
-#: What may put names into a module that do not stand in its text.
-_MAKERS = ("globals", "locals", "vars", "setattr", "exec", "eval")
-_NAMESPACES = ("__getattr__", "__dict__", "modules")
-
-
-def _makes_names(text: str) -> bool:
-    """Whether the text of a module can bind names that it does not contain; true for one that cannot be parsed."""
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    return any(
-        (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
-        or (isinstance(node, ast.Name) and node.id in (*_MAKERS, *_NAMESPACES))
-        or (isinstance(node, ast.Attribute) and node.attr in _NAMESPACES)
-        or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
-        or (isinstance(node, ast.alias) and (node.asname or node.name) in (*_MAKERS, *_NAMESPACES))
-        for node in nodes
-    )
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # a parent package is missing, or broken: the import will say how
-        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
+from attnbench.backends.installed import package_folders
 from attnbench.backends.registry import OwnProcess, register
-from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
+from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES, Workload
 from attnbench.units import cudnn_release

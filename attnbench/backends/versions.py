@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from attnbench.backends import requirements
+from attnbench.backends.installed import first_module
 from attnbench.codec import Unreadable
 from attnbench.git import ask_git
 from attnbench.hardware.facts import installed_version
@@ -112,7 +113,7 @@ def _build(distribution: importlib.metadata.Distribution) -> str:
 
 def _distribution(package: requirements.Package) -> str:
     """What pip calls the package whose module is found first; the module's name where pip knows none."""
-    module = requirements.first_module(package.module, *package.also) or package.module
+    module = first_module(package.module, *package.also) or package.module
     own = package.distribution or package.module
     if module == package.module and installed_version(own) is not None:
         return own
@@ -121,7 +122,7 @@ def _distribution(package: requirements.Package) -> str:
 
 def _providers(module: str) -> list[str]:
     """Distributions that the module came with; none where it is not installed, for which nothing is listed."""
-    if requirements.first_module(module) is None:
+    if first_module(module) is None:
         return []
     return sorted(set(importlib.metadata.packages_distributions().get(module, ())))
 
