@@ -402,12 +402,12 @@ def _series(found: Iterable[tuple[_Row, Point]], slugs: Mapping[str, str]) -> tu
 
 
 def _best(chart: Chart) -> Chart:
-    """The chart with its series in order, the best at the greatest length first, and at most `MOST_SERIES` of them."""
+    """The chart with at most `MOST_SERIES` series: those with the greatest length first, of these the best first."""
     sign = 1 if chart.lower_is_better else -1
 
-    def place(one: Series) -> tuple[float, str]:
+    def place(one: Series) -> tuple[int, float, str]:
         last = one.points[-1]
-        return (sign * (last.value if last.x is None else last.x), one.name)
+        return (-last.seq, sign * (last.value if last.x is None else last.x), one.name)
 
     ordered = sorted(chart.series, key=place)
     notes = chart.notes
