@@ -63,8 +63,7 @@ def draw_svg(
     with _settings():
         figure = _figure(chart, families, marks.INK)
         raw = io.BytesIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(raw, format="svg", transparent=True, metadata=nothing)
+        figure.savefig(raw, format="svg", transparent=True)
     return svg.rewritten(raw.getvalue(), chart, prefix, standalone)
 
 

@@ -210,7 +210,7 @@ def test_a_users_settings_stay_and_do_not_show(monkeypatch):
 
     (chart, *_), _ = charts([run_of("a@eager")])
     expected = plots.draw_svg(chart)
-    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path", "text.color": "red"}):
+    with mpl.rc_context({"font.size": 30, "path.sketch": (3, 100, 2), "svg.fonttype": "path", "text.color": "red"}):
         assert plots.draw_svg(chart) == expected
         assert mpl.rcParams["font.size"] == 30
 
