@@ -24,7 +24,7 @@ from attnbench.units import significant
 WIDTH, PNG_SCALE = 960.0, 2
 PLOT_HEIGHT, LABEL_GAP, ROW_GAP = 340.0, 13.0, 17.0
 MARGIN, LEFT, BOTTOM, LEADER = 12.0, 64.0, 50.0, 34.0
-FONT, SMALL, TITLE = 10.0, 9.0, 15.0
+FONT, SMALL, TITLE = svg.FONT, 9.0, 15.0
 KEY_LINE, SWATCH = 17.0, 22.0
 MARKER, SMALL_MARKER = 5.5, 4.5
 #: Points of a scatter chart that are within this many pixels share a block of labels.

@@ -33,6 +33,8 @@ SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 #: A viewer has its own fonts: those of the system, all of them about as wide as the one that was measured, or narrower.
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif"
+#: Size of most text in pixels.
+FONT = 10.0
 #: Of a file of its own: ink by the viewer's preference. Without it `currentColor` is black.
 STYLE = (
     f".figure{{color:{marks.INK}}}"
@@ -44,6 +46,10 @@ _PARTS = ("leader", "band", "line", "inner", "point", "value")
 #: matplotlib's circle: eight curves from its lowest point.
 _CIRCLE = re.compile(r"M 0 ([\d.]+)\s+C ")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+#: A path's letters need no blanks around them.
+_COMMAND = re.compile(r" ?([A-Za-z]) ?")
+#: What says nothing: what is so anyway.
+_USUAL = {("text-anchor", "start"), ("font-size", f"{FONT:.0f}px")}
 _FONT = re.compile(r"(?:(?:normal|italic|oblique|\d+|bold)\s+)*([\d.]+px)\s+.*")
 
 
@@ -66,7 +72,9 @@ def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
     if standalone:
         _text(root, "style", STYLE)
     figure = _group(root, f"{prefix}figure--{chart.name}", "figure")
-    figure.attrib.update({"font-family": FONTS, "stroke-linejoin": "round", "fill": "currentColor"})
+    figure.attrib.update(
+        {"font-family": FONTS, "font-size": f"{FONT:.0f}px", "stroke-linejoin": "round", "fill": "currentColor"}
+    )
     axes = _group(figure, f"{prefix}axes--1", "axes")
     _copy(axes, parts, "frame|x", "", "frame")
     for axis in "xy":
@@ -103,7 +111,7 @@ def _shapes(group: ET.Element, markers: Mapping[str, ET.Element]) -> Iterator[ET
     for one in group.iter():
         name = one.tag.rpartition("}")[2]
         if name == "path" and one.get("id") not in markers:
-            yield ET.Element("path", {"d": _flat(one.get("d", "")), **_attributes(one)})
+            yield ET.Element("path", {"d": _path(one.get("d", "")), **_attributes(one)})
         elif name == "use":  # a marker, which is written where it stands: no id to collide with another plot's
             shape = markers[one.get(_HREF, "")[1:]]
             place = {"transform": _flat(f"translate({one.get('x')} {one.get('y')})")}
@@ -112,7 +120,7 @@ def _shapes(group: ET.Element, markers: Mapping[str, ET.Element]) -> Iterator[ET
                 at = {"cx": _flat(one.get("x", "0")), "cy": _flat(one.get("y", "0")), "r": _flat(circle[1])}
                 yield ET.Element("circle", {**at, **style})
                 continue
-            yield ET.Element("path", {"d": _flat(shape.get("d", "")), **place, **style})
+            yield ET.Element("path", {"d": _path(shape.get("d", "")), **place, **style})
         elif name == "text":
             text = ET.Element("text", _attributes(one))
             text.text = "".join(one.itertext()).strip("\n")
@@ -132,7 +140,9 @@ def _attributes(element: ET.Element) -> dict[str, str]:
                 found["font-weight"] = "700"
         elif name and name != "font-family":
             found[name] = "currentColor" if value == marks.INK else value
-    return found
+    if found.get("transform", "").startswith("rotate(-0 "):
+        del found["transform"]
+    return {name: value for name, value in found.items() if (name, value) not in _USUAL}
 
 
 def _add_series(axes: ET.Element, parts: dict[str, list[ET.Element]], chart: Chart, one: Series, prefix: str) -> None:
@@ -214,6 +224,10 @@ def _text(parent: ET.Element, tag: str, text: str) -> ET.Element:
 def _copy(parent: ET.Element, parts: dict[str, list[ET.Element]], source: str, gid: str, classes: str) -> None:
     if source in parts:
         _group(parent, gid, classes).extend(parts[source])
+
+
+def _path(path: str) -> str:
+    return _COMMAND.sub(r"\1", _flat(path))
 
 
 def _flat(path: str) -> str:
