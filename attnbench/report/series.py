@@ -24,6 +24,8 @@ LINES, DOTS, SCATTER, PAIRS = "lines", "dots", "scatter", "pairs"
 LOW, HIGH = 0.2, 0.8
 #: A chart shows so many series at most, the best ones; its notes count the others.
 MOST_SERIES = 60
+#: A device has plots of so many problems at most, those with most cases; a sentence counts the others.
+MOST_PROBLEMS = 4
 #: A note names so many variants, and counts the others.
 MOST_NAMED = 6
 LONGEST_SLUG = 60
@@ -151,7 +153,11 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
             why = f"None of {counted(len(every), 'case')} on {device} was measured, so there is no plot."
             missing.append(Missing("latency", device, why))
             continue
-        for problem, mine in _by_problem(rows).items():
+        problems = list(_by_problem(rows).items())
+        if left := [_spelt(problem) for problem, _ in problems[MOST_PROBLEMS:]]:
+            most = f"The {MOST_PROBLEMS} problems with most cases on {device} are drawn"
+            missing.append(Missing("latency", device, f"{most}, {counted(len(left), 'problem')} not: {_listed(left)}."))
+        for problem, mine in problems[:MOST_PROBLEMS]:
             for found in _of_problem(device, problem, mine, reference, slugs):
                 if isinstance(found, Chart):
                     drawn.append(_best(found))
@@ -453,7 +459,7 @@ def _absent(what: str, names: Iterable[str]) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     unique = list(dict.fromkeys(names))
     more = f" and {len(unique) - MOST_NAMED} more" if len(unique) > MOST_NAMED else ""
-    return f"{', '.join(unique[:MOST_NAMED])}{more}"
+    return f"{'; '.join(unique[:MOST_NAMED])}{more}"
 
 
 def _rounds_s(record: Record) -> Sequence[float]:

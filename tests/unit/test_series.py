@@ -11,6 +11,7 @@ from attnbench.model import Check, ErrorMetrics, Fingerprint, Launch, Sample, Wo
 from attnbench.report.series import (
     DOTS,
     LINES,
+    MOST_PROBLEMS,
     MOST_SERIES,
     PAIRS,
     SCATTER,
@@ -200,6 +201,20 @@ def test_another_problem_is_another_plot(record, run_file, field):
     found = [chart for chart in charts([run])[0] if chart.name == "latency"]
     assert [chart.stem for chart in found] == ["latency", "latency-2"]
     assert found[0].subtitle != found[1].subtitle
+
+
+def test_of_many_problems_those_with_most_cases_are_drawn_and_the_others_named(record, run_file):
+    records = [
+        record(workload=replace(WORKLOAD, name=f"w{heads}", heads=heads)) for heads in range(1, MOST_PROBLEMS + 3)
+    ]
+    records.append(record("b@eager", replace(WORKLOAD, name="w6", heads=6)))
+    found, missing = charts([run_file(*records)])
+    assert sum(chart.name == "latency" for chart in found) == MOST_PROBLEMS
+    assert "6 heads" in found[0].subtitle
+    assert missing[0].why == (
+        "The 4 problems with most cases on A CPU are drawn, 2 problems not: batch 1, 4 heads × 128, bf16, "
+        "randn*randint(1,5); batch 1, 5 heads × 128, bf16, randn*randint(1,5)."
+    )
 
 
 def test_launches_of_a_case_are_one_point(record, run_file):
