@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from attnbench.backends.errors import errors_as_rows
-from attnbench.backends.registry import Apart, Backend
+from attnbench.backends.registry import Backend, OwnProcess
 from attnbench.backends.requirements import unmet
 from attnbench.hardware.facts import Facts
 from attnbench.model import CaseEnded, Workload
@@ -34,7 +34,7 @@ class Grouping:
         """Add the next case; all are added before anything is asked."""
         self._cases[nodeid] = (backend, workload)
 
-    def own_process(self, nodeid: str) -> Apart | None:
+    def own_process(self, nodeid: str) -> OwnProcess | None:
         """Why this case needs a process of its own, None where it does not.
 
         It does where cases of another group can run too, or where this process was started without its variables. One
@@ -53,12 +53,12 @@ class Grouping:
         return self._cases[nodeid][0].name if self._each_backend else own.group if own else ""
 
     @cached_property
-    def _own_processes(self) -> dict[str, Apart | None]:
+    def _own_processes(self) -> dict[str, OwnProcess | None]:
         if self._facts.device == "sim":
             return dict.fromkeys(self._cases)
-        asking = {n: backend.apart for n, (backend, _) in self._cases.items() if backend.apart and self._can_run(n)}
+        asking = {n: b.own_process for n, (b, _) in self._cases.items() if b.own_process and self._can_run(n)}
         groups = {own.group for own in asking.values()}
-        others_run = any(self._can_run(n) for n, (backend, _) in self._cases.items() if asking and not backend.apart)
+        others_run = any(self._can_run(n) for n, (b, _) in self._cases.items() if asking and not b.own_process)
         is_shared = len(groups) > 1 or others_run
         needed = {nodeid: own for nodeid, own in asking.items() if is_shared or _lacks_variables(own)}
         return {nodeid: needed.get(nodeid) for nodeid in self._cases}
@@ -68,10 +68,10 @@ class Grouping:
         return not unmet(backend.requires, self._facts, workload)
 
 
-def _lacks_variables(own: Apart) -> bool:
+def _lacks_variables(own: OwnProcess) -> bool:
     """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
     try:
-        with errors_as_rows("cannot be launched apart", "launch", "cpu"):  # no call into its library was made yet
+        with errors_as_rows("cannot run in its own process", "launch", "cpu"):  # no call into its library was made yet
             return bool(own.unset())
     except CaseEnded:
         return True

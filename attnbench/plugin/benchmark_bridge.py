@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Benchmark = BenchmarkFixture
 
 Text = Callable[[], bytes]  # of a file, worked out when it is asked for: what a test stored may not fit into JSON
+
+#: One benchmark as its table and its hooks have it.
+Row = dict[str, Any]
 
 #: By the file that is compared with, its entries by the full name of their test.
 Compared = dict[Path, dict[str, dict[str, Any]]]
@@ -118,9 +121,40 @@ class BenchmarkSession:
         """Where it loads runs from, for people."""
         return str(self._session.storage.location)
 
-    def guard_table(self, failed: Callable[[Exception], None]) -> None:
-        """Have it call `failed` instead of ending in a traceback where its table cannot be shown."""
-        self._session.display = _GuardedTable(self._session, failed)
+    @property
+    def groups(self) -> Sequence[Sequence[Row]]:
+        """The tables that it shows, each with its rows; empty before everything is measured."""
+        return [rows for _, rows in self._session.groups or ()]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of its tables."""
+        return list(self._session.columns)
+
+    @columns.setter
+    def columns(self, columns: Sequence[str]) -> None:
+        self._session.columns = list(columns)
+
+    @property
+    def name_of(self) -> Callable[[Row], str]:
+        """What it calls a row."""
+        name_format: Callable[[Row], str] = self._session.name_format
+        return name_format
+
+    @name_of.setter
+    def name_of(self, name_of: Callable[[Row], str]) -> None:
+        self._session.name_format = name_of
+
+    def show_table_through(
+        self,
+        reporter: Callable[[pytest.TerminalReporter], Any],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Have it print its tables with what `reporter` makes of pytest's terminal reporter, called before each time.
+
+        Where they cannot be shown, `failed` is called instead of a traceback.
+        """
+        self._session.display = _GuardedTable(self._session, reporter, failed)
 
     # Its files
 
@@ -176,14 +210,17 @@ class BenchmarkSession:
 class _GuardedTable:
     """pytest-benchmark's table, whose traceback would stand where the figures belong."""
 
-    def __init__(self, session: Any, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, session: Any, reporter: Callable[[pytest.TerminalReporter], Any], failed: Callable[[Exception], None]
+    ) -> None:
         self._session = session
         self._display = session.display
+        self._reporter = reporter
         self._failed = failed
 
     def __call__(self, terminalreporter: pytest.TerminalReporter) -> None:
         try:
-            self._display(terminalreporter)
+            self._display(self._reporter(terminalreporter))
         except performance_regression():
             raise
         except Exception as exc:

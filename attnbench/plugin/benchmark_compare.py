@@ -23,7 +23,7 @@ from attnbench.plugin.benchmark_table import prepare_table, with_every_parameter
 from attnbench.plugin.run_kind import is_ours, runs_tests
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import case_of, is_case
-from attnbench.units import counted
+from attnbench.units import counted, listed
 
 if TYPE_CHECKING:
     from attnbench.storage.counterparts import Counterparts, Wanted
@@ -44,16 +44,16 @@ def choose_comparison(config: pytest.Config, run: RunState) -> None:
     folder = storage_folder(config)
     if folder is None:
         return
-    from attnbench.storage import benchmark_json
+    from attnbench.storage.comparison_file import find_comparison_file, matching
 
     if wanted is True:
-        choice = benchmark_json.choose(folder, run.here.device.facts.device_name)
-        for sentence in choice.said:
-            run.results.remark(sentence)
-        option.benchmark_compare = str(choice.path) if choice.path else []
+        comparison = find_comparison_file(folder, run.here.device.facts.device_name)
+        for message in comparison.messages:
+            run.results.remark(message)
+        option.benchmark_compare = str(comparison.path) if comparison.path else []
     else:
         _require_readable(folder, wanted)
-        if not benchmark_json.matching(folder, machine_id(), wanted):
+        if not matching(folder, machine_id(), wanted):
             run.results.remark(f"nothing to compare with: no stored run in {folder} matches {wanted}")
             option.benchmark_compare = []
     if option.benchmark_compare_fail and not option.benchmark_compare:
@@ -89,7 +89,7 @@ class ComparisonHooks:
             return
         differing = machine_differences(self._run.here.launch.fingerprint, compared_benchmark["machine_info"])
         if differing:
-            self._run.results.remark(f"NOT COMPARABLE with what is compared: {', '.join(differing)}")
+            self._run.results.remark(f"NOT COMPARABLE with the stored run: {', '.join(differing)}")
         # pytest-benchmark's own hook runs after this one and would print both machines whole.
         compared_benchmark["machine_info"] = machine_info
 
@@ -109,7 +109,7 @@ class ComparisonHooks:
         benchmarks = benchmark_session(self._config)
         if benchmarks is None or not benchmarks.times or self._run.here.is_child:
             return
-        prepare_table(benchmarks, session.items, self.failed)
+        prepare_table(benchmarks, self._config, session.items, self.failed)
         if benchmarks.fails_by_comparison and not benchmarks.compared:
             raise pytest.UsageError(_nothing_compared(benchmarks))
         self._find_counterparts(benchmarks, cases)
@@ -192,7 +192,8 @@ class ComparisonHooks:
 
 
 def _require_readable(folder: Path, wanted: str) -> None:
-    from attnbench.storage import benchmark_json
+    from attnbench.storage.benchmark_json import check_benchmark_file
+    from attnbench.storage.comparison_file import matching
 
     path = Path(wanted)
     try:
@@ -203,8 +204,7 @@ def _require_readable(folder: Path, wanted: str) -> None:
         raise pytest.UsageError(f"--benchmark-compare={wanted}: it cannot be read: {exc.strerror}") from exc
     if path.is_dir() or path.suffix == ".py" or "::" in wanted:
         raise pytest.UsageError(
-            f"--benchmark-compare took {wanted}, which names tests and no stored run: write the tests first, "
-            "and --benchmark-compare after them"
+            f"--benchmark-compare={wanted} names tests, not a stored run: write the tests before --benchmark-compare"
         )
     if not path.exists() and (path.is_absolute() or len(path.parts) > 2):
         raise pytest.UsageError(
@@ -212,23 +212,20 @@ def _require_readable(folder: Path, wanted: str) -> None:
             f"(nvidia-h200/0003) is looked up in {folder}"
         )
     try:
-        for stored in benchmark_json.matching(folder, machine_id(), wanted):
-            benchmark_json.check_benchmark_file(stored)
+        for stored in matching(folder, machine_id(), wanted):
+            check_benchmark_file(stored)
     except Unreadable as exc:
         raise pytest.UsageError(f"--benchmark-compare={wanted}: {exc}") from exc
 
 
 def _compared_by_case(path: str, here: Counterparts, wanted: dict[str, Wanted]) -> list[str]:
     """What of the run at `path` is no counterpart of a case of this run, or one to be looked at."""
-    from attnbench.storage.counterparts import named
-
     selected = {one.case for one in wanted.values()}
     matched = {wanted[nodeid].case for nodeid in here.entries}
     sentences = []
     if here.other_problem:
         sentences.append(
-            f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
-            f"{named(here.other_problem)}"
+            f"not compared: {path} has this workload with another shape, dtype or input: {listed(here.other_problem)}"
         )
     if not matched:
         there = f"it {_held(here.stored, bool(here.other_problem))}"
@@ -236,22 +233,20 @@ def _compared_by_case(path: str, here: Counterparts, wanted: dict[str, Wanted]) 
         return [*sentences, nothing]
     text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
     if alone := [case for case in selected if case not in matched and case not in here.other_problem]:
-        text += f"; not stored there: {named(sorted(alone))}"
+        text += f"; not stored there: {listed(sorted(alone))}"
     if left := [case for case in here.stored if case not in selected]:
-        text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
+        text += f"; {counted(len(left), 'stored case')} not selected here: {listed(left)}"
     sentences.append(text)
     if here.repeated:
-        sentences.append(f"stored by several tests, of which the first counts: {named(here.repeated)}")
+        sentences.append(f"stored by several tests; the first counts: {listed(here.repeated)}")
     if here.injected:
-        sentences.append(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
+        sentences.append(f"{path} was slowed down on purpose (--attn-inject): {listed(here.injected)}")
     return sentences
 
 
 def _held(stored: Sequence[str], of_another_problem: bool) -> str:
     """What there is in the place of the selected cases."""
-    from attnbench.storage.counterparts import named
-
-    what = f"holds {named(stored)}" if stored else "holds no attention case"
+    what = f"holds {listed(stored)}" if stored else "holds no attention case"
     return f"{what}, of workloads with another shape, dtype or input" if of_another_problem else what
 
 

@@ -21,7 +21,7 @@ Write = Callable[[BenchmarkSession, bytes], str]  # one file; what pytest-benchm
 
 
 class SavingHooks:
-    """Hooks around pytest-benchmark's saving: first of all when a run ends, so that no signal cuts short what follows."""
+    """Hooks around pytest-benchmark's saving. They come first when a run ends, so that no signal interrupts it."""
 
     def __init__(self, config: pytest.Config, run: RunState, termination: Termination | None) -> None:
         self._config = config
@@ -74,9 +74,7 @@ class SavingHooks:
             message = write(benchmarks, text())
         except (OSError, ValueError, TypeError, RecursionError, MemoryError) as exc:
             cause = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-            self._complain(
-                f"attnbench: could not save this run to {where}: {cause}; what was stored before is untouched"
-            )
+            self._complain(f"attnbench: could not save this run to {where}: {cause}; files stored before are unchanged")
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
             with contextlib.suppress(OSError):  # a terminal that was closed: the next file is still to be written
@@ -99,7 +97,7 @@ def _write_json(benchmarks: BenchmarkSession, text: bytes) -> str:
 
 
 def _write_save(benchmarks: BenchmarkSession, text: bytes) -> str:
-    from attnbench.storage.benchmark_json import next_number
+    from attnbench.storage.folders import next_number
     from attnbench.storage.writing import write_new
 
     folder = benchmarks.folder

@@ -29,7 +29,7 @@ def choose_storage(config: pytest.Config, run: RunState) -> None:
 
 
 def refuse_storage(config: pytest.Config, run: RunState) -> None:
-    """Raise pytest.UsageError for a storage that pytest-benchmark would end in a traceback with."""
+    """Raise pytest.UsageError for a storage that would end pytest-benchmark with a traceback."""
     storage = str(config.getoption("benchmark_storage", PYTEST_BENCHMARK_STORAGE))
     scheme, separator, _ = storage.partition("://")
     if not separator or scheme == "file" or not is_ours(config, run):

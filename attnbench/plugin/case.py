@@ -13,15 +13,16 @@ import pytest
 from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.codec import rounded, to_digits
-from attnbench.execution.local_case import OVERWRITES, Rounds, TorchCase
+from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST
+from attnbench.execution.round_plan import RoundPlan
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status
 from attnbench.plugin import benchmark_bridge
 from attnbench.plugin.run_state import RunState
 from attnbench.timing.timer import Timer
-from attnbench.units import change
+from attnbench.units import format_change
 
 if TYPE_CHECKING:
     from attnbench.plugin.benchmark_bridge import Benchmark
@@ -49,7 +50,7 @@ class CaseSteps(Protocol):
     def prepare(self, device: OpenDevice) -> None: ...
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
-    def rounds(self, count: int, timer: Timer) -> Rounds: ...
+    def rounds(self, count: int, timer: Timer) -> RoundPlan: ...
     def leave(self, verify: bool = True) -> None: ...
     def close(self) -> None: ...
 
@@ -191,7 +192,7 @@ class AttnCase:
         injected = self._steps.record.injected
         if injected is not None:
             self._benchmark.extra_info["injected"] = injected
-            benchmark_bridge.rename(self._benchmark, f" INJECTED {change(injected)}")
+            benchmark_bridge.rename(self._benchmark, f" INJECTED {format_change(injected)}")
         # In the digits of files, or its median were another one than that of our rounds.
         taken_s = benchmark_bridge.time_rounds(self._benchmark, rounds.call, rounds.setup, rounds.count, to_digits)
         return rounds.sample(taken_s)
@@ -240,7 +241,7 @@ class AttnCase:
         if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
             pytest.skip(text)  # as the test did in the process that was launched for it
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
-        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
+        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}: {text}", pytrace=False) from None
 
 
 def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:

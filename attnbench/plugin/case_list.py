@@ -7,7 +7,8 @@ import warnings
 from attnbench.backends import requirements
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
-from attnbench.execution.local_case import loading, process_state, refusals
+from attnbench.execution.local_case import process_state
+from attnbench.execution.steps import loading, refusals
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Workload
 from attnbench.plugin.selection import Selection
@@ -27,14 +28,14 @@ def case_list(selection: Selection, device: OpenDevice) -> list[str]:
 
 
 def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
-    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    """Every reason why a case cannot run here, empty if it is ready, and how. Loads it, unless that may download."""
     backend = variant.backend
     if device.type == "sim":
         return (), "ready"
     process = process_state(backend.family)
     process.note()
     try:
-        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+        if backend.own_process:  # beside the others its library may fail where it would run, or run where it would fail
             unmet = requirements.unmet(backend.requires, device.facts, workload)
             return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)

@@ -33,7 +33,7 @@ class RecordCollector:
 
     @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
+        """Put cases that share a process of the launcher together, after the others, so that each process starts once."""
         selection = self._run.selection
         places = self._run.processes.places([variant.backend for variant in selection.variants.values()])
         items.sort(key=lambda item: places.get(case_of(item, selection)[0].backend.name, 0) if is_case(item) else 0)
@@ -52,7 +52,7 @@ class RecordCollector:
             return None
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
-            raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
+            raise pytest.UsageError("--attn-list needs pytest's terminal reporter: drop -p no:terminal")
         from attnbench.plugin.case_list import case_list
 
         self._run.select()  # again for pytest-xdist's controller, which collects nothing
@@ -62,7 +62,7 @@ class RecordCollector:
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        """However a test ends, its case leaves the process as it was, before its report is made."""
+        """Restore the process after a test, however it ended, before its report is made."""
         if is_case(item):
             _stop_listening_to_traces()
         case = item.stash.get(CASE, None)
@@ -130,12 +130,14 @@ class RecordCollector:
         if not self._run.results.records:
             if self._run.selection.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(
-                    f"attnbench: none of the {self._run.selection.offered} cases was selected (by -k, -m or --deselect)"
+                    f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.selection.offered}"
                 )
             return
         from attnbench.report import terminal
+        from attnbench.report.table import WIDTH
 
-        heading, *lines = terminal.section(self._run.file(), details=self._config.get_verbosity() > 0)
+        width = self._config.get_terminal_writer().fullwidth if terminalreporter.isatty() else WIDTH
+        heading, *lines = terminal.section(self._run.file(), details=self._config.get_verbosity() > 0, width=width)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.results.remarks):
             terminalreporter.write_line(line)
@@ -165,10 +167,12 @@ class RecordCollector:
 
 
 def _stop_listening_to_traces() -> None:
-    """pytest captures loggers that do not propagate too.
+    """Stop pytest from capturing torch's trace, which it does although that logger does not propagate.
 
-    torch's trace of a compilation is hundreds of lines for its own tools, and is only produced where somebody listens.
+    The trace of a compilation is hundreds of lines for torch's own tools, and is only produced where somebody listens.
     """
-    trace = logging.getLogger("torch.__trace")
+    from attnbench import torch_private
+
+    trace = logging.getLogger(torch_private.TRACE_LOGGER)
     for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
         trace.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""pytest plugin of `scripts/record_baseline`: ends the run with the first case that no session may hold."""
+"""pytest plugin of `attnbench record`: ends the run after the first case that rules out a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from attnbench.codec import record_from
 from attnbench.plugin.child_command import child_pipes
-from attnbench.storage.sessions import STOPPED, why_not
+from attnbench.storage.sessions import STOPPED, refusal
 
 
 class EarlyStop:
@@ -24,7 +24,7 @@ class EarlyStop:
         stored: dict[str, Any] | None = getattr(report, "attnbench", None)
         if stored is None or self._session is None or report.nodeid == self._session.items[-1].nodeid:
             return  # not a case, or the last one
-        if any(why_not(record_from(plain)) for plain in stored["records"]):
+        if any(refusal(record_from(plain)) for plain in stored["records"]):
             self._session.shouldstop = STOPPED
 
 

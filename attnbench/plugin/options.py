@@ -67,12 +67,10 @@ class Option:
         return tuple(given) if self.kind == "many" else given
 
 
-def _whole_number(what: str, lowest: int = 1) -> Callable[[str, str], int]:
+def _whole_number(lowest: int = 1) -> Callable[[str, str], int]:
     def parse(text: str, source: str) -> int:
         if not text.isdecimal() or int(text) < lowest:
-            raise pytest.UsageError(
-                f"{source}: {text!r} is no number of {what}, a whole number from {lowest} is needed"
-            )
+            raise pytest.UsageError(f"{source}: expected an integer >= {lowest}, got {text!r}")
         return int(text)
 
     return parse
@@ -84,7 +82,7 @@ def _seconds(text: str, source: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise pytest.UsageError(f"{source}: {text!r} is no time limit, a number of seconds above 0 is needed")
+        raise pytest.UsageError(f"{source}: expected a number of seconds above 0, got {text!r}")
     return seconds
 
 
@@ -92,7 +90,7 @@ OPTIONS = (
     Option(
         "backend",
         "many",
-        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable. Default: all.",
+        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable (default: all).",
         "GLOB",
         field="backends",
         inherited=True,
@@ -100,7 +98,8 @@ OPTIONS = (
     Option(
         "workload",
         "many",
-        "Workloads: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable.",
+        "Workloads to run: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable (default: flux-1024px-*, on the "
+        "CPU three of flux-256px-*).",
         "GLOB",
         field="workloads",
         inherited=True,
@@ -108,7 +107,7 @@ OPTIONS = (
     Option(
         "mode",
         "many",
-        f"Compile modes: {', '.join(MODES)}; repeatable. Default: all that a backend has.",
+        f"Compile modes to run: {', '.join(MODES)}; repeatable (default: all that a backend has).",
         "GLOB",
         field="modes",
         inherited=True,
@@ -116,7 +115,7 @@ OPTIONS = (
     Option(
         "device",
         "one",
-        f"Device: {', '.join(DEVICES)}. Default: cuda where a GPU is, else cpu.",
+        f"Device to measure on: {', '.join(DEVICES)} (default: cuda if there is a GPU, else cpu).",
         "TYPE",
         inherited=True,
         repeated=True,
@@ -124,43 +123,44 @@ OPTIONS = (
     Option(
         "rounds",
         "one",
-        f"Timed calls per case. Default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}.",
+        f"Timed calls per case and launch (default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}).",
         "N",
-        parse=_whole_number("rounds"),
+        parse=_whole_number(),
         inherited=True,
         repeated=True,
     ),
     Option(
         "reference",
         "one",
-        "Variant that speeds are given against. Default: torch_flash@eager.",
+        "Variant that speeds are relative to (default: torch_flash@eager).",
         "VARIANT",
         inherited=True,
     ),
     Option(
         "list",
         "flag",
-        "List backends × modes × workloads, each ready or with every reason why not, and exit.",
+        "List backends, modes and workloads, with every reason why one cannot run, and exit.",
         field="list_only",
     ),
     Option(
         "launches",
         "one",
-        "Measure every case in N fresh processes and pool them: a crash or a hang costs its own case only. "
-        "Default: none, this process measures.",
+        "Measure every case in N fresh processes and pool them, so that a crash or a hang fails only its own case "
+        "(default: none, pytest's own process measures).",
         "N",
-        parse=_whole_number("launches"),
+        parse=_whole_number(),
         repeated=True,
     ),
     Option(
         "isolate",
         "flag",
-        "In fresh processes, one for each backend: in every launch of --attn-launches, in one launch without it.",
+        "Run each backend in its own process, so that a crash or a hang fails only its cases: in every launch of "
+        "--attn-launches, in one launch without it.",
     ),
     Option(
         "timeout",
         "one",
-        "Seconds that one case may take, compilation included. Default: 900.",
+        "Time limit of a case in seconds, compilation included (default: 900).",
         "SECONDS",
         field="timeout_s",
         parse=_seconds,
@@ -168,43 +168,44 @@ OPTIONS = (
     Option(
         "limit",
         "many",
-        "Slow-down that counts: P%%, or GLOB:P%% for some cases; repeatable, the last that matches wins. Default: what the "
-        "baseline carries, 1%% to 6%%.",
+        "Slow-down that fails a case: P%%, or GLOB:P%% for some cases; repeatable, the last match wins (default: what the "
+        "baseline resolves, 1%% to 6%%).",
         "ENTRY",
         repeated=True,
     ),
     Option(
         "require-baseline",
         "flag",
-        "Fail every selected case that cannot be held against a baseline.",
+        "Fail every selected case that has no comparable baseline.",
         repeated=True,
     ),
     Option(
         "baselines-from",
         "one",
-        "Compare with the sessions of this git commit; later ones count only where it has no comparable one.",
+        "Compare with the sessions of this git commit; newer ones count only for cases without a comparable one in it "
+        "(default: the work tree).",
         "REF",
         repeated=True,
     ),
     Option(
         "require-verdict",
         "flag",
-        "Fail every case whose verdict is inconclusive; for cases without a baseline, --attn-require-baseline.",
+        "Fail every case whose verdict is inconclusive (cases without a baseline: --attn-require-baseline).",
         repeated=True,
     ),
     Option(
         "relaunch",
         "one",
-        "Fresh processes that may measure a suspect again before it is judged. Default: 3.",
+        "Number of fresh processes that may measure a suspected slow-down again before its verdict (default: 3).",
         "N",
         field="relaunches",
-        parse=_whole_number("launches", lowest=0),
+        parse=_whole_number(lowest=0),
         repeated=True,
     ),
     Option(
         "inject",
         "many",
-        "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.",
+        "Slow down variants or cases by a spin inside the timed call: GLOB:+P%%; repeatable (default: none).",
         "ENTRY",
         inherited=True,
         repeated=True,
@@ -212,13 +213,24 @@ OPTIONS = (
     Option(
         "sim",
         "many",
-        "What --attn-device sim shows: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME.",
+        "Configure --attn-device=sim: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME; repeatable.",
         "ENTRY",
         inherited=True,
         repeated=True,
     ),
-    Option("baselines", "one", "Folder of stored runs, relative to the root directory.", "FOLDER", ini_only=True),
-    Option("salt", "one", "Salt of the hashes that stand for hosts and GPU units in stored files.", ini_only=True),
+    Option(
+        "baselines",
+        "one",
+        "Folder of stored runs, relative to pytest's root directory (default: none, so nothing is compared).",
+        "FOLDER",
+        ini_only=True,
+    ),
+    Option(
+        "salt",
+        "one",
+        "Salt of the hashes that replace host names and GPU serials in stored files (default: attnbench).",
+        ini_only=True,
+    ),
 )
 
 
@@ -238,7 +250,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be silently ignored."""
+    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be ignored silently."""
     known = (*(option.variable for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
     for name in environment:
         if name.startswith("ATTN_"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ThisProcess:
-    """The process that pytest runs in: its device, and itself as a launch. What costs time is worked out when asked for."""
+    """The process that pytest runs in: its device, and itself as a launch. What costs time is computed on first use."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._settings = settings
@@ -97,7 +97,7 @@ class ProcessPool:
         if launcher is None:
             release_memory(self._here.device_type)
             launcher = self._launchers[number] = self._launcher(self._arguments(number))
-        with errors_as_rows("cannot be launched apart", "launch", self._here.device_type):
+        with errors_as_rows("cannot run in its own process", "launch", self._here.device_type):
             group = self._grouping.of(draft.nodeid)
         record = self._record(launcher, group, draft)
         own = self._grouping.own_process(draft.nodeid)
@@ -129,7 +129,9 @@ class ProcessPool:
         if self._settings.isolate:
             process = {backend.name: backend.name for backend in backends}
         else:
-            process = {b.name: b.apart.group for b in backends if b.apart and self._here.device_type != "sim"}
+            process = {
+                b.name: b.own_process.group for b in backends if b.own_process and self._here.device_type != "sim"
+            }
         places = {key: at for at, key in enumerate(dict.fromkeys(process.values()), 1)}
         return {name: places[key] for name, key in process.items()}
 

@@ -1,4 +1,4 @@
-"""What became of the selected cases: records and verdicts, in order, and what is said below them."""
+"""The results of the selected cases: records and verdicts, in order, and what is said below them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ResultLog:
         self._verdicts[verdict.nodeid] = verdict
 
     def remark(self, text: str) -> None:
-        """A line below the section, once, however many cases it is true of; what it quotes of a stored run is escaped."""
+        """Print a line below the section, once for all cases; quotes from a stored run are escaped."""
         self._remarks.setdefault(printable.line(printable.message(text)))
 
     def end(self, why: str) -> None:

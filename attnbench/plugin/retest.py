@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from attnbench.model import CaseEnded, Judgement, Reason, Record, Status, Verdict
+from attnbench.model import CaseEnded, Reason, Record, Status, Verdict, VerdictKind
 from attnbench.plugin.process_pool import ProcessPool
 from attnbench.plugin.reviewed_sessions import Reviewed
 from attnbench.plugin.settings import Settings
 from attnbench.report.verdicts import MEASURED_ONCE
-from attnbench.verdicts.decision import Rule
 from attnbench.verdicts.judge import CHOICES, CHOICES_AGAIN, Judged, judge, missing
 from attnbench.verdicts.limits import limit_for
+from attnbench.verdicts.rule import Rule
 
 #: Under --attn-require-baseline these fail too: nothing may be green because nothing was compared.
-UNCOMPARED = (Judgement.NO_BASELINE, Judgement.INCOMPARABLE, Judgement.MISSING)
+UNCOMPARED = (VerdictKind.NO_BASELINE, VerdictKind.INCOMPARABLE, VerdictKind.MISSING)
 #: Seconds that a run may spend on cases whose autotune choices no stored launch made, each in one process of its own.
 CHOICES_BUDGET_S = 300.0
 
@@ -29,7 +29,7 @@ CHOICES_BUDGET_S = 300.0
 class Retested:
     """The verdict on one case, and its records in the fresh launches that it took.
 
-    verdict: None where a fresh launch was *incorrect*: then the case is.
+    verdict: None if a fresh launch was *incorrect*: then so is the case.
     """
 
     verdict: Verdict | None
@@ -82,7 +82,7 @@ class Retest:
         self._own_caches = 0  # processes with a compiler's cache of their own, so far
 
     def judge(self, records: Sequence[Record]) -> Retested:
-        """Reach a verdict on the records of one measured case, measuring a suspect again."""
+        """Judge one measured case by its records, measuring a suspect again."""
         with ExitStack() as until:
             first = _SoFar(tuple(records), self._judged(records))
             tuned = self._with_other_choices(first, until) if first.judged.other_choices else first
@@ -105,11 +105,11 @@ class Retest:
 
     def fails(self, verdict: Verdict) -> bool:
         """Whether the test of a case with this verdict fails."""
-        if verdict.kind is Judgement.INCONCLUSIVE:
+        if verdict.kind is VerdictKind.INCONCLUSIVE:
             return self._settings.require_verdict
         if self._settings.require_baseline and verdict.kind in UNCOMPARED:
             return any(reason.code not in (CHOICES, CHOICES_AGAIN) for reason in verdict.reasons)
-        return verdict.kind is Judgement.REGRESSED
+        return verdict.kind is VerdictKind.REGRESSED
 
     def _with_spares(self, case: _SoFar) -> _SoFar:
         """Measure a suspect again, as long as it is one and fresh launches are left."""
@@ -119,7 +119,7 @@ class Retest:
         return case
 
     def _with_other_choices(self, case: _SoFar, until: ExitStack) -> _SoFar:
-        """Measure once more in a process that has to autotune, where the budget has room for what that took before.
+        """Measure once more in a process that must autotune, if the budget allows for what that took before.
 
         Its compiler's cache lasts until `until` ends.
         """
@@ -130,7 +130,7 @@ class Retest:
         try:
             folder = TemporaryDirectory(prefix="attnbench-cache-", ignore_cleanup_errors=True)
         except OSError as exc:
-            text = f"not measured once more: cannot make a folder for the compiler's cache: {exc.strerror}"
+            text = f"not measured again: cannot make a folder for the compiler cache: {exc.strerror}"
             return replace(case, trouble=(Reason(CHOICES_AGAIN, text),))
         cache = Path(until.enter_context(folder))
         limit_s = min(self._choices_left_s, self._settings.timeout_s)
@@ -138,25 +138,28 @@ class Retest:
         self._choices_left_s -= time.monotonic() - start
         whose = "" if limit_s < self._settings.timeout_s else " (--attn-timeout)"
         texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in again.trouble]
-        trouble = tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
+        trouble = tuple(Reason(CHOICES_AGAIN, f"with an empty compiler cache: {text}") for text in texts)
         tuned = replace(self._continued(case, replace(again, trouble=trouble)), cache=cache)
         if tuned.trouble or not tuned.judged.other_choices:
             return tuned
-        text = "measured again with an empty compiler's cache, which led to none of the stored choices either"
+        text = "measured again with an empty compiler cache, and autotuning made none of the stored choices"
         return replace(tuned, trouble=(Reason(CHOICES_AGAIN, text),))
 
     def _no_budget_for(self, records: Sequence[Record]) -> str:
-        """Why a case is not autotuned once more, as a sentence; empty where it may be."""
+        """Why a case is not autotuned again, as a sentence; empty if it may be."""
         if not self._rule.relaunches:
-            return "not measured once more (--attn-relaunch=0)"
+            return "not measured again (--attn-relaunch=0)"
         stored = [r for baseline in self.reviewed.baselines for _, r in baseline.records.get(records[0].case, ())]
         expected_s = max((record.first_call_s or 0.0 for record in (*records, *stored)), default=0.0)
         if max(1.0, expected_s) > self._choices_left_s:
-            return f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
+            return f"not measured again: it would exceed the {CHOICES_BUDGET_S:g} s that a run may spend on this"
         return ""
 
     def _measured_again(self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None) -> _Again:
-        """The case in a fresh process; with a folder `cache` in one for it alone, which has so many seconds."""
+        """The case in a fresh process: its record, or no or an incorrect record and the reason.
+
+        With a folder `cache`, in a process for it alone, which has `limit_s` seconds.
+        """
         try:
             if cache is None:
                 again = self._processes.measure_again(record, spare)
@@ -188,16 +191,15 @@ class Retest:
         if self.reviewed.work_tree is None or reviewed.verdict.kind not in UNCOMPARED:
             return reviewed
         new = judge(records, launches, self.reviewed.work_tree, rule, command)
-        if new.verdict.kind in UNCOMPARED and reviewed.verdict.kind is not Judgement.NO_BASELINE:
+        if new.verdict.kind in UNCOMPARED and reviewed.verdict.kind is not VerdictKind.NO_BASELINE:
             return reviewed
         return replace(new, verdict=self._as_new(new.verdict))
 
     def _as_new(self, verdict: Verdict) -> Verdict:
-        if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
+        if verdict.kind in (VerdictKind.NO_BASELINE, VerdictKind.INCOMPARABLE):
             return verdict  # nothing was compared
         note = (
-            f"compared with a session that is new in this change: {self.reviewed.commit} has none of this case that is "
-            "comparable"
+            f"compared with a session that this change adds: {self.reviewed.commit} has no comparable one of this case"
         )
         return replace(verdict, notes=(note, *verdict.notes))
 
@@ -212,7 +214,7 @@ class Retest:
 
 
 def _how_often(case: _SoFar) -> tuple[Reason, ...]:
-    """How many launches a suspect was judged on, where fresh processes should have added to them and did not."""
+    """How many launches a suspect was judged on, where fresh processes failed to add more."""
     if not case.judged.suspect or not case.spares:
         return ()
     count = case.judged.verdict.launches

@@ -11,7 +11,7 @@ from attnbench.codec import Unreadable
 from attnbench.fingerprint import slug
 from attnbench.model import Launch
 from attnbench.plugin.settings import Settings
-from attnbench.storage.benchmark_json import Unlisted
+from attnbench.storage.folders import Unlisted
 from attnbench.storage.revision import open_revision
 from attnbench.storage.sessions import Baseline, load_baseline
 

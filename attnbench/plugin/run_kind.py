@@ -29,12 +29,12 @@ def is_parallel(config: pytest.Config) -> bool:
 
 
 def runs_tests(config: pytest.Config) -> bool:
-    """Whether tests are run at all, and not only looked at."""
+    """Whether tests run, instead of only being shown."""
     return not looks_only(config.option)
 
 
 def looks_only(option: Any) -> bool:
-    """Whether these options have pytest show something and run nothing."""
+    """Whether pytest only shows something with these options and runs nothing."""
     switches = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
     return any(getattr(option, name, None) for name in (*switches, "setuponly", "setupplan"))
 

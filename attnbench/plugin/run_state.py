@@ -1,4 +1,4 @@
-"""The state of one pytest run: what is selected, where it runs, and what became of it."""
+"""The state of one pytest run: what is selected, where it runs, and the result of every case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import attnbench
 from attnbench import printable
-from attnbench.model import SCHEMA_VERSION, Judgement, Reason, Record, RunFile, Status, Workload
+from attnbench.model import SCHEMA_VERSION, Reason, Record, RunFile, Status, VerdictKind, Workload
 from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 from attnbench.plugin.selection import Selection, case_of, select
@@ -54,7 +54,7 @@ class RunState:
             self.results.remark(sentence)
 
     def expect(self, items: Sequence[pytest.Item]) -> None:
-        """Note every selected case, so that one that never runs is a row all the same."""
+        """Note every selected case, so that one that never runs has a row too."""
         self.results.add_launches([self.here.launch])
         for item in items:
             variant, workload = case_of(item, self.selection)
@@ -62,7 +62,7 @@ class RunState:
             self.processes.expect(item.nodeid, variant.backend, workload)
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
-        """The record of a case that nothing is known of yet."""
+        """The record of a case that has not run yet."""
         return Record(
             case=str(variant.case(workload)),
             backend=variant.backend.name,
@@ -77,7 +77,7 @@ class RunState:
         )
 
     def runs_elsewhere(self, nodeid: str) -> bool:
-        """Whether this case runs in a fresh process: on request, because of its backend, or as this one is spoilt."""
+        """Whether this case runs in a fresh process: on request, because of its backend, or because this one is spoilt."""
         spoilt = not self.here.is_child and self.results.spoils(self.here.launch.id)
         return spoilt or self.processes.runs_elsewhere(nodeid)
 
@@ -100,7 +100,7 @@ class RunState:
         self.retest = Retest(self.settings, reviewed, cases, self.processes, arguments=[*overrides, *named])
 
     def failure(self, record: Record) -> str | None:
-        """The one line with which the test of this case fails by its verdict, None where its verdict is no failure."""
+        """The message with which the test of this case fails; None where its verdict does not fail it."""
         if self.retest is None:
             return None
         from attnbench.report.verdicts import line
@@ -112,24 +112,24 @@ class RunState:
         return line(verdict, record) if verdict is not None and self.retest.fails(verdict) else None
 
     def finish(self, ended_by: str) -> bool:
-        """End the processes, and say why the cases that did not run did not.
+        """End the processes, and give the cases that did not run their reason.
 
-        `ended_by` is pytest's own word for a run that ended early. True where a selected case fails the run by its
-        verdict and has no test that could. A test that ended before it measured is no failure of its case where another
-        test measured that.
+        `ended_by` is pytest's reason for a run that ended early. True if a selected case fails the run by its verdict and
+        has no test left that could fail. A test that ended before it measured does not fail its case if another test
+        measured it.
         """
         self.results.end(ended_by)
         self.results.explain_unreached()
         self.processes.close()
         verdicts = dict(self.results.verdicts)
-        judged = {verdict.case for verdict in verdicts.values() if verdict.kind is not Judgement.MISSING}
+        judged = {verdict.case for verdict in verdicts.values() if verdict.kind is not VerdictKind.MISSING}
         records = self.results.records.values()
         left = [record for record in records if record.nodeid not in verdicts and record.case not in judged]
         failures = [failure for failure in map(self.failure, left) if failure is not None]
         return bool(failures)
 
     def file(self) -> RunFile:
-        """What this run stores beside pytest-benchmark's own figures, and prints: its strings can be shown as they are."""
+        """What this run prints, and stores beside pytest-benchmark's figures; its strings are safe to print."""
         records = self.results.all_records
         return printable.shown(
             RunFile(

@@ -1,7 +1,7 @@
 """What the user asked for: options, ini keys and variables, parsed once into a frozen `Settings`.
 
-Command line over environment over ini over default; several values of a variable are separated by blanks. Whatever is
-wrong names the place where it was given.
+Command line over environment over ini over default; several values of a variable are separated by blanks. Errors name the
+source of the value.
 """
 
 from __future__ import annotations
@@ -132,6 +132,17 @@ def parse_settings(config: pytest.Config) -> Settings:
     return settings
 
 
+def is_given(config: pytest.Config, flag: str) -> bool:
+    """Whether an option of any plugin was given, even with its default value."""
+    return flag in given_flags(config)
+
+
+def given_flags(config: pytest.Config) -> list[str]:
+    """The options on the command line, in PYTEST_ADDOPTS and in the ini file, without their values."""
+    arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    return [*dict.fromkeys(str(one).split("=")[0] for one in (*arguments, *config.invocation_params.args))]
+
+
 def _require_readable(settings: Settings) -> None:
     """Raise pytest.UsageError for a value with a grammar of its own that does not follow it."""
 
@@ -156,22 +167,20 @@ def _refuse_combinations(settings: Settings) -> None:
     """Raise pytest.UsageError for an option that has no effect without another."""
     sources = settings.sources
     if settings.sim and settings.device != "sim":
-        raise pytest.UsageError(f"{sources['sim']} chooses what the simulated device shows: add --attn-device sim")
+        raise pytest.UsageError(f"{sources['sim']} configures the simulated device: add --attn-device=sim")
     if settings.baselines is not None:
         return
     required = {"require-baseline": settings.require_baseline, "require-verdict": settings.require_verdict}
     for name in (name for name, is_required in required.items() if is_required):
-        raise pytest.UsageError(
-            f"{sources[name]} needs stored sessions to compare with: name their folder in the ini key attn_baselines"
-        )
+        raise pytest.UsageError(f"{sources[name]} needs a folder of baseline sessions: set the ini key attn_baselines")
     if settings.baselines_from and sources["baselines-from"].startswith("--"):
         raise pytest.UsageError(
-            f"{sources['baselines-from']} needs the folder of the stored sessions: name it in the ini key attn_baselines"
+            f"{sources['baselines-from']} needs a folder of baseline sessions: set the ini key attn_baselines"
         )
 
 
 def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
-    """The value that wins, and where it was given; None when it was given nowhere."""
+    """The value that wins, and its source; None if it is not set."""
     if not option.ini_only:
         given = config.getoption(option.key, None)
         if given is not None and option.kind == "one" and not given.strip():  # --attn-baselines-from=$UNSET
@@ -197,6 +206,6 @@ def _from_text(option: Option, text: str, variable: str) -> Any:
             raise pytest.UsageError(f"{variable}={text}: {exc}") from exc
     if option.kind == "flag":
         if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-            raise pytest.UsageError(f"{variable}={text}: 1 or 0 is needed")
+            raise pytest.UsageError(f"{variable}: expected 1 or 0, got {text!r}")
         return text.lower() in ("1", "true", "yes", "on")
     return text

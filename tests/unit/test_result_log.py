@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnbench.model import Fingerprint, Judgement, Launch, Reason, StateChange, Verdict
+from attnbench.model import Fingerprint, Launch, Reason, StateChange, Verdict, VerdictKind
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 
 NOT_RUN = {"status": "not-run", "reasons": (Reason(NOT_REACHED, "the run ended before this case"),)}
@@ -64,6 +64,6 @@ def test_a_remark_is_made_once_and_a_verdict_belongs_to_a_test() -> None:
     log = ResultLog()
     log.remark("the same of every case")
     log.remark("the same of every case")
-    log.add_verdict(Verdict("case", Judgement.UNCHANGED, nodeid="a"))
+    log.add_verdict(Verdict("case", VerdictKind.UNCHANGED, nodeid="a"))
     assert log.remarks == ("the same of every case",)
     assert list(log.verdicts) == ["a"]
