@@ -40,6 +40,10 @@ class Unreadable(ValueError):
         super().__init__(printable.message(text))
 
 
+class NewerSchema(Unreadable):
+    """A file or line of a later schema than `SCHEMA_VERSION`."""
+
+
 def to_plain(value: Record | Launch | RunFile) -> dict[str, Any]:
     """Dicts, lists, strings and numbers only."""
     import msgspec
@@ -145,7 +149,7 @@ def run_from(document: Any) -> RunFile:
     if not isinstance(schema, int) or schema < 1:
         raise Unreadable(f"its attnbench schema is {schema!r}, a whole number from 1 is needed")
     if schema > SCHEMA_VERSION:
-        raise Unreadable(
+        raise NewerSchema(
             f"its attnbench schema is {schema}, this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
         )
     run = _convert({**plain, "records": written_out(plain)}, RunFile)
