@@ -346,9 +346,13 @@ def _merged(read: Sequence[_Read]) -> Gathered:
     known = _Known()
     kept: list[GatheredRun] = []
     verdict_of: dict[RecordKey, Verdict] = {}
+    peaks: dict[RecordKey, int] = {}
     tallies: list[list[_Tally]] = [[] for _ in read]
     for at, kind, run in runs:
         named = _apart_from(native, run) if kind is Kind.KBT else run
+        for theirs, record in zip(run.records, named.records, strict=True):
+            if key_of(theirs) in read[at].peak_bytes:
+                peaks.setdefault(key_of(record), read[at].peak_bytes[key_of(theirs)])
         tally = known.add(read[at].path, kind, named)
         tallies[at].append(tally)
         verdicts = _new_verdicts(named, tally.new, verdict_of)
@@ -357,7 +361,6 @@ def _merged(read: Sequence[_Read]) -> Gathered:
             launches = tuple(launch for launch in named.launches if launch.id in used or not tally.new)
             part = replace(named, launches=launches, records=tally.new, verdicts=verdicts)
             kept.append(GatheredRun(read[at].path, kind, part))
-    peaks = {key: size for file in read for key, size in file.peak_bytes.items()}
     files = tuple(_row(*one) for one in zip(read, tallies, strict=True))
     return Gathered(tuple(kept), files, verdict_of, peaks)
 

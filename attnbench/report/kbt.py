@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnbench.codec import Unreadable
+from attnbench.codec import Unreadable, to_digits
 from attnbench.model import (
     MODES,
     Check,
@@ -43,6 +43,7 @@ from attnbench.model import (
     Status,
     Workload,
 )
+from attnbench.report import jsonl
 from attnbench.report.quantities import peak_bytes, timed_check
 
 #: `Record.source` of what their own tools measured.
@@ -52,8 +53,9 @@ TIMER = "torch.utils.benchmark"
 #: What their attention workloads draw, and what they compare with.
 DISTRIBUTION = "randn*randint(1,5)"
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-_OUR_DTYPES = {theirs: ours for ours, theirs in _DTYPES.items()}
+#: Our names of dtypes and theirs.
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+_OUR_DTYPES = {theirs: ours for ours, theirs in DTYPES.items()}
 _EAGER = "none"
 _SHARE_OF_WARNING = 0.1
 _CAPABILITY = re.compile(r"sm_(\d+)(\d)")
@@ -75,6 +77,17 @@ class KbtLine:
         return self.record.source == SOURCE
 
 
+def lines(records: Sequence[Record], launches: Mapping[str, Launch]) -> Iterator[str]:
+    """A line per record, without line ends, workload by workload as their harness writes them, the shortest sequence first.
+
+    Their plot connects the points of an implementation in the order of the lines, and has the workloads in this order too.
+    """
+    workloads = {name: at for at, name in enumerate(dict.fromkeys(record.workload.name for record in records))}
+    variants = {name: at for at, name in enumerate(dict.fromkeys(record.variant for record in records))}
+    ordered = sorted(records, key=lambda r: (r.workload.seq, workloads[r.workload.name], variants[r.variant]))
+    return (jsonl.to_json(to_kbt(record, launches[record.launch])) for record in ordered)
+
+
 def to_kbt(record: Record, launch: Launch) -> dict[str, Any]:
     """The record as plain data in their form."""
     key, context = launch.fingerprint.key, launch.fingerprint.context
@@ -83,7 +96,7 @@ def to_kbt(record: Record, launch: Launch) -> dict[str, Any]:
     workload = record.workload
     ok = record.status in (Status.MEASURED, Status.CHECKED)
     corr = _corr(record, ok)
-    return {
+    plain = {
         "ts": re.sub(r"[+]00:00$", "Z", launch.started_at),
         "run": launch.id,
         "impl": record.variant,
@@ -95,7 +108,7 @@ def to_kbt(record: Record, launch: Launch) -> dict[str, Any]:
         "wl": {
             "name": workload.name,
             **{theirs: getattr(workload, ours) for ours, theirs in _AXES.items()},
-            "dtype": _DTYPES.get(workload.dtype, workload.dtype),
+            "dtype": DTYPES.get(workload.dtype, workload.dtype),
             "device": device,
             "seed": workload.seed,
         },
@@ -115,6 +128,9 @@ def to_kbt(record: Record, launch: Launch) -> dict[str, Any]:
         "corr": corr,
         "err": None if record.sample else {"type": str(record.status), "msg": _why(record)},
     }
+    rounded = to_digits(plain)
+    assert isinstance(rounded, dict)
+    return rounded
 
 
 def at_rank(values: list[float], share: float) -> float:
