@@ -27,8 +27,11 @@ from attnbench.report import jsonl, kbt
 from attnbench.storage.benchmark_json import MOST_BYTES, NUMBERED, check_run, load_document
 from attnbench.units import counted
 
+_SUFFIXES_OF_LINES = (".jsonl", ".ndjson")
 #: Files of a folder that are looked at.
-SUFFIXES = (".json", ".jsonl", ".ndjson")
+SUFFIXES = (".json", *_SUFFIXES_OF_LINES)
+#: First lines by which a file of another name is told.
+_LOOKED_AT = 20
 
 #: Before the name of an implementation that another tool measured, where attnbench has records of one called the same.
 FOREIGN = "kbt:"
@@ -258,12 +261,17 @@ def _content(path: Path) -> bytes:
 
 
 def _has_lines(path: str, content: bytes) -> bool:
-    """Whether each line is a JSON value of its own: by the first one, and by the name where that is none."""
-    try:
-        plain = json.loads(content.strip().split(b"\n", 1)[0])
-    except (ValueError, RecursionError):
-        return not path.lower().endswith(".json")
-    return jsonl.is_line(plain) or kbt.is_line(plain) or not path.lower().endswith(".json")
+    """Whether each line is a JSON value of its own: by the file's name, else by the first lines."""
+    if path.lower().endswith(_SUFFIXES_OF_LINES):
+        return True
+    for line in content.split(b"\n", _LOOKED_AT)[:_LOOKED_AT]:
+        try:
+            plain = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if jsonl.is_line(plain) or kbt.is_line(plain):
+            return True
+    return False
 
 
 def _read_document(path: Path) -> _Read:
@@ -385,12 +393,14 @@ class _Known:
     def add(self, path: str, kind: Kind, run: RunFile) -> _Tally:
         new, repeated = [], 0
         differing: Counter[str] = Counter()
-        in_our_files = frozenset(self._cases) if kind is Kind.KBT else frozenset()
         for record in run.records:
+            if kind is Kind.KBT and (record.launch, record.case) in self._cases:
+                repeated += 1
+                continue
             earlier, first = self._records.setdefault(key_of(record), (path, record))
-            if first is record and (record.launch, record.case) not in in_our_files:
+            if first is record:
                 new.append(record)
-            elif first is record or repr(first) == repr(record):  # by text: NaN equals nothing
+            elif repr(first) == repr(record):  # by text: NaN equals nothing
                 repeated += 1
             else:
                 differing[earlier] += 1
