@@ -57,7 +57,10 @@ def lines(run: RunFile) -> Iterator[str]:
 
 def to_json(plain: Any) -> str:
     """One line of ASCII that every JSON reader takes: what is not a finite number is null."""
-    return json.dumps(_without_nan(plain), allow_nan=False, separators=(",", ":"))
+    try:
+        return json.dumps(plain, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # few have one, and looking for it takes as long as writing
+        return json.dumps(_without_nan(plain), allow_nan=False, separators=(",", ":"))
 
 
 def is_line(plain: Any) -> bool:

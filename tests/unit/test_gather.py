@@ -253,7 +253,17 @@ def test_lines_are_known_whatever_the_file_is_called(folder, run_file, record):
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 1000, "zürich-注意力-🚀", "a\x1b[31mb\u202ec", "</script><svg onload=x>", "a|b`c"]
+    "name",
+    [
+        "x" * 1000,
+        "zürich-注意力-🚀",
+        "a\ud800b",
+        "a\\nb",
+        "\x7f",
+        "a\x1b[31mb\u202ec",
+        "</script><svg onload=x>",
+        "a|b`c",
+    ],
 )
 def test_any_name_is_read_and_can_be_shown(folder, run_file, record, name):
     Path("run.json").write_text(document(run_file(record(f"{name}@eager"))))
