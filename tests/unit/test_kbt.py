@@ -77,7 +77,7 @@ def test_every_field_that_their_tools_read_is_there(record, check):
 
 
 def test_what_a_measured_record_says(record, check):
-    times = tuple(n * 1e-3 for n in (4, 1, 3, 2))
+    times = tuple(n * 1e-3 for n in (9, 1, 3, 2, 4, 5, 8, 7, 6, 10))
     checks = (check({}, max_abs=0.5, mean_abs=0.25, mse=0.125),)
     line = written(
         record(
@@ -100,13 +100,13 @@ def test_what_a_measured_record_says(record, check):
     # their quantile: the sorted time at place ⌊q · (n − 1)⌋
     assert line["lat_ms"] == {
         "p10": 1.0,
-        "p50": 2.0,
-        "p90": 3.0,
-        "mean": 2.5,
-        "iqr": 2.0,
-        "raw_times": [4.0, 1.0, 3.0, 2.0],
+        "p50": 5.0,
+        "p90": 9.0,
+        "mean": 5.5,
+        "iqr": 4.0,
+        "raw_times": [9.0, 1.0, 3.0, 2.0, 4.0, 5.0, 8.0, 7.0, 6.0, 10.0],
         "has_warnings": True,
-        "reps": 4,
+        "reps": 10,
         "warmup": None,
     }
     assert line["compile_ms"] == 250
