@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_kbt import THEIRS
 
+from attnbench import printable
 from attnbench.codec import to_plain
 from attnbench.model import Fingerprint, Judgement, Launch, Sample, Verdict
 from attnbench.report import jsonl, kbt
@@ -260,7 +261,9 @@ def test_lines_are_known_whatever_the_file_is_called(folder, run_file, record):
         "a\ud800b",
         "a\\nb",
         "\x7f",
-        "a\x1b[31mb\u202ec",
+        "a\x1b[31mb",
+        "\u202ec",
+        "y" * 3000,
         "</script><svg onload=x>",
         "a|b`c",
     ],
@@ -271,6 +274,7 @@ def test_any_name_is_read_and_can_be_shown(folder, run_file, record, name):
     gathered = gather(["run.json", "kbt.jsonl"])
     assert len(gathered.records) == 2
     assert all(record.case.isprintable() and record.backend.isprintable() for record in gathered.records)
+    assert max(len(record.case) for record in gathered.records) <= printable.LONGEST_MESSAGE
     assert all(line.isprintable() for line in summary(gathered))
 
 
