@@ -42,7 +42,7 @@ def test_an_alias_in_a_mode_that_is_not_wanted_is_an_error():
 
 
 def test_a_backend_of_that_name_comes_before_the_alias():
-    mine = Backend("torch_mem_eff", "mine", lambda workload: None)
+    mine = Backend(name="torch_mem_eff", family="mine", load=lambda workload: None)
     assert selected("torch_mem_eff", backends={**registry.all_backends(), "torch_mem_eff": mine}) == [
         "torch_mem_eff@eager"
     ]
