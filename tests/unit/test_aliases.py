@@ -1,5 +1,7 @@
 """Names of other projects, as `--attn-backend` takes them."""
 
+from pathlib import Path
+
 import pytest
 
 from attnbench.aliases import VARIANTS, aliases
@@ -51,3 +53,10 @@ def test_a_backend_of_that_name_comes_before_the_alias():
 def test_the_names_of_a_variant():
     assert aliases("torch_flash@max-autotune") == ("torch_flash_compile_ma", "torch_flash_compiled_max_autotune")
     assert aliases("numpy@eager") == ()
+
+
+def test_the_document_lists_every_name():
+    page = (Path(__file__).parents[2] / "docs/formats.md").read_text()
+    assert [f"| `{name}` | `{variant}` |" for name, variant in VARIANTS.items()] == [
+        line for line in page.partition("## Names of other projects")[2].splitlines() if line.startswith("| `")
+    ]

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,13 @@ def test_their_columns_come_first_in_their_order(run_file, record):
     header = next(csv.reader(io.StringIO(table(gathered(run_file(record()))))))
     assert header[: len(THEIRS)] == THEIRS
     assert len(set(header)) == len(header)
+
+
+def test_the_document_names_the_columns_in_their_order(run_file, record):
+    page = (Path(__file__).parents[2] / "docs/formats.md").read_text().partition("## CSV")[2].partition("\n## ")[0]
+    header = next(csv.reader(io.StringIO(table(gathered(run_file(record()))))))
+    named = re.findall(r"`([A-Z][^`]*)`", page.replace("\n", " "))
+    assert list(dict.fromkeys(named)) == header
 
 
 def test_the_row_of_a_measured_record(run_file, record, check):
