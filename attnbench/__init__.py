@@ -4,7 +4,7 @@ What a kernel author imports is here; everything else is reached through the pyt
 Importing this package imports neither torch nor pytest.
 """
 
-from attnbench.backends.registry import Apart, Backend, register
+from attnbench.backends.registry import Backend, OwnProcess, register
 from attnbench.backends.requirements import (
     Batch,
     Capability,
@@ -23,7 +23,7 @@ from attnbench.workloads.table import register_workload
 __version__ = "0.1.0"
 
 __all__ = [
-    "Apart",
+    "OwnProcess",
     "Backend",
     "Batch",
     "Capability",

@@ -147,10 +147,10 @@ def run_from(document: Any) -> RunFile:
     plain = document["attnbench"]
     schema = plain.get("schema")
     if not isinstance(schema, int) or schema < 1:
-        raise Unreadable(f"its attnbench schema is {schema!r}, a whole number from 1 is needed")
+        raise Unreadable(f"its attnbench schema is {schema!r}, expected an integer >= 1")
     if schema > SCHEMA_VERSION:
         raise NewerSchema(
-            f"its attnbench schema is {schema}, this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
+            f"its attnbench schema is {schema}, but this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
         )
     run = _convert({**plain, "records": written_out(plain)}, RunFile)
     assert isinstance(run, RunFile)

@@ -47,7 +47,7 @@ def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:
 def require(kind: str, name: str, known: Sequence[str]) -> None:
     """Raise UnknownName, with the nearest names, when `name` is not one of `known`; a glob is not a name."""
     if name not in known:
-        raise UnknownName(kind, f"{name!r} is no {kind}; {_near(name, known)}")
+        raise UnknownName(kind, f"unknown {kind} {name!r}; {_near(name, known)}")
 
 
 def _near(name: str, known: Sequence[str]) -> str:

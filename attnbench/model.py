@@ -119,6 +119,11 @@ class Workload:
         return "x".join(map(str, self.shape)) + f":{self.dtype}"
 
 
+def variant_name(backend: str, mode: str) -> str:
+    """`torch_flash@default`: how a variant is named in ids, options and files."""
+    return f"{backend}@{mode}"
+
+
 @dataclass(frozen=True)
 class Case:
     """Variant × workload: one pytest item. `str(case)` is its id, by which records are keyed."""
@@ -129,7 +134,7 @@ class Case:
 
     @property
     def variant(self) -> str:
-        return f"{self.backend}@{self.mode}"
+        return variant_name(self.backend, self.mode)
 
     def __str__(self) -> str:
         return f"{self.variant}-{self.workload}"
@@ -293,7 +298,7 @@ class Record:
 
     @property
     def variant(self) -> str:
-        return f"{self.backend}@{self.mode}"
+        return variant_name(self.backend, self.mode)
 
     @property
     def spoils_process(self) -> bool:

@@ -1,4 +1,4 @@
-"""What Inductor's autotuning settled on: a line for each kernel that a compiled call runs.
+"""What Inductor's autotuning chose: a line for each kernel that a compiled call runs.
 
 A compiled graph is a Python module that Inductor writes and loads (`PyCodeCache`). Its Triton kernels are attributes of it,
 and each holds one launcher, with the configuration that won, once it has run. A template's block sizes are constants in the
@@ -9,12 +9,13 @@ All of that is the same whether the graph was just compiled or comes from a cach
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from attnbench import torch_private
 
 #: Stands in the module of a graph, and in none of the many that hold one kernel: candidates of autotuning, and kernels as
 #: the compiler's worker processes and the fusion benchmarks see them. Those are loaded once and handed out again; the
@@ -42,13 +43,13 @@ def own_cache(folder: Path) -> dict[str, str]:
 def loaded_modules() -> tuple[ModuleType, ...]:
     """The modules that Inductor has generated and loaded so far in this process; none where it was not imported."""
     try:
-        return tuple(sys.modules["torch._inductor.codecache"].PyCodeCache.modules)
+        return tuple(torch_private.inductor_modules())
     except Exception:  # private to torch: what is not found there costs these notes, never a case
         return ()
 
 
 def since(known: Sequence[ModuleType]) -> tuple[str, ...]:
-    """What was settled on in the graphs that were loaded since `known` was, once they have run.
+    """What was chosen in the graphs that were loaded after `known`, once they have run.
 
     Lines are `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`, in the order of the kernels in the
     module, and `extern_kernels.bmm: 2 calls`. Empty where nothing was generated, or where this torch keeps it otherwise.
@@ -72,24 +73,18 @@ def _of_module(module: ModuleType) -> list[str]:
 
 def _kernels(attributes: Iterable[tuple[str, Any]], source: str) -> list[str]:
     """The generated Triton kernels among a module's attributes that have run, with their configurations."""
-    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
-
     # Of a kernel that a worker process compiled, what comes back need not hold its source; the module's text does.
     texts = {match[1]: match[2] for match in _KERNEL.finditer(source)}
-    lines = []
-    for name, kernel in attributes:
-        if isinstance(kernel, CachingAutotuner) and len(kernel.launchers) == 1:
-            text = texts.get(name) or getattr(kernel.fn, "src", None) or ""
-            lines.append(f"{name}: {_settled(kernel.launchers[0].config, text)}")
-    return lines
+    kernels = torch_private.tuned_kernels(attributes)
+    return [f"{name}: {_settled(config, texts.get(name) or held)}" for name, config, held in kernels]
 
 
 def _settled(config: Any, text: str) -> str:
     """`BLOCK_M=128 num_warps=8 num_stages=3`: constants of the template in `text`, then what the configuration holds."""
-    found = dict(_BLOCK.findall(text))
-    found |= {name: config.kwargs[name] for name in sorted(config.kwargs)}  # a cache may give them in another order
-    found |= {"num_warps": config.num_warps, "num_stages": config.num_stages}
-    return " ".join(f"{name}={value}" for name, value in found.items())
+    constants = dict(_BLOCK.findall(text))
+    constants |= {name: config.kwargs[name] for name in sorted(config.kwargs)}  # a cache may give them in another order
+    constants |= {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    return " ".join(f"{name}={value}" for name, value in constants.items())
 
 
 def _externs(source: str) -> list[str]:

@@ -26,10 +26,10 @@ def _cudnn() -> Any:
 
     import cudnn  # isort: skip
 
-    found, needed = cudnn.backend_version(), torch.backends.cudnn.version()
-    if found != needed:
+    loaded, needed = cudnn.backend_version(), torch.backends.cudnn.version()
+    if loaded != needed:
         raise RuntimeError(
-            f"the cuDNN frontend loaded cuDNN {cudnn_release(found)}, needed {cudnn_release(needed or 0)}, which torch "
+            f"the cuDNN frontend loaded cuDNN {cudnn_release(loaded)}, needed {cudnn_release(needed or 0)}, which torch "
             "uses: it takes the first libcudnn.so.9 of LD_LIBRARY_PATH, so put the folder of torch's there or none"
         )
     return cudnn

@@ -1,4 +1,4 @@
-"""What a kernel raises, as the reason of its row."""
+"""Turn what a kernel raises into the reason of its row."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SKIPS = ("Skipped", "XFailed", "SkipTest")
 
 
 class EndedFromOutside(BaseException):
-    """Whoever ends a case from outside, such as its time limit, raises one of these: it is no kernel's error."""
+    """Raised by what ends a case from outside, such as its time limit. It is not a kernel's error."""
 
 
 def is_from_outside(exc: BaseException) -> bool:
-    """Whether what came out of foreign code was put into it: Ctrl-C, a signal, a time limit."""
+    """Whether an exception did not come from the code that it left, but from Ctrl-C, a signal or a time limit."""
     return isinstance(exc, (KeyboardInterrupt, EndedFromOutside))
 
 
 @contextmanager
 def errors_as_rows(what: str, code: str, device: str, *, of_a_test: bool = False) -> Iterator[None]:
-    """Turn whatever a kernel raises inside into CaseEnded(error): its row, and the session goes on.
+    """Turn whatever is raised inside into CaseEnded (error) with the reason `code` and a text that begins with `what`.
 
-    Whatever, because a kernel that skips or expects its failure with pytest's words would else be a green test, and
-    Rust's panics and asyncio's cancellation are no `Exception` either. of_a_test: what runs inside may be the test's own,
-    a fixture, whose `pytest.skip` is meant.
+    Not only `Exception`: a kernel that calls `pytest.skip` or `pytest.xfail` would be a green test, and Rust's panics and
+    asyncio's cancellation are `BaseException`s. of_a_test: a fixture of the test may run inside, whose `pytest.skip` is
+    passed on.
     """
     try:
         yield
@@ -51,11 +51,11 @@ def errors_as_rows(what: str, code: str, device: str, *, of_a_test: bool = False
 
 
 def describe_error(exc: BaseException) -> str:
-    """One line: the type, and the first line.
+    """An exception in one line: its type, and the first line of its message.
 
-    Where that one only points at what follows, also the line that names an error as compilers do (`file.h:52: fatal
-    error: …`), else the last one. Where there is none, the place that raised it; dynamo's internal errors are one of
-    these when they repeat an exception that said nothing.
+    If the first line only introduces others, it is followed by the line that names an error as compilers do (`file.h:52:
+    fatal error: …`), else by the last line. If there is no message, it is followed by the place that raised it; that holds
+    for dynamo's internal errors too, when they repeat an exception without a message.
     """
     name = _outcome(exc) or type(exc).__name__
     text = _words(exc).partition("Set TORCHDYNAMO_VERBOSE")[
@@ -77,7 +77,7 @@ def describe_error(exc: BaseException) -> str:
 
 
 def _outcome(exc: BaseException) -> str:
-    """`pytest.skip`, where that is what was raised; empty for every error proper."""
+    """`pytest.skip`, where that is what was raised; empty for an error."""
     for kind in type(exc).__mro__:  # by their names: pytest is not to be imported here
         if kind.__module__ == "unittest.case" and kind.__name__ == "SkipTest":
             return "unittest.SkipTest"
@@ -87,7 +87,7 @@ def _outcome(exc: BaseException) -> str:
 
 
 def _words(exc: BaseException) -> str:
-    """Its own words; an exception that cannot be turned into words says that."""
+    """Its message. One that cannot be converted to text is replaced by a sentence that says so."""
     try:
         return str(exc)
     except Exception as broken:

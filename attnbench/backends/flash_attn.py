@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.installed import first_module, module_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import (
     Capability,
@@ -25,8 +26,6 @@ from attnbench.backends.requirements import (
     DType,
     HeadDim,
     Package,
-    first_module,
-    module_text,
 )
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, Workload

@@ -1,4 +1,4 @@
-"""Backends: how an attention implementation becomes known, in this package, in a conftest.py or by entry point."""
+"""Backends: how an attention implementation is registered, in this package, in a conftest.py or by entry point."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from attnbench import printable
 from attnbench.backends.errors import describe_error, is_from_outside
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     AttentionFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     Load = Callable[[Workload], AttentionFunction | AbstractContextManager[AttentionFunction]]
 
+P = ParamSpec("P")
+
 LAYOUTS = ("bshd", "bhsd")
 ENTRY_POINT_GROUP = "attnbench.backends"
 
@@ -31,12 +33,12 @@ _BACKENDS: dict[str, Backend] = {}
 
 
 @dataclass(frozen=True)
-class Apart:
+class OwnProcess:
     """Why a backend cannot share its process with those of other groups, and what its own has to be started with.
 
     group: backends of one group share a process. why: a sentence, which every report shows.
-    environment: gives variables that must be set before the interpreter starts, such as LD_PRELOAD; called where the
-        process is started, and only for a backend whose requirements hold.
+    environment: returns variables that must be set before the interpreter starts, such as LD_PRELOAD. It is called when
+        the process is started, and only for a backend whose requirements hold.
     """
 
     group: str
@@ -44,16 +46,18 @@ class Apart:
     environment: Callable[[], Mapping[str, str]] = dict
 
     def unset(self) -> dict[str, str]:
-        """Those of its variables that this process was started without."""
+        """Those of its variables that this process does not have."""
         return {name: value for name, value in self.environment().items() if os.environ.get(name) != value}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A named attention implementation.
+    """A named attention implementation: what `load` imports, under a name. `register` takes the other fields.
 
     load: called once per case with the workload, imports the library, returns `(q, k, v) -> output`; or a context manager
         that yields it, where something has to be put back when the case is over.
+    name: what `--attn-backend` matches; without `@`, `:`, `/` and blanks.
+    family: the project that it comes from.
     tolerance: name of the class of permitted error (`attnbench.backends.tolerances`).
     layout: axes that the function takes and returns: "bshd" = `[batch, seq, heads, head_dim]`, "bhsd" =
         `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
@@ -61,20 +65,21 @@ class Backend:
     modes: compile modes that are offered, of "eager", "default", "max-autotune".
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
-    refuses: the library's own reasons why it cannot run this workload on this device type, empty when it can.
+    refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
     fullgraph: whether torch.compile must trace the call without a graph break.
     eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
         something on its first call which dynamo cannot trace.
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
-    source: asked after `load`, says what was loaded, for the record: a commit, a version.
-    apart: why it needs a process of its own, and what that is started with; None where it does not.
+    source: called after `load`, returns what was loaded, for the record: a commit, a version.
+    own_process: why it needs a process of its own, and what that is started with; None where it does not.
 
     Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
     """
 
+    load: Load
     name: str
     family: str
-    load: Load
+    _: KW_ONLY
     tolerance: str = "16-bit"
     layout: str = "bshd"
     requires: tuple[Requirement, ...] = ()
@@ -86,7 +91,7 @@ class Backend:
     eager_first: bool = False
     fetches: bool = False
     source: Callable[[], str] | None = None
-    apart: Apart | None = None
+    own_process: OwnProcess | None = None
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence
@@ -95,11 +100,13 @@ class Backend:
             raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
         printable.require_name(f"backend {self.name!r}: family", self.family)
         if self.layout not in LAYOUTS:
-            raise ValueError(f"backend {self.name!r}: layout {self.layout!r} is none of {', '.join(LAYOUTS)}")
+            raise ValueError(f"backend {self.name!r}: unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
         if self.tolerance not in TOLERANCES:
-            raise ValueError(f"backend {self.name!r}: tolerance {self.tolerance!r} is none of {', '.join(TOLERANCES)}")
+            raise ValueError(
+                f"backend {self.name!r}: unknown tolerance {self.tolerance!r}; known: {', '.join(TOLERANCES)}"
+            )
         if not self.modes or set(self.modes) - set(MODES):
-            raise ValueError(f"backend {self.name!r}: modes {self.modes!r} must be some of {', '.join(MODES)}")
+            raise ValueError(f"backend {self.name!r}: modes {self.modes!r}: expected one or more of {', '.join(MODES)}")
 
     @property
     def description(self) -> str:
@@ -108,53 +115,30 @@ class Backend:
         return re.split(r"\.(?= [A-Z]|$)", words)[0]
 
 
-def register(
-    name: str,
-    family: str,
-    *,
-    tolerance: str = "16-bit",
-    layout: str = "bshd",
-    requires: tuple[Requirement, ...] = (),
-    modes: tuple[str, ...] = ("eager",),
-    route: Mapping[str, str] | None = None,
-    foreign: Mapping[str, str] | None = None,
-    refuses: Callable[[Workload, str], tuple[str, ...]] | None = None,
-    fullgraph: bool = True,
-    eager_first: bool = False,
-    fetches: bool = False,
-    source: Callable[[], str] | None = None,
-    apart: Apart | None = None,
-) -> Callable[[Load], Load]:
-    """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+def _registering(make: Callable[Concatenate[Load, P], Backend]) -> Callable[P, Callable[[Load], Load]]:
+    """A decorator of `load` whose arguments are the others of `make`: they are declared once, as `Backend`'s fields."""
 
-    The arguments are `Backend`'s fields. Raises ValueError as `Backend` does, and when the name is taken by a function
-    from another place (the same conftest.py loaded twice is fine).
+    def register(*arguments: P.args, **fields: P.kwargs) -> Callable[[Load], Load]:
+        def add(load: Load) -> Load:
+            __tracebackhide__ = True
+            add_backend(make(load, *arguments, **fields))
+            return load
+
+        return add
+
+    register.__doc__ = """Decorate a function `load(workload)` that imports a kernel and returns it as `(q, k, v) -> output`.
+
+    The arguments are the fields of `Backend` without `load`. Raises ValueError as `Backend` does, and when the name is
+    taken by a function from another place (the same conftest.py loaded twice is fine).
     """
+    register.__qualname__ = register.__name__  # as `help` shows it, with the arguments
+    shown = inspect.signature(make)
+    arguments = [parameter for name, parameter in shown.parameters.items() if name != "load"]
+    register.__signature__ = shown.replace(parameters=arguments, return_annotation="Callable[[Load], Load]")  # type: ignore[attr-defined]
+    return register
 
-    def add(load: Load) -> Load:
-        __tracebackhide__ = True
-        add_backend(
-            Backend(
-                name,
-                family,
-                load,
-                tolerance=tolerance,
-                layout=layout,
-                requires=requires,
-                modes=modes,
-                route=route or {},
-                foreign=foreign or {},
-                refuses=refuses,
-                fullgraph=fullgraph,
-                eager_first=eager_first,
-                fetches=fetches,
-                source=source,
-                apart=apart,
-            )
-        )
-        return load
 
-    return add
+register = _registering(Backend)
 
 
 def add_backend(backend: Backend) -> None:
@@ -176,19 +160,19 @@ def all_backends() -> dict[str, Backend]:
 @contextmanager
 def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
     """What the backend's `load` returns or yields. Raises whatever the library raises on import."""
-    found = backend.load(workload)
-    if isinstance(found, AbstractContextManager):
-        with found as attention:
+    returned = backend.load(workload)
+    if isinstance(returned, AbstractContextManager):
+        with returned as attention:
             yield attention
     else:
-        yield found
+        yield returned
 
 
 def load_entry_points() -> None:
     """Import what other packages offer in the group `attnbench.backends`.
 
-    An entry point is a module whose import registers backends. One that fails becomes a backend of its name that says
-    so in its rows, so that a broken package cannot hide.
+    An entry point is a module whose import registers backends. One that fails becomes a backend of its name, whose rows
+    show the error, so that a broken package cannot hide.
     """
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -207,7 +191,7 @@ def _broken(name: str, value: str, cause: BaseException) -> Backend:
     # The name of an entry point may hold what a backend's may not.
     free = re.sub(r"[@:/\s]+", "-", printable.message(name, printable.LONGEST_NAME // 2)) or "-"
     family = printable.message(value, printable.LONGEST_NAME) or "-"
-    return Backend(f"{free}-entry-point" if free in _BACKENDS else free, family=family, load=load)
+    return Backend(load, f"{free}-entry-point" if free in _BACKENDS else free, family)
 
 
 def _origin(backend: Backend) -> str:

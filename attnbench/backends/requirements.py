@@ -5,17 +5,14 @@ Each requirement says what is `needed` in a few words, for a table, and by `unme
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import Protocol
 
-from attnbench.hardware.facts import Facts, installed_version
+from attnbench.backends.installed import first_module, makes_names, package_text
+from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.model import Reason, Workload
 
 
@@ -49,10 +46,10 @@ class TritonDevice:
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
-        said = os.environ.get("TRITON_INTERPRET", "")
-        interpreted = said.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
+        setting = os.environ.get("TRITON_INTERPRET", "")
+        interpreted = setting.lower() in ("1", "true", "yes", "on", "y")  # as Triton itself reads it
         if facts.device == "cuda":
-            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={said}" if interpreted else None
+            return f"needs a compiled kernel on device cuda, found TRITON_INTERPRET={setting}" if interpreted else None
         if facts.device == "cpu" and interpreted:
             return None
         return f"needs {self.needed}, found {facts.device}"
@@ -67,14 +64,14 @@ class Capability:
 
     @property
     def needed(self) -> str:
-        return _sm(self.lowest) + (f" to below {_sm(self.below)}" if self.below else " or newer")
+        return sm_name(self.lowest) + (f" to below {sm_name(self.below)}" if self.below else " or newer")
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del workload
         if facts.capability is None:
             return None  # not a CUDA device: Device says so
         if facts.capability < self.lowest or (self.below is not None and facts.capability >= self.below):
-            return f"needs {self.needed}, found {_sm(facts.capability)} ({facts.device_name})"
+            return f"needs {self.needed}, found {sm_name(facts.capability)} ({facts.device_name})"
         return None
 
 
@@ -103,11 +100,11 @@ class Package:
         del facts, workload
         distribution = self.distribution or self.module
         how = self.source or f"pip install {distribution}"
-        found = first_module(self.module, *self.also)
-        if found is None:
+        module = first_module(self.module, *self.also)
+        if module is None:
             names = " or ".join(map(repr, (self.module, *self.also)))
             return f"package {names} is not installed ({how})"
-        if found != self.module:
+        if module != self.module:
             return None
         version = installed_version(distribution)
         if version is None or _numbers(version) >= self.lowest:
@@ -124,10 +121,9 @@ class Package:
 class Function:
     """A function that a package has: `Function("my_kernels", "forward")`, for those whose releases differ in what they have.
 
-    The package's `__init__.py` is read and not run. It says that the function is not there only where that text leaves no
-    way for it to come: with a star import, a `__getattr__` or names that are made as it runs, `load` decides, and where
-    that fails for want of this function, the case is unsupported all the same (`lacking`).
-    Where the package is missing it is silent: `Package` says so.
+    The package's `__init__.py` is read and not run. The function counts as missing only if that text cannot define it. With
+    a star import, a `__getattr__` or names that are made at run time, `load` decides; if it fails because this function is
+    missing, the case is unsupported too (`lacking`). Holds where the package is missing: that is `Package`'s to report.
     """
 
     module: str
@@ -141,19 +137,19 @@ class Function:
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
         text = package_text(self.module)
-        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or _makes_names(text):
+        if text is None or re.search(rf"\b{re.escape(self.name)}\b", text) or makes_names(text):
             return None
         return self.absent
 
     @property
     def absent(self) -> str:
-        """That it is not there, and in which release it is not."""
+        """A sentence that the function is missing, with the release that lacks it."""
         version = installed_version(self.module) or "of unknown version"
         how = f" ({self.source})" if self.source else ""
         return f"needs {self.needed}, found {self.module} {version} without it{how}"
 
     def is_lacking(self, cause: BaseException) -> bool:
-        """Whether this is what Python says where exactly this function was asked of this package, which has none."""
+        """Whether this error means that the package lacks exactly this function."""
         if isinstance(cause, ImportError):
             return cause.name == self.module and f"cannot import name {self.name!r}" in str(cause)
         if isinstance(cause, AttributeError):
@@ -179,7 +175,7 @@ class Distribution:
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
-        if installed_version(self.name) is not None or (self.module and _spec(self.module) is not None):
+        if installed_version(self.name) is not None or (self.module and first_module(self.module) is not None):
             return None
         return f"package {self.name!r} is not installed (pip install {self.pip or self.name})"
 
@@ -224,11 +220,11 @@ class HeadDim:
     """The head dimensions that the kernel takes: `HeadDim(lambda d: d % 8 == 0, "a multiple of 8")`."""
 
     accepts: Callable[[int], bool]
-    said: str
+    words: str
 
     @property
     def needed(self) -> str:
-        return f"head_dim {self.said}"
+        return f"head_dim {self.words}"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
@@ -253,7 +249,7 @@ class Batch:
 
 
 class Requirement(Protocol):
-    """What `requires` holds: one of the above, or one that a family needs for itself and defines beside its backends."""
+    """An element of `requires`: one of the above, or one that a family defines beside its backends."""
 
     @property
     def needed(self) -> str:
@@ -265,83 +261,19 @@ class Requirement(Protocol):
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
     """All reasons at once, in the order in which the backend states its requirements."""
-    found = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
-    return tuple(Reason(code, text) for code, text in found if text is not None)
+    answers = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
+    return tuple(Reason(code, text) for code, text in answers if text is not None)
 
 
 def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:
-    """The functions that a backend says it needs and for want of which it could not be loaded; usually none."""
+    """The required functions that are missing, where that is why a backend could not be loaded; usually none."""
     functions = [r for r in requirements if isinstance(r, Function) and r.is_lacking(cause)]
     return tuple(Reason("function", function.absent) for function in functions)
-
-
-def first_module(*modules: str) -> str | None:
-    """The first of these modules that can be found, none of which is imported; None where none can."""
-    return next((module for module in modules if _spec(module) is not None), None)
-
-
-def module_text(module: str) -> str | None:
-    """The source of a module of one file, which is not imported for it; None where there is none that can be read."""
-    spec = _spec(module)
-    if spec is None or not spec.origin:
-        return None
-    try:
-        return Path(spec.origin).read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def package_text(module: str, file: str = "__init__.py") -> str | None:
-    """The text of a file of a package that is not imported for it; None where there is none that can be read."""
-    for folder in package_folders(module):
-        try:
-            return Path(folder, file).read_text(encoding="utf8")
-        except (OSError, UnicodeDecodeError):
-            continue
-    return None
-
-
-def package_folders(module: str) -> list[str]:
-    """Where the modules of a package are, which is not imported for it; none where it is not installed."""
-    spec = _spec(module)
-    return list(spec.submodule_search_locations or ()) if spec else []
-
-
-#: What may put names into a module that do not stand in its text.
-_MAKERS = ("globals", "locals", "vars", "setattr", "exec", "eval")
-_NAMESPACES = ("__getattr__", "__dict__", "modules")
-
-
-def _makes_names(text: str) -> bool:
-    """Whether the text of a module can bind names that it does not contain; true for one that cannot be parsed."""
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    return any(
-        (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
-        or (isinstance(node, ast.Name) and node.id in (*_MAKERS, *_NAMESPACES))
-        or (isinstance(node, ast.Attribute) and node.attr in _NAMESPACES)
-        or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
-        or (isinstance(node, ast.alias) and (node.asname or node.name) in (*_MAKERS, *_NAMESPACES))
-        for node in nodes
-    )
-
-
-def _spec(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # a parent package is missing, or broken: the import will say how
-        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     """`(2, 2, 0)` of `2.2.0+cu130`."""
     return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
-
-
-def _sm(capability: tuple[int, int]) -> str:
-    return f"sm_{capability[0]}{capability[1]}"
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import TORCHS_OWN
+from attnbench.backends.installed import package_text
 from attnbench.backends.registry import register
-from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package, package_text
+from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package
 from attnbench.hardware.facts import installed_version
 from attnbench.model import Workload
 

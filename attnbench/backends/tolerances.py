@@ -159,9 +159,9 @@ def allowed(
     rounding: float,
     magnitude: float,
 ) -> dict[str, float]:
-    """What is permitted per metric on inputs of this distribution, whose unavoidable errors these are.
+    """The limit of each metric on inputs of this distribution: largest permitted value, of `SIMILARITIES` the smallest.
 
-    magnitude: the largest |r| of the reference r.
+    plain, fused, rounding, magnitude: the unavoidable errors on these inputs, as `Reference` has them.
     """
     relative = {
         b.metric: max(
@@ -174,16 +174,16 @@ def allowed(
 
 
 def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str) -> tuple[Reason, ...]:
-    """Why `error` is not acceptable, worst first; empty when it is. NaN and Inf always fail.
+    """Why `error` is outside the limits, worst first; empty when it is within. NaN and Inf in the output always fail.
 
-    A metric that is NaN itself fails too: the comparison must hold, instead of not being broken. The worst element is
-    said once, with the metric that is furthest off.
+    A metric that is NaN itself fails too, because `value <= limit` must hold. The worst element is named once, with the
+    metric that is furthest off.
     """
     where = f"on {distribution} inputs"
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]
     broken = [one for one in broken if not is_within(*one)]
     broken.sort(key=lambda one: -_times_over(*one))
-    texts = [_said(metric, found, limit, where) for metric, found, limit in broken]
+    texts = [_sentence(metric, found, limit, where) for metric, found, limit in broken]
     if texts and error.worst_expected is not None and error.worst_found is not None:
         texts[0] += (
             f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "
@@ -197,7 +197,7 @@ def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str)
     return (Reason("nonfinite", text), *reasons)
 
 
-def _said(metric: str, found: float, limit: float, where: str) -> str:
+def _sentence(metric: str, found: float, limit: float, where: str) -> str:
     if metric in SIMILARITIES:  # close to 1: what is told apart stands in the decimals
         shown, needed = _told_apart(found, limit, "f", 5)
         return f"{metric} found {shown}, needed {needed} or more {where}"

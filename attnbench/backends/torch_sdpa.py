@@ -50,8 +50,8 @@ def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str,
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         can_use(params, debug=True)
-    said = tuple(str(w.message).split(" (Triggered internally")[0].strip() for w in caught)
-    return said or (f"torch.backends.cuda.{question} says no and gives no reason",)
+    warned = tuple(str(w.message).split(" (Triggered internally")[0].strip() for w in caught)
+    return warned or (f"torch.backends.cuda.{question} says no and gives no reason",)
 
 
 @register(

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, FLASH_4, TORCHS_FLASH
-from attnbench.backends.registry import Apart, register
-from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, package_folders
+from attnbench.backends.installed import package_folders
+from attnbench.backends.registry import OwnProcess, register
+from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES, Workload
 from attnbench.units import cudnn_release
@@ -65,7 +66,7 @@ def _led_by(paths: list[str], value: str, separator: str) -> str:
     return ":".join([*paths, *(path for path in re.split(separator, value) if path and path not in paths)])
 
 
-_APART = Apart(
+_OWN_PROCESS = OwnProcess(
     "transformer-engine",
     "Transformer Engine loads a cuDNN by itself, the system's where there is one, and needs torch's",
     torch_cudnn,
@@ -127,7 +128,7 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
         attn_mask_type="no_mask",
         is_training=False,
     )
-    with _chosen(implementation), _said(utils) as lines:
+    with _chosen(implementation), _logged(utils) as lines:
         *_, available = utils.get_attention_backend(asked)
     if available[list(_VARIABLES).index(implementation)]:
         return ()
@@ -141,7 +142,7 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
 
 
 @contextmanager
-def _said(utils: Any) -> Iterator[list[str]]:
+def _logged(utils: Any) -> Iterator[list[str]]:
     """What the choice logs at NVTE_DEBUG=1 NVTE_DEBUG_LEVEL=2: these are read on import, so its level is set instead."""
     lines: list[str] = []
     logger, handler = logging.getLogger("DotProductAttention"), logging.Handler()
@@ -161,12 +162,12 @@ def _other_cudnn() -> str:
     import torch
     import transformer_engine_torch
 
-    found, needed = transformer_engine_torch.get_cudnn_version(), torch.backends.cudnn.version() or 0
-    if found == needed:
+    loaded, needed = transformer_engine_torch.get_cudnn_version(), torch.backends.cudnn.version() or 0
+    if loaded == needed:
         return ""
     where = torch_cudnn().get("CUDNN_HOME", "the folder of torch's cuDNN, which pip has not installed")
     return (
-        f"needs cuDNN {cudnn_release(needed)}, which torch has, found {cudnn_release(found)}, which Transformer Engine "
+        f"needs cuDNN {cudnn_release(needed)}, which torch has, found {cudnn_release(loaded)}, which Transformer Engine "
         f"loaded: set CUDNN_HOME, CUDNN_PATH, LD_LIBRARY_PATH and LD_PRELOAD to {where}, before Python starts"
     )
 
@@ -180,10 +181,10 @@ def _no_flash_attn(known: Any) -> str:
     blackwell = torch.cuda.get_device_capability() >= (10, 0)
     oldest = known.version_required_blackwell if blackwell else known.version_required
     names = ("flash-attn", "flash-attn-3", "flash-attn-4")
-    found = ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
+    installed = ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
     return (
         f"needs flash-attn >= {oldest}, < {known.max_version}, or on sm_90 flash-attn-3, or from sm_90 on a flash-attn-4 "
-        f"that Transformer Engine can load; found {found}"
+        f"that Transformer Engine can load; found {installed}"
     )
 
 
@@ -212,7 +213,7 @@ _register = functools.partial(
     fullgraph=False,
     eager_first=True,
     source=_source,
-    apart=_APART,
+    own_process=_OWN_PROCESS,
 )
 _ON_CUDA = (*_INSTALLED, Device("cuda"), Capability((8, 0)))
 

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench import torch_private
 from attnbench.aliases import VARIANTS
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
-from attnbench.model import MODES, Case, Compilation, Workload
+from attnbench.model import MODES, Case, Compilation, Workload, variant_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,7 +31,7 @@ class Variant:
     mode: str
 
     def __str__(self) -> str:
-        return f"{self.backend.name}@{self.mode}"
+        return variant_name(self.backend.name, self.mode)
 
     def case(self, workload: Workload) -> Case:
         return Case(self.backend.name, self.mode, workload.name)
@@ -38,7 +39,7 @@ class Variant:
     def load(self, workload: Workload, until: ExitStack) -> AttentionFunction:
         """The backend's call: `[batch, seq, heads, head_dim]` tensors in and out, whatever its layout. Not compiled yet.
 
-        It is good until `until` is closed, which undoes what the backend's `load` has set up.
+        It is valid until `until` is closed, which undoes what the backend's `load` has set up.
 
         The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
         "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
@@ -55,7 +56,7 @@ class Variant:
         # Every case compiles in a fresh dynamo state: backends share code objects, and past eight shapes dynamo's
         # recompile limit would raise (fullgraph) or quietly run eager under a compiled name.
         torch.compiler.reset()
-        torch._dynamo.utils.counters.clear()  # no public way to read graph counts
+        torch_private.clear_compile_counts()
         return torch.compile(
             attention,
             fullgraph=self.backend.fullgraph,
@@ -64,20 +65,19 @@ class Variant:
         )
 
     def compilation(self, modules_before: Sequence[ModuleType] = ()) -> Compilation | None:
-        """What torch.compile made of the call since `compiled`; None for eager.
+        """What torch.compile made of the call since `compiled`: graphs, breaks and choices; None for eager.
 
-        `modules_before` is what `autotune.loaded_modules` gave at that time.
+        modules_before: what `autotune.loaded_modules` returned at that time.
         """
         if self.mode == "eager":
             return None
-        from torch._dynamo.utils import counters
-
-        said: Counter[str] = Counter()
-        for explained, count in counters["graph_break"].items():
-            said[explained.strip().splitlines()[0]] += count
-        breaks = tuple(f"{reason} (×{count})" for reason, count in said.items())
-        graphs = int(counters["stats"]["unique_graphs"])
-        return Compilation(graphs, breaks, autotune.since(modules_before), _cache(counters["inductor"]))
+        counts = torch_private.compile_counts()
+        times: Counter[str] = Counter()
+        for explained, count in counts["graph_break"].items():
+            times[explained.strip().splitlines()[0]] += count
+        breaks = tuple(f"{reason} (×{count})" for reason, count in times.items())
+        graphs = int(counts["stats"]["unique_graphs"])
+        return Compilation(graphs, breaks, autotune.since(modules_before), _cache(counts["inductor"]))
 
 
 def _cache(counted: Mapping[str, int]) -> str:
@@ -123,5 +123,5 @@ def select_variants(backends: dict[str, Backend], names: Sequence[str], modes: S
 
 
 def _matching(kind: str, patterns: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    found = {name for pattern in patterns for name in select(kind, pattern, known)}
-    return tuple(name for name in known if name in found) if patterns else known
+    matching = {name for pattern in patterns for name in select(kind, pattern, known)}
+    return tuple(name for name in known if name in matching) if patterns else known

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from attnbench.backends import requirements
+from attnbench.backends.installed import first_module
 from attnbench.codec import Unreadable
 from attnbench.git import ask_git
 from attnbench.hardware.facts import installed_version
@@ -44,7 +45,7 @@ class CodeVersions:
     """Asked by one run, of whose code nothing changes while it lasts."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[str, str]] = {}
+        self._versions: dict[str, dict[str, str]] = {}
         self._installed: dict[str, str] = {}
         self._repositories: dict[Path, str] = {}
 
@@ -56,9 +57,9 @@ class CodeVersions:
         commit that may be code, where they were changed since with `+dirty`; outside of git, of the code in its folder.
         What cannot be told is left out.
         """
-        if backend.name not in self._found:
-            self._found[backend.name] = {name: version for name, version in self._asked(backend) if version}
-        return self._found[backend.name]
+        if backend.name not in self._versions:
+            self._versions[backend.name] = {name: version for name, version in self._asked(backend) if version}
+        return self._versions[backend.name]
 
     def _asked(self, backend: Backend) -> list[tuple[str, str]]:
         names = [one.name for one in backend.requires if isinstance(one, requirements.Distribution)]
@@ -83,8 +84,8 @@ class CodeVersions:
     def _looked_up(self, distribution: str) -> str:
         """Its version, and of a build of one's own what tells this one from the next; empty where it is not installed."""
         try:
-            found = importlib.metadata.distribution(distribution)
-            version, origin = str(found.version), json.loads(found.read_text("direct_url.json") or "{}")
+            installed = importlib.metadata.distribution(distribution)
+            version, origin = str(installed.version), json.loads(installed.read_text("direct_url.json") or "{}")
             commit = origin.get("vcs_info", {}).get("commit_id")
             editable = bool(origin.get("dir_info", {}).get("editable"))
             folder = Path(unquote(urlsplit(origin.get("url", "")).path))
@@ -95,7 +96,7 @@ class CodeVersions:
             return f"{version} (editable, {code})" if code else version
         if commit:
             return f"{version} (commit {str(commit)[:_DIGITS]})"
-        return f"{version} (build {_build(found)})" if origin else version
+        return f"{version} (build {_build(installed)})" if origin else version
 
     def _repository(self, file: Path) -> str:
         if file not in self._repositories:
@@ -112,7 +113,7 @@ def _build(distribution: importlib.metadata.Distribution) -> str:
 
 def _distribution(package: requirements.Package) -> str:
     """What pip calls the package whose module is found first; the module's name where pip knows none."""
-    module = requirements.first_module(package.module, *package.also) or package.module
+    module = first_module(package.module, *package.also) or package.module
     own = package.distribution or package.module
     if module == package.module and installed_version(own) is not None:
         return own
@@ -121,7 +122,7 @@ def _distribution(package: requirements.Package) -> str:
 
 def _providers(module: str) -> list[str]:
     """Distributions that the module came with; none where it is not installed, for which nothing is listed."""
-    if requirements.first_module(module) is None:
+    if first_module(module) is None:
         return []
     return sorted(set(importlib.metadata.packages_distributions().get(module, ())))
 

@@ -50,11 +50,11 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
     if module:
         return tuple(getattr(fmha, module).FwOp.not_supported_reasons(inputs))
     operators: list[Any] = [getattr(fmha, name).FwOp for name in _CHOSEN_FROM if hasattr(fmha, name)]
-    said = {operator.NAME: operator.not_supported_reasons(inputs) for operator in operators}
-    if not all(said.values()):
+    refused = {operator.NAME: operator.not_supported_reasons(inputs) for operator in operators}
+    if not all(refused.values()):
         return ()
     about: dict[str, list[str]] = {}  # each reason once, with the operators that give it
-    for name, reasons in said.items():
+    for name, reasons in refused.items():
         for reason in reasons:
             about.setdefault(reason, []).append(name)
     return tuple(f"{', '.join(names)}: {reason}" for reason, names in about.items())

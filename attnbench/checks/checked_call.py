@@ -1,12 +1,12 @@
 """The call that is timed: every round on other contents in the same memory, and every output checked.
 
-An answer that was right once proves nothing of the next call: a kernel may take another path from its twentieth call on, or
-hand out what it computed before. So each round sees the inputs rolled by one more along their heads, in place. When those
-have come round, their order is reversed, and when that was done, the rows of q are rolled. Those are the same values and the
-same work, and the right output is the checked one, moved likewise: no second reference is needed. Rows come last, because
-what quantises a block of them gives other bits when they move.
-What is written leaves the version counters of the tensors that the kernel gets alone, so an answer remembered by pointer,
-shape or version is wrong.
+An output that was right once does not prove the next call: a kernel may take another path from its twentieth call on, or
+return what it computed before. So each round sees the inputs rolled by one more along their heads, in place. After all
+heads, their order is reversed and rolled again; after that, the rows of q are rolled. The values and the work stay the same,
+and the right output is the checked one, moved likewise, so no second reference is needed. Rows come last, because a kernel
+that quantises blocks of rows returns other bits when they move.
+The writes do not touch the version counters of the tensors that the kernel gets, so an output remembered by pointer, shape
+or version is wrong.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ BATCH, SEQ, HEADS = 0, 1, 2
 
 
 class CheckedCall:
-    """A call without arguments or result, for whoever times it, and the hooks that check it between two rounds.
+    """A call without arguments or result, for the timer, and the hooks that check it between two rounds.
 
     advance() before a round, compare() right after it, conclude() after the last. They queue work on the device outside the
-    timed interval; an output is dropped before the next call, so that it gets the memory that users' outputs get.
+    timed interval. An output is dropped before the next call, so that it gets the memory that users' outputs get.
 
     unequal: how many outputs were not bit-equal to the checked one. That alone is no fault; the tolerance judges them.
-    torn: whether the contents were being rolled when something (a time limit) cut in, so that they are nobody's.
+    torn: whether a time limit interrupted a roll, so that the contents are neither the old nor the new ones.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class CheckedCall:
         """`checked` is the output that was found to be right for `inputs` as they are, each `[batch, seq, heads, head_dim]`.
 
         contents: other tensors of the memory of `inputs`, which the kernel does not get.
-        spoilt: why the inputs are no longer tensors of that memory, which is then made anew; empty where they are.
-        wrong_form, violations: why a returned object is no output of these inputs, and why an output for the inputs as they
-        were at first is outside the tolerance; empty where it is right.
+        spoilt: why the inputs are no longer tensors of that memory, which it then makes again; empty where they are.
+        wrong_form: why a returned object is not an output of these inputs; empty where it is.
+        violations: why an output for the inputs as they were at first is outside the tolerance; empty where it is within.
         """
         import torch
 
@@ -98,7 +98,7 @@ class CheckedCall:
                     return
 
     def compare(self) -> None:
-        """Queue the comparison of the output with the checked one; waits for nothing. Raises CaseEnded (incorrect)."""
+        """Queue the comparison of the output with the checked one; does not wait. Raises CaseEnded (incorrect)."""
         if self._output is self._nothing or self._compared:
             return
         import torch
@@ -110,11 +110,11 @@ class CheckedCall:
         output = plain(self._output)
         with torch.no_grad():
             for pieces in product(*(_ranges(output.shape[axis], by) for axis, by in self._by.items())):
-                found, right, differs = output, self._checked, self._differs
+                got, right, differs = output, self._checked, self._differs
                 for axis, (here, there) in zip(self._by, pieces, strict=True):
-                    found, differs = found.narrow(axis, *here), differs.narrow(axis, *here)
+                    got, differs = got.narrow(axis, *here), differs.narrow(axis, *here)
                     right = right.narrow(axis, *there)
-                torch.ne(found, right, out=differs)
+                torch.ne(got, right, out=differs)
             torch.any(self._differs, out=self._any)
         self._compared = True
 
@@ -126,7 +126,7 @@ class CheckedCall:
             self.put_back()
 
     def put_back(self) -> None:
-        """Roll the contents back to what they were at first, and drop what a call may have left."""
+        """Roll the contents back to what they were at first, and drop the last output."""
         self._drop()
         for axis, by in self._by.items():
             self._roll(axis, -by)
@@ -134,7 +134,7 @@ class CheckedCall:
             self._reverse()
 
     def give_up(self) -> None:
-        """Drop what a call may have left, and leave the contents to whoever makes them anew."""
+        """Drop the last output, and leave the contents as they are: the inputs are made again."""
         self._drop()
         self._by, self._reversed = dict.fromkeys(self._rolled, 0), False
 
@@ -178,11 +178,11 @@ class CheckedCall:
     def _wrong(self, reasons: Sequence[Reason]) -> CaseEnded:
         when = f"round {self._round}" if self._round else "a warm-up call"
         first, *others = reasons
-        said = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
-        return CaseEnded(Status.INCORRECT, said, *others)
+        timed = Reason("timed-output", f"correct in the accuracy check, wrong in {when} of the timing: {first.text}")
+        return CaseEnded(Status.INCORRECT, timed, *others)
 
 
 def _ranges(size: int, by: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """`(start, length)` of what is rolled by `by`, beside where it comes from: two pieces, or one where nothing moves."""
+    """Pairs of `(start, length)`: where a piece goes when `size` is rolled by `by`, and where it comes from."""
     pieces = [((by, size - by), (0, size - by)), ((0, by), (size - by, by))]
     return [piece for piece in pieces if piece[0][1]]

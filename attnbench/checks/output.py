@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attnbench import torch_private
 from attnbench.model import Reason
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ AXES = "[batch, seq, heads, head_dim]"
 def poison(tensor: torch.Tensor) -> torch.Tensor:
     """Fill a tensor with NaN, in place, whatever mode it was made in.
 
-    torch refuses to write into what was made under `torch.inference_mode()`, as serving libraries do, outside of it; in
-    that mode it may write into every tensor.
+    torch refuses to write into a tensor from `torch.inference_mode()`, which serving libraries use, outside of that mode;
+    inside it, every tensor can be written.
     """
     import torch
 
@@ -27,10 +28,10 @@ def poison(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def plain(output: torch.Tensor) -> torch.Tensor:
-    """The numbers of an output, without what a subclass of torch's tensor makes of the operations on it."""
+    """The output as a plain tensor of the same memory, so that a subclass does not change what operations on it do."""
     import torch
 
-    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - no public name
+    with torch_private.without_subclass():
         return output.detach().as_subclass(torch.Tensor)
 
 

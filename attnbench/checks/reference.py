@@ -1,4 +1,4 @@
-"""The reference, plain attention beside it, and the distance of an output from both."""
+"""The fp64 reference of an input set, the errors of plain and ideal fused attention, and the distance of an output."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ CHUNK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Reference:
-    """What is correct for one input set: fp64 math attention on the same quantised inputs.
+    """What is correct for one input set: fp64 math attention on the inputs as the kernel gets them.
 
-    output: fp64 `[batch, rows, heads, head_dim]`; plain: error of plain attention in the inputs' dtype;
-    fused: error of an ideal fused kernel;
-    rounding: max |(r + 0.3) − 0.3 − r| in that dtype (FlashAttention's tests); magnitude: max |r|;
-    rows: the query rows, None for all.
+    output: r, fp64 `[batch, rows, heads, head_dim]`. plain: error of plain attention, every step in the inputs' dtype.
+    fused: error of an ideal fused kernel (`attend_fused`). rounding: max |(r + 0.3) − 0.3 − r| in that dtype, as in
+    FlashAttention's tests. magnitude: max |r|. rows: the query rows, int64, None for all; rows_text: the same in words.
     """
 
     output: torch.Tensor
@@ -36,7 +35,7 @@ class Reference:
     rounding: float
     magnitude: float
     rows: torch.Tensor | None
-    rows_said: str
+    rows_text: str
 
 
 def make_references(inputs: Inputs) -> dict[str, Reference]:
@@ -49,7 +48,7 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     import torch
 
     q, k, v = triple
-    rows, said = _rows(q.shape[1], seed)
+    rows, rows_text = _rows(q.shape[1], seed)
     if rows is not None:
         rows = rows.to(q.device)
     output = attend(q, k, v, torch.float64, rows)
@@ -58,13 +57,15 @@ def make_reference(triple: Triple, seed: int = 0) -> Reference:
     rounding = ((quantised + 0.3) - 0.3 - quantised).abs().max().item()
     fused = attend_fused(q, k, v, rows)
     magnitude = output.abs().max().item()
-    return Reference(output, metrics(plain, output), metrics(fused, output), float(rounding), magnitude, rows, said)
+    return Reference(
+        output, metrics(plain, output), metrics(fused, output), float(rounding), magnitude, rows, rows_text
+    )
 
 
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dtype: torch.dtype, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """softmax(q·(k/√d)ᵀ)·v with every step in `dtype`, for `rows` of q (all when None): `[batch, rows, heads, head_dim]`.
+    """softmax(q·(k/√d)ᵀ)·v with every step in `dtype`, for `rows` of q (None: all): `[batch, rows, heads, head_dim]`.
 
     The order of operations is that of FlashAttention's `attention_ref(reorder_ops=True)`.
     """
@@ -83,7 +84,8 @@ def attend(
 def attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
     """What an ideal fused kernel returns: every step in fp32, but exp(scores − max) and the output rounded to q's dtype.
 
-    Those two roundings are in every kernel that feeds tensor cores in that dtype, so no such kernel can do much better.
+    Shapes as in `attend`. Every kernel that feeds tensor cores in that dtype has these two roundings, so none is much
+    better.
     """
     import torch
 
@@ -100,17 +102,17 @@ def attend_fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: torch.
 
 
 def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
-    """Distance of `output` from fp64 `reference`, both `[batch, rows, heads, head_dim]`."""
+    """Distance of `output` from fp64 `reference`, both `[batch, rows, heads, head_dim]` (formulas: `ErrorMetrics`)."""
     import torch
 
-    found = output.to(torch.float64)
-    finite = torch.isfinite(found)
-    nonfinite = int(found.numel() - finite.sum().item())
-    difference = torch.where(finite, found - reference, torch.zeros_like(found))
+    values = output.to(torch.float64)
+    finite = torch.isfinite(values)
+    nonfinite = int(values.numel() - finite.sum().item())
+    difference = torch.where(finite, values - reference, torch.zeros_like(values))
     distance = difference.abs()
-    clean = torch.where(finite, found, torch.zeros_like(found))
+    clean = torch.where(finite, values, torch.zeros_like(values))
     at = int((torch.argmax((~finite).flatten().to(torch.uint8)) if nonfinite else torch.argmax(distance)).item())
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), found.shape))
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), values.shape))
     return ErrorMetrics(
         max_abs=distance.max().item(),
         mean_abs=distance.mean().item(),
@@ -120,13 +122,13 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
         cosine=_ratio((clean * reference).sum().item(), clean.norm().item() * reference.norm().item()),
         nonfinite=nonfinite,
         worst_index=index,
-        worst_found=None if nonfinite else found[index].item(),
+        worst_found=None if nonfinite else values[index].item(),
         worst_expected=reference[index].item(),
     )
 
 
-def _ratio(found: float, norm: float) -> float:
-    return found / norm if norm else 0.0
+def _ratio(value: float, norm: float) -> float:
+    return value / norm if norm else 0.0
 
 
 def _rows(seq: int, seed: int) -> tuple[torch.Tensor | None, str]:

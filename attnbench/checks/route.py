@@ -1,4 +1,4 @@
-"""The route: what one call really ran. Device kernels on CUDA, aten operators on the CPU."""
+"""The route: what one call ran, by torch's profiler. Device kernels on CUDA, aten operators on the CPU."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnbench import torch_private
 from attnbench.backends.registry import Backend
 from attnbench.model import DeviceOp, Reason
 
 NAME_LENGTH = 240
 
-#: What the name of the kernel of `torch.cuda._sleep` contains in a trace.
-SPIN = "spin_kernel"
-#: About 10 ms before the call, so that the host has queued all of it before its turn, and about 1 µs behind it.
+#: Spins of about 10 ms before the call, so that the host has queued all of it in time, and of about 1 µs behind it.
 LEAD_CYCLES, MARKER_CYCLES = 20_000_000, 1000
-#: Work that is ordered with the stream overlaps neither spin; this much is granted to the profiler's time stamps.
+#: Work that is ordered with the stream overlaps neither spin, within this tolerance of the profiler's time stamps.
 SLACK_US = 1.0
 
 _CUDA_TRACES: list[str] = []
@@ -35,7 +34,7 @@ class Unordered:
 
 @dataclass(frozen=True)
 class Traced:
-    """What one call ran, in order of first appearance, and what of it can lie outside the timed interval."""
+    """What one call ran, in order of first appearance, and which of it may run outside the timed interval."""
 
     ops: tuple[DeviceOp, ...]
     unordered: tuple[Unordered, ...] = ()
@@ -47,10 +46,10 @@ def cuda_was_traced() -> bool:
 
 
 def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -> Traced:
-    """Run `call` once under torch's profiler and say what ran.
+    """Run `call` once under torch's profiler, and return what ran.
 
-    On CUDA the call stands between two spins on the current stream: what of it runs during one of them did not wait for
-    that stream, or was not waited for. `settle` waits for the clock, before it.
+    On CUDA the call stands between two spins on the current stream: work that runs during one of them did not wait for
+    that stream, or that stream did not wait for it. `settle` is called before, and waits for the clock.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -61,18 +60,19 @@ def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -
     import torch
 
     _CUDA_TRACES.append(device)
+    spin = torch_private.spin_kernel()
     settle()  # the kernels' durations are then those of the rounds that follow
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
-        torch.cuda._sleep(LEAD_CYCLES)
+        spin(LEAD_CYCLES)
         call()
-        torch.cuda._sleep(MARKER_CYCLES)
+        spin(MARKER_CYCLES)
         torch.cuda.synchronize()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
-        found = json.loads(path.read_text())
-    return Traced(device_ops(found), unordered(found))
+        chrome_trace = json.loads(path.read_text())
+    return Traced(device_ops(chrome_trace), unordered(chrome_trace))
 
 
 def device_ops(chrome_trace: dict[str, Any]) -> tuple[DeviceOp, ...]:
@@ -99,15 +99,15 @@ def unordered(chrome_trace: dict[str, Any]) -> tuple[Unordered, ...]:
     return tuple(dict.fromkeys(Unordered(e["name"][:NAME_LENGTH], e["args"]["stream"]) for e in others))
 
 
-def side_streams(found: tuple[Unordered, ...]) -> tuple[Reason, ...]:
-    """Why a call whose work is not ordered with the current stream cannot be timed; empty when there is none."""
-    if not found:
+def side_streams(ran: tuple[Unordered, ...]) -> tuple[Reason, ...]:
+    """Why a call cannot be timed that ran this on another stream, unordered; empty when it ran nothing there."""
+    if not ran:
         return ()
-    said = ", ".join(f"{one.name} on stream {one.stream}" for one in found)
+    names = ", ".join(f"{one.name} on stream {one.stream}" for one in ran)
     return (
         Reason(
             "side-stream",
-            f"ran on a side stream that is not ordered with the current one, so outside the timed interval: {said}; "
+            f"ran on a side stream that is not ordered with the current one, so outside the timed interval: {names}; "
             "a side stream must wait for the current stream before its work, and the current stream for it before the "
             "call returns (torch.cuda.Stream.wait_stream)",
         ),
@@ -122,26 +122,26 @@ def _device_events(chrome_trace: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _around(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The spins before and behind the call: of `events`, the first one and the last one on its stream."""
-    spins = [e for e in events if SPIN in e["name"]]
+    spins = [e for e in events if torch_private.SPIN_KERNEL_NAME in e["name"]]
     same = [e for e in spins if _stream(e) == _stream(spins[0])]
     return same if len(same) < 2 else [same[0], same[-1]]
 
 
 def _stream(event: dict[str, Any]) -> tuple[object, object] | None:
     """Device and stream of an event, None where the trace does not say."""
-    found = event.get("args", {})
-    return (found.get("device"), found["stream"]) if found.get("stream") is not None else None
+    details = event.get("args", {})
+    return (details.get("device"), details["stream"]) if details.get("stream") is not None else None
 
 
 def _device_op(event: dict[str, Any]) -> DeviceOp:
-    found = event.get("args", {})
-    grid, block = found.get("grid"), found.get("block")
+    details = event.get("args", {})
+    grid, block = details.get("grid"), details.get("block")
     return DeviceOp(
         name=event["name"][:NAME_LENGTH],
         grid=tuple(grid) if grid else None,
         block=tuple(block) if block else None,
-        registers=found.get("registers per thread"),
-        shared_bytes=found.get("shared memory"),
+        registers=details.get("registers per thread"),
+        shared_bytes=details.get("shared memory"),
         duration_s=event["dur"] / 1e6,
     )
 
@@ -161,23 +161,25 @@ def _merged(ops: Iterable[DeviceOp]) -> tuple[DeviceOp, ...]:
 
 
 def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tuple[Reason, ...]:
-    """Why the kernels that ran are not this backend's; empty when they are, or when it states nothing for the device."""
+    """Why the kernels that ran are not this backend's; empty when they are, or when it states no pattern for the device."""
     names = [op.name for op in ran]
-    said = ", ".join(names) or "nothing that the profiler sees"
+    listed = ", ".join(names) or "nothing that the profiler sees"
     reasons = []
     needed = backend.route.get(device)
     if needed is not None and not any(re.search(needed, name) for name in names):
         reasons.append(
-            Reason("wrong-route", f"{backend.name} must run a kernel that matches {needed!r}, and ran: {said}")
+            Reason("wrong-route", f"expected a kernel that matches {needed!r}, but {backend.name} ran: {listed}")
         )
     foreign = backend.foreign.get(device)
     if foreign is not None and any(re.search(foreign, name) for name in names):
-        reasons.append(Reason("replaced", f"{backend.name} must not run what matches {foreign!r}, and ran: {said}"))
+        reasons.append(
+            Reason("replaced", f"expected no kernel that matches {foreign!r}, but {backend.name} ran: {listed}")
+        )
     return tuple(reasons)
 
 
 def kernel_s(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> float | None:
-    """Device time of the attention kernel itself: of all that ran and that the backend's route matches.
+    """Device seconds of the attention kernel alone: the sum of all that the backend's `route` matches.
 
     None where the backend states no route, nothing matches it, or the profiler has no times.
     """

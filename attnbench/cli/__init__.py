@@ -1,5 +1,5 @@
-"""Commands of attnbench that run without pytest's own command line, one module each.
+"""The command `attnbench`, one module per subcommand.
 
-Arguments come in; an exit code goes out. May import every folder but `plugin` and `suite`, and not pytest, which it
-starts as another process.
+Arguments come in; text and an exit code go out. May import every folder but `plugin` and `suite`, and not pytest, which it
+starts as another process. Importing it loads neither torch nor numpy, so that `--help` is quick.
 """

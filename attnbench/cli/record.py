@@ -1,9 +1,8 @@
-"""`scripts/record_baseline`: a session of several launches, checked and written as one file."""
+"""`attnbench record`: a session of several launches, checked and written as one file."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import subprocess
@@ -14,56 +13,96 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from attnbench.cli.exit_codes import INTERRUPTED, NOTHING_SELECTED, REFUSED
+from attnbench.cli.pytest_command import pytest_command
+from attnbench.cli.spread import launch_spread
+from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable, run_from
 from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
-from attnbench.model import DIRTY, RunFile
+from attnbench.model import DIRTY, Record, RunFile
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
 from attnbench.units import counted, duration
-from attnbench.verdicts.summary import Reading, reading
+
+if TYPE_CHECKING:
+    from attnbench.cli.subparser import Subparsers
 
 DEFAULT_LAUNCHES = 3
 #: Seconds between the starts of two sessions that count as two occasions.
 APART_S = 600.0
-INTERRUPTED = 2  # as pytest
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
 #: Variables, and in small letters ini keys, of options that need a baseline.
 _OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/record_baseline",
-        description="Measure every case in several fresh processes and store them as one reviewed session, "
-        "FOLDER/<gpu>/NNNN_<id>.json; several sessions tell what occasions differ by. Other arguments go to pytest.",
-    )
-    parser.add_argument("--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes (3)")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first case that is refused")
-    parser.add_argument("--into", type=Path, default=Path("baselines"), metavar="FOLDER", help="baselines")
-    parser.add_argument("--occasions", type=int, default=1, metavar="N", help="sessions, one after the other (1)")
+TEXT = """\
+Measure every selected case in several fresh processes and store them as one session, FOLDER/<gpu>/NNNN_<id>.json.
+Runs of pytest compare with it where the ini key attn_baselines names FOLDER: review the file and commit it.
+
+Nothing is written if the GPU was shared, throttled or did not settle, if a case failed, or if the run was cut off.
+Files that are there are never changed. The first case that rules a session out ends the run.
+
+All other arguments go to pytest: --attn-backend=GLOB, --attn-workload=GLOB, --attn-mode=GLOB, tests.
+Without tests it runs what `pytest` would run here; in a folder without tests, the suite of the package.
+
+examples:
+  attnbench record                            one session: it carries a limit of about 2.3 %
+  attnbench record --occasions=4              four sessions that agree carry 1 %
+  attnbench record --attn-backend='torch_*' --attn-mode=eager
+
+exit codes: 0 written, 1 refused, 2 wrong usage or ended by a signal, else that of pytest.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add `attnbench record`."""
+    parser = subparser(commands, "record", run, "measure and store a baseline session", TEXT, passes_on=True)
     parser.add_argument(
-        "--apart", type=float, default=APART_S, metavar="SECONDS", help=f"between the starts of two ({APART_S:g})"
+        "--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes, at least 2. Default: 3"
     )
-    options, pytest_arguments = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "--occasions", type=int, default=1, metavar="N", help="sessions, one after the other. Default: 1"
+    )
+    parser.add_argument(
+        "--apart",
+        type=float,
+        default=APART_S,
+        metavar="SECONDS",
+        help=f"between the starts of two sessions. Default: {APART_S:g}",
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=Path("baselines"),
+        metavar="FOLDER",
+        help="folder of the sessions. Default: baselines",
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="measure the rest after a case that rules a session out"
+    )
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Measure, check, write. Exit code: 0 written, 1 refused, 2 wrong usage or ended by a signal, else pytest's own."""
+    parser: argparse.ArgumentParser = options.parser
     if options.launches < FEWEST_LAUNCHES:
         parser.error(
-            f"--launches {options.launches}: at least {FEWEST_LAUNCHES} are needed to know how launches differ"
+            f"--launches: expected an integer >= {FEWEST_LAUNCHES}, to know how launches differ, got {options.launches}"
         )
     if options.occasions < 1:
-        parser.error(f"--occasions {options.occasions}: at least 1 is needed")
+        parser.error(f"--occasions: expected an integer >= 1, got {options.occasions}")
     if not 0 <= options.apart <= threading.TIMEOUT_MAX:
-        parser.error(f"--apart {options.apart:g}: a number of seconds of at least 0 is needed")
+        parser.error(f"--apart: expected a number of seconds >= 0, got {options.apart:g}")
     with Signals() as signals:
-        return _record_occasions(options, pytest_arguments, signals)
+        return _record_occasions(options, arguments, signals)
 
 
 def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
-    """Sessions one after the other, until one is refused or a signal comes; those before it stay."""
+    """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
     written, due_s = 0, time.monotonic()
     try:
         while written < options.occasions:
@@ -85,7 +124,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
     before = look()
     if found := disturbances(before, before):
         return _refused(found[:1])
-    try:  # before minutes are spent on what could not be kept
+    try:  # before minutes are spent measuring
         options.into.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.into).close()
     except OSError as exc:
@@ -100,11 +139,13 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
             return _refused([str(exc)])
         if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            _say(f"nothing was written: pytest {how}, the lines above say why")
+            _say(f"nothing was written: pytest {how}; see the lines above")
+            if code == NOTHING_SELECTED:
+                _say("to measure the suite of the package: attnbench record --pyargs attnbench.suite")
             return 128 - code if code < 0 else code or 1
     found = [*refusals(run), *disturbances(before, look())]
     if found or code:
-        return _refused(found or ["a test failed, the lines above say which"])
+        return _refused(found or ["a test failed; see the lines above"])
     signals.hold()
     try:
         path = write_session(options.into, run, document)
@@ -120,23 +161,23 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
 
 
 def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
-    """Run the suite. Without baselines: a session that is recorded is not judged by the one before."""
-    command = [sys.executable, "-m", "pytest", "--benchmark-only", f"--attn-launches={launches}"]
+    """Run the tests, without baselines: a new session is not judged by earlier ones. The exit code of pytest."""
+    command = pytest_command("--benchmark-only", f"--attn-launches={launches}")
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
     keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}
     command += [part for key, value in keys.items() for part in ("-o", f"{key}={value}")]
     command += arguments
     code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_JUDGED_RUNS})
-    return INTERRUPTED if signals.came and code < 0 else code  # it was still starting
+    return INTERRUPTED if signals.came and code < 0 else code  # pytest was still starting
 
 
 class Ended(BaseException):
-    """A signal came while nothing ran that could be told of it."""
+    """A signal arrived while no child process ran that could receive it."""
 
 
 class Signals:
-    """Ctrl-C, SIGTERM and SIGHUP, as long as it is open: they end what runs, and cut short no session that is written."""
+    """Handles Ctrl-C, SIGTERM and SIGHUP while it is open: they end what runs, but not the writing of a session."""
 
     def __init__(self) -> None:
         self.came: list[signal.Signals] = []
@@ -156,19 +197,19 @@ class Signals:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """From here on they only wait."""
+        """Delay signals from here on."""
         self._held = True
 
     def let_go(self) -> None:
-        """They end what goes on again."""
+        """Let signals end what runs again."""
         self._held = False
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Run a program that gets every signal which comes, and goes with this process; its exit code.
+        """Run a program that gets every signal that arrives here and dies with this process. Returns its exit code.
 
-        In a session of its own: Ctrl-C in a terminal would reach it twice, by itself and from here.
+        It has a process session of its own; otherwise Ctrl-C in a terminal would reach it twice.
         """
-        self._held = True  # until there is somebody to pass them on to
+        self._held = True  # until there is a process to pass them on to
         with subprocess.Popen(
             command,
             env=environment,
@@ -194,44 +235,34 @@ class Signals:
 
 
 def _with_local_changes(run: RunFile) -> list[str]:
-    """A line about the backends whose code was not committed: no other session will be of the same code."""
+    """A line about backends whose code has uncommitted changes: no other session will have the same code."""
     versions = {record.backend: record.versions.values() for record in run.records if record.sample is not None}
     changed = [backend for backend, found in versions.items() if any(DIRTY in version for version in found)]
     if not changed:
         return []
     text = (
-        f"its code has local changes, so no other session will count together with this one: {', '.join(changed)}; "
-        "commit them first, and record again, for a limit of 1 %"
+        f"uncommitted changes in the code of {', '.join(changed)}: no other session can be combined with this one. For a "
+        "limit of 1 %, commit and record again"
     )
     return [text]
 
 
 def _wide(run: RunFile) -> list[str]:
-    """A line for every case whose launches differ by more than `WIDE` in every measure that they have."""
-    readings: dict[str, list[Reading]] = {}
+    """A line for each case whose launches differ by more than `WIDE` in every measure."""
+    launches: dict[str, list[Record]] = {}
     for record in once(run.records):
-        readings.setdefault(record.case, []).append(reading(record, None))
-    spread = {case: _spread(launches) for case, launches in readings.items()}
-    return [f"its launches differ by {share:.2%}: {case}" for case, share in spread.items() if share > WIDE]
-
-
-def _spread(launches: Sequence[Reading]) -> float:
-    measures = set.intersection(*(set(one.estimates) for one in launches))
-    logs = [[one.estimates[measure].log for one in launches] for measure in measures]
-    return min(math.expm1(max(found) - min(found)) for found in logs)
+        launches.setdefault(record.case, []).append(record)
+    spread = {case: launch_spread(records) for case, records in launches.items()}
+    return [f"launches of {case} differ by {share:.2%}" for case, share in spread.items() if share > WIDE]
 
 
 def _refused(reasons: Sequence[str]) -> int:
     for reason in reasons:
         _say(f"refused: {reason}")
-    _say("nothing was written; what was stored before is untouched")
-    return 1
+    _say("nothing was written; sessions stored before are unchanged")
+    return REFUSED
 
 
 def _say(text: str) -> None:
     sys.stderr.write(f"attnbench: {text}\n")
     sys.stderr.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

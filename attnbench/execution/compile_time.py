@@ -1,11 +1,11 @@
-"""Compilers that a library runs when its cache lacks a kernel, such as nvcc and ptxas: child processes."""
+"""CPU time of compilers that a library runs as child processes when its cache lacks a kernel, such as nvcc and ptxas."""
 
 from __future__ import annotations
 
 import sys
 
-#: CPU seconds from which on child processes were a compiler's: as it is imported a library may also ask `ldconfig` for a
-#: path, or nvcc for its version.
+#: Child processes with fewer CPU seconds were not a compiler's: on import a library may also ask `ldconfig` for a path, or
+#: nvcc for its version.
 FEWEST_S = 0.2
 
 

@@ -1,37 +1,33 @@
-"""What dynamo did behind a case that did not ask attnbench to compile it, and a fresh start for the next one."""
+"""Notice what dynamo ran eagerly that was meant to be compiled, and drop compiled code between cases."""
 
 from __future__ import annotations
 
 import logging
 import re
-import sys
 from contextlib import suppress
 from typing import Any
 
+from attnbench import torch_private
 from attnbench.model import CaseEnded, Reason, Status
 
-#: The logger of torch that says, at level warning, that a function will run eagerly from now on. No public name tells.
-_LOGGER = "torch._dynamo.convert_frame"
-#: How torch's messages about that begin.
-#: The last line of a traceback.
+#: What the last line of a traceback begins with.
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Failed|Unsupported)\b")
-_LIMIT, _SUPPRESSED = "torch._dynamo hit config.", "WON'T CONVERT"
 
 
 class EagerFallbacks:
-    """Listens while a case runs for functions that dynamo gave up compiling: their time is not the compiled kernel's.
+    """Listens while a case runs for functions that dynamo stopped compiling: their time is not the compiled kernel's.
 
-    Backends may compile themselves, at the top of a module: then no `fullgraph` of ours turns such a thing into an error.
-    The logger's method is wrapped, as a handler hears nothing where a level, or `logging.disable`, silences the logger.
+    A backend may call torch.compile itself, at the top of a module, where our `fullgraph` cannot turn this into an error.
+    The logger's method is wrapped, because a handler hears nothing where a level or `logging.disable` silences the logger.
     """
 
     def __init__(self) -> None:
-        self._said = ""
-        self._logger: Any = logging.getLogger(_LOGGER)
+        self._warning = ""
+        self._logger: Any = logging.getLogger(torch_private.DYNAMO_LOGGER)
         self._listens = False
 
     def listen(self) -> None:
-        """From now on."""
+        """Start listening."""
         warn = self._logger.warning
 
         def warning(message: object, *arguments: Any, **named: Any) -> None:
@@ -41,24 +37,24 @@ class EagerFallbacks:
         self._logger.warning, self._listens = warning, True
 
     def close(self) -> None:
-        """No longer."""
+        """Stop listening."""
         if self._listens:
             self._listens = False
             del self._logger.warning
 
     def _hear(self, message: str, arguments: tuple[Any, ...]) -> None:
-        if message.startswith((_LIMIT, _SUPPRESSED)) and not self._said:
+        if message.startswith((torch_private.DYNAMO_HIT_LIMIT, torch_private.DYNAMO_SUPPRESSED)) and not self._warning:
             with suppress(Exception):  # a record with the wrong arguments is logging's to complain of
                 message %= arguments or ()
-            self._said = message
+            self._warning = message
 
     def assert_none(self) -> None:
         """Raise CaseEnded (error) where something ran eagerly that was meant to be compiled."""
-        if not self._said:
+        if not self._warning:
             return
-        first, *others = [line.strip() for line in self._said.splitlines() if line.strip()]
-        if first.startswith(_LIMIT):
-            limit = first.removeprefix("torch._dynamo hit ")
+        first, *others = [line.strip() for line in self._warning.splitlines() if line.strip()]
+        if first.startswith(torch_private.DYNAMO_HIT_LIMIT):
+            limit = first.removeprefix(torch_private.DYNAMO_HIT)
             function = next((line for line in others if line.startswith("function:")), "")
             text = (
                 f"torch.compile reached its {limit} and ran the call eagerly, which must not be measured as compiled"
@@ -73,15 +69,9 @@ class EagerFallbacks:
         raise CaseEnded(Status.ERROR, Reason("not-compiled", text))
 
 
-def compiled_something() -> bool:
-    """Whether dynamo holds compiled code in this process. It has no public name for that."""
-    frames = sys.modules.get("torch._dynamo.convert_frame")
-    return frames is not None and bool(getattr(frames.input_codes, "seen", True))
-
-
 def forget_compiled() -> None:
-    """Let go of all compiled code, so that the next case compiles as in a fresh process: its limits count from none."""
-    if compiled_something():
+    """Drop all compiled code, so that the next case compiles as in a fresh process, with its recompile limits at zero."""
+    if torch_private.holds_compiled_code():
         import torch
 
         torch.compiler.reset()

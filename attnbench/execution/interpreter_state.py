@@ -38,13 +38,15 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGC
 
 
 def parts() -> tuple[Part, ...]:
-    """Environment, folder, locale, streams, signals and what else a kernel's loader may reach for."""
+    """Environment, folder, locale, streams, signals and other things that loading a kernel may change."""
     return (
         Part(
             "environment",
             lambda: {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             _set_variable,
-            said=lambda name, before, after: f"environment variable {name} {_happened(before, after)}",  # never a value
+            describe=lambda name, before, after: (
+                f"environment variable {name} {_happened(before, after)}"
+            ),  # never a value
             once=SET_ONCE,
             grows=True,
         ),
@@ -53,43 +55,49 @@ def parts() -> tuple[Part, ...]:
             "locale",
             lambda: {"locale": locale.setlocale(locale.LC_ALL)},
             _set_locale,
-            said=_without_values,
+            describe=_without_values,
             stays=_never,
         ),
-        Part("umask", lambda: {"umask": _umask()}, lambda _, value: _set_umask(value), said=_octal),
+        Part("umask", lambda: {"umask": _umask()}, lambda _, value: _set_umask(value), describe=_octal),
         Part(
             WARNING_FILTERS,
             lambda: {WARNING_FILTERS: tuple(warnings.filters)},
             _set_filters,
-            said=_without_values,
+            describe=_without_values,
             carried=added_in_front,
         ),
         Part(
-            "sys.path", lambda: {"sys.path": tuple(sys.path)}, _set_path, said=_without_values, carried=added_in_front
+            "sys.path",
+            lambda: {"sys.path": tuple(sys.path)},
+            _set_path,
+            describe=_without_values,
+            carried=added_in_front,
         ),
-        Part("sys", lambda: {f"sys.{name}": getattr(sys, name) for name in _SYS}, _set_of_sys, said=_without_values),
-        Part("interpreter", _interpreter, _set_interpreter, said=_with_plain_values, stays=_never),
+        Part(
+            "sys", lambda: {f"sys.{name}": getattr(sys, name) for name in _SYS}, _set_of_sys, describe=_without_values
+        ),
+        Part("interpreter", _interpreter, _set_interpreter, describe=_with_plain_values, stays=_never),
         Part(
             "recursion limit",  # which Inductor raises whenever it compiles
             lambda: {"recursion limit": sys.getrecursionlimit()},
             lambda _, value: sys.setrecursionlimit(value),
             quiet=True,
         ),
-        Part("signals", _handlers, _set_handler, said=lambda name, *_: f"handler of {name}", partial=True),
-        Part("alarm clock", _alarm, _stop_alarm, said=_without_values),
-        Part("logging", _logging, _set_logging, said=_without_values),
-        Part("scheduling", _cores, _set_cores, said=_counted, stays=_never),
+        Part("signals", _handlers, _set_handler, describe=lambda name, *_: f"handler of {name}", partial=True),
+        Part("alarm clock", _alarm, _stop_alarm, describe=_without_values),
+        Part("logging", _logging, _set_logging, describe=_without_values),
+        Part("scheduling", _cores, _set_cores, describe=_counted, stays=_never),
         Part("priority", lambda: {"priority": os.getpriority(*_THIS_PROCESS)}, _set_priority, stays=_never),
-        Part("limits", _limits, _set_limit, said=_without_values),
+        Part("limits", _limits, _set_limit, describe=_without_values),
         Part("temporary folder", lambda: {"temporary folder": tempfile.gettempdir()}, _set_temporary_folder),
         Part(
             "functions",
             lambda: functions((time, "time"), (builtins, "builtins")),
             set_function,
-            said=replaced,
+            describe=replaced,
             stays=_never,
         ),
-        Part("numpy", _numpy, _set_numpy, said=_without_values),
+        Part("numpy", _numpy, _set_numpy, describe=_without_values),
         Part("random numbers", _random, _set_random, quiet=True),
     )
 
@@ -121,17 +129,17 @@ def set_function(name: str, value: Any) -> None:
     while owner is None:
         module = module.rpartition(".")[0]
         owner = sys.modules[module]
-    found: Any = owner
+    holder: Any = owner
     for step in path[len(module) + 1 :].split(".") if path != module else ():
-        found = getattr(found, step)
+        holder = getattr(holder, step)
     inherited = value is not ABSENT and any(
-        vars(base).get(attribute) is value for base in getattr(found, "__mro__", ())[1:]
+        vars(base).get(attribute) is value for base in getattr(holder, "__mro__", ())[1:]
     )
-    delattr(found, attribute) if value is ABSENT or inherited else setattr(found, attribute, value)
+    delattr(holder, attribute) if value is ABSENT or inherited else setattr(holder, attribute, value)
 
 
 def replaced(name: str, before: Any, after: Any) -> str:
-    """How a changed function is said."""
+    """A change of a function in words: added, removed or replaced."""
     return f"{name} {'added' if before is ABSENT else 'removed' if after is ABSENT else 'replaced'}"
 
 
@@ -170,9 +178,9 @@ def _set_locale(_: str, value: str) -> None:
 
 def _umask() -> int:
     """The only way to read it is to set it."""
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _set_umask(value: int) -> None:
@@ -218,8 +226,8 @@ def _handlers() -> Mapping[str, Any]:
     """By signal; that of our own time limit comes and goes with the steps of a case."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
-    return {name: handler for name, handler in found.items() if name != "SIGALRM" or not _is_our_alarm()}
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
+    return {name: handler for name, handler in handlers.items() if name != "SIGALRM" or not _is_our_alarm()}
 
 
 def _is_our_alarm() -> bool:
@@ -309,11 +317,11 @@ def _set_numpy(name: str, value: Any) -> None:
 
 
 def _random() -> Mapping[str, Any]:
-    found: dict[str, Any] = {"random": random.getstate()}
+    states: dict[str, Any] = {"random": random.getstate()}
     if (numpy := sys.modules.get("numpy.random")) is not None:
         kind, keys, *others = numpy.get_state()
-        found["numpy.random"] = (kind, keys.tobytes(), *others)
-    return found
+        states["numpy.random"] = (kind, keys.tobytes(), *others)
+    return states
 
 
 def _set_random(name: str, value: Any) -> None:

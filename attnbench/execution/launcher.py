@@ -131,9 +131,7 @@ class Child:
             answer = None
         mine = isinstance(answer, dict) and answer.get("token") == self._token and answer.get("number") == self._number
         if not mine:
-            raise self.refuse(
-                f"was ended: something in it wrote to its result pipe what is no result of this case: {_shown(line)}"
-            )
+            raise self.refuse(f"was ended: something in it wrote to its result pipe: {_shown(line)}")
         assert isinstance(answer, dict)
         return answer
 
@@ -211,7 +209,7 @@ class Child:
         usage = re.findall(r": error: (.+)$", printed, flags=re.M) if code == USAGE_EXIT else []
         lines = [line.removeprefix("E  ").strip(" .") for line in printed.splitlines()]  # pytest's progress is dots
         said = next((line for line in reversed([*lines, *usage]) if set(line) - set("=-_ ")), None)
-        return f"{how}; the last that it printed: {said}" if said else how
+        return f"{how}; its last output: {said}" if said else how
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""No process of ours outlives the one that started it, however that ends."""
+"""No process that attnbench starts outlives its parent, however the parent ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone, whatever either is doing then. Linux only."""
+    """Have the operating system kill this process when its parent is gone. Linux only; elsewhere it does nothing."""
     _dying_with(os.getppid())()
 
 
 def dying_with_this_process() -> Callable[[], None]:
-    """What a child of this process calls before it becomes another program (`preexec_fn`), so that it goes with it."""
+    """A `preexec_fn` for a child of this process: the child is killed when this process is gone."""
     return _dying_with(os.getpid())
 
 

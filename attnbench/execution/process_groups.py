@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from attnbench.backends.errors import errors_as_rows
-from attnbench.backends.registry import Apart, Backend
+from attnbench.backends.registry import Backend, OwnProcess
 from attnbench.backends.requirements import unmet
 from attnbench.hardware.facts import Facts
 from attnbench.model import CaseEnded, Workload
@@ -34,7 +34,7 @@ class Grouping:
         """Add the next case; all are added before anything is asked."""
         self._cases[nodeid] = (backend, workload)
 
-    def apart(self, nodeid: str) -> Apart | None:
+    def apart(self, nodeid: str) -> OwnProcess | None:
         """Why this case must be launched apart, None where it need not be.
 
         It must where cases of another group can run too, or where this process was started without its variables. One
@@ -53,11 +53,11 @@ class Grouping:
         return self._cases[nodeid][0].name if self._each_backend else apart.group if apart else ""
 
     @cached_property
-    def _apart(self) -> dict[str, Apart | None]:
-        asking = {nodeid for nodeid, (backend, _) in self._cases.items() if backend.apart}
+    def _apart(self) -> dict[str, OwnProcess | None]:
+        asking = {nodeid for nodeid, (backend, _) in self._cases.items() if backend.own_process}
         if not asking or self._facts.device == "sim":
             return dict.fromkeys(self._cases)
-        wanted = {n: self._cases[n][0].apart if n in asking and self._can_run(n) else None for n in self._cases}
+        wanted = {n: self._cases[n][0].own_process if n in asking and self._can_run(n) else None for n in self._cases}
         groups = {apart.group for apart in wanted.values() if apart}
         shared = len(groups) > 1 or any(self._can_run(n) for n in self._cases if n not in asking)
         return {n: apart if apart and (shared or _lacks_variables(apart)) else None for n, apart in wanted.items()}
@@ -67,10 +67,10 @@ class Grouping:
         return not unmet(backend.requires, self._facts, workload)
 
 
-def _lacks_variables(apart: Apart) -> bool:
+def _lacks_variables(apart: OwnProcess) -> bool:
     """Whether this process was started without its variables; also where they cannot be worked out, which `of` says."""
     try:
-        with errors_as_rows("cannot be launched apart", "launch", "cpu"):  # no call into its library was made yet
+        with errors_as_rows("cannot run in its own process", "launch", "cpu"):  # no call into its library was made yet
             return bool(apart.unset())
     except CaseEnded:
         return True

@@ -1,9 +1,9 @@
-"""What a case changed of the process that others are measured in too: noted before it, put back after it.
+"""The state of the process, which cases share: noted before each case, restored after it, with what the case changed.
 
-A fixed list of parts is looked at, all of which can be read and, but for a few, written. What changes while a module is
-imported for the first time is not the case's doing: libraries set it once, and would not set it again for the next case.
-It stays, unless it decides what other kernels compute or how fast: such a setting holds for the cases of its family only,
-and is made again for each of them.
+A fixed list of parts is read, and all but a few of them can be written. A change while a module is imported for the first
+time is not the case's: libraries set such things once, and would not set them again for the next case. It stays, unless
+it decides what other kernels compute or how fast: such a setting holds for the cases of its family only, and is set again
+for each of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def arrow(name: str, before: Any, after: Any) -> str:
 
 
 def added_in_front(noted: Any, before: Any, after: Any) -> Any:
-    """`carried` for a list: what was noted, without what has gone, behind what has come."""
+    """`carried` for a list: what was added, then what was noted, without what was removed."""
     if noted == before:
         return after
     return (*(one for one in after if one not in before), *(one for one in noted if one in after or one not in before))
@@ -51,21 +51,21 @@ def added_in_front(noted: Any, before: Any, after: Any) -> Any:
 class Part:
     """Named values of one kind.
 
-    read: all of them. What cannot be read is left out, and is then neither compared nor written.
-    write: one of them; ABSENT removes it. Raises where that cannot be done.
-    said: one change in words, from the name and the values before and after.
-    stays: whether a value, by its name, stays for every case where it is set while a module is imported.
+    read: all values by name. What cannot be read is left out, and is then neither compared nor written.
+    write: writes one value; ABSENT removes it. Raises where that cannot be done.
+    describe: one change in words, from the name and the values before and after.
+    stays: whether a value, by its name, stays for every case when it is set while a module is imported.
     carried: what is noted after such a change, from what was noted before and the values before and after the import.
-    once: names that a library sets on its first use: where they were absent they stay, and nobody changed anything.
+    once: names that a library sets on its first use: a new one stays, and is not a change.
     grows: whether a name that was not there before is a change.
-    partial: whether a name that is no longer there is none, as it may just not be readable now.
-    quiet: put back without a word, as its use is no fault.
+    partial: whether a name that is no longer there may just not be readable now, and is then not a change.
+    quiet: restored without a report, because changing it is no fault.
     """
 
     title: str
     read: Callable[[], Mapping[str, Any]]
     write: Callable[[str, Any], None]
-    said: Callable[[str, Any, Any], str] = arrow
+    describe: Callable[[str, Any, Any], str] = arrow
     stays: Callable[[str, Any], bool] = lambda _name, _value: True
     carried: Callable[[Any, Any, Any], Any] = lambda _noted, _before, after: after
     once: frozenset[str] = frozenset()
@@ -89,54 +89,53 @@ class ProcessState:
         self._before: Snapshot = {}
 
     def note(self) -> None:
-        """Keep what is now, set again what the family's modules set on import, and watch for further imports."""
+        """Note the state, set again what the family's modules set on import, and watch for further imports."""
         self._noted = self._read(self._parts)
         self._write(self._set_on_import)
         self._imports.watch()
 
     def accept(self, title: str) -> None:
-        """Note a part anew: what it is now is not this case's doing."""
+        """Note a part as it is now: its changes so far are not this case's."""
         if self._noted is not None:
             self._noted.update(self._read([title]))
 
     def put_back(self) -> tuple[StateChange, ...]:
-        """Make everything as it was noted, and say what the case changed; nothing the second time."""
+        """Restore everything that was noted, and return what the case changed; nothing the second time."""
         if self._noted is None:
             return ()
         self._imports.unwatch()
         noted, self._noted = self._noted, None
-        found = self._read(self._parts)
-        changed = self._differing(noted, found)
+        changed = self._differing(noted, self._read(self._parts))
         self._write({key: noted.get(key, ABSENT) for key in changed})
         left = self._differing(noted, self._read({title for title, _ in changed}))
-        said = []
+        changes = []
         for (title, name), value in changed.items():
             before = noted.get((title, name), ABSENT)
             if not self._parts[title].quiet and not _same(value, self._set_on_import.get((title, name), before)):
-                said.append(StateChange(self._parts[title].said(name, before, value), (title, name) not in left))
-        return tuple(said)
+                changes.append(StateChange(self._parts[title].describe(name, before, value), (title, name) not in left))
+        return tuple(changes)
 
     @property
     def _loud(self) -> list[str]:
         return [title for title, part in self._parts.items() if not part.quiet]
 
     def _read(self, titles: Iterable[str]) -> Snapshot:
-        found: Snapshot = {}
+        values: Snapshot = {}
         for title in titles:
             with suppress(Exception):  # a part that this torch, or this system, does not have
-                found.update({(title, name): value for name, value in self._parts[title].read().items()})
-        return found
+                values.update({(title, name): value for name, value in self._parts[title].read().items()})
+        return values
 
     def _write(self, values: Snapshot) -> None:
         for (title, name), value in values.items():
             with suppress(Exception):  # whoever needs to know whether it could be written reads it again
                 self._parts[title].write(name, value)
 
-    def _differing(self, noted: Snapshot, found: Snapshot) -> Snapshot:
-        """What of `found` is another than noted, and what of the noted is gone from the parts that could be read."""
-        readable = {title for title, _ in found if not self._parts[title].partial}
-        gone = {key: ABSENT for key in noted if key not in found and key[0] in readable}
-        new = {key: value for key, value in {**found, **gone}.items() if not _same(value, noted.get(key, ABSENT))}
+    def _differing(self, noted: Snapshot, now: Snapshot) -> Snapshot:
+        """What differs `now` from what was noted, ABSENT for what is gone from the parts that could be read."""
+        readable = {title for title, _ in now if not self._parts[title].partial}
+        gone = {key: ABSENT for key in noted if key not in now and key[0] in readable}
+        new = {key: value for key, value in {**now, **gone}.items() if not _same(value, noted.get(key, ABSENT))}
         return {key: value for key, value in new.items() if key in noted or self._counts(*key)}
 
     def _counts(self, title: str, name: str) -> bool:
@@ -147,7 +146,7 @@ class ProcessState:
         self._before = self._read(self._loud)
 
     def _after_import(self) -> None:
-        """What the import has set is noted as if it had always been so, or kept for the family."""
+        """Note what the import has set as the state before the case, or keep it for the family."""
         if self._noted is None:
             return
         before, after = self._before, self._read(self._loud)
@@ -168,8 +167,8 @@ class ProcessState:
 class FirstImports:
     """Calls `before` and `after` around every import in this thread that runs a module which was not imported yet.
 
-    An import inside another one belongs to it. Python has no hook for the end of an import, so the function of importlib
-    that every import of a new module goes through is wrapped while this watches; those of loaded modules never get there.
+    An import inside another one belongs to it. Python has no hook for the end of an import, so while this watches, it wraps
+    the function of importlib that every import of a new module calls; imports of loaded modules do not call it.
     """
 
     def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
@@ -180,7 +179,7 @@ class FirstImports:
         self._wrapped: Callable[..., Any] | None = None
 
     def watch(self) -> None:
-        """From now on."""
+        """Start watching."""
         machinery: Any = importlib._bootstrap  # noqa: SLF001 - see above
         find_and_load = getattr(machinery, "_find_and_load", None)
         if find_and_load is None or self._wrapped is not None:
@@ -202,7 +201,7 @@ class FirstImports:
         self._wrapped, machinery._find_and_load = find_and_load, watched  # noqa: SLF001
 
     def unwatch(self) -> None:
-        """No longer."""
+        """Stop watching."""
         if self._wrapped is not None:
             machinery: Any = importlib._bootstrap  # noqa: SLF001
             machinery._find_and_load, self._wrapped = self._wrapped, None  # noqa: SLF001

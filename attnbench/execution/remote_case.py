@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attnbench.execution.local_case import Rounds, nothing
+from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Record, Status
 from attnbench.timing.timer import Timer
@@ -46,7 +46,7 @@ class LaunchedCase:
     def assert_route(self) -> None:
         """Done by the process that ran the case."""
 
-    def rounds(self, count: int, timer: Timer) -> Rounds:
+    def rounds(self, count: int, timer: Timer) -> RoundPlan:
         """The rounds that were taken there, of all launches, through the timer that pytest-benchmark reads here."""
         del count  # its process took as many as it was told
         samples = [record.sample for record in (self.record, *self.further) if record.sample is not None]
@@ -54,7 +54,7 @@ class LaunchedCase:
         assert sample is not None, "a launched case that is timed here was measured there"
         rounds_s = [round_s for one in samples for round_s in one.rounds_s]
         timer.replay(sample.timer, rounds_s)
-        return Rounds(len(rounds_s), nothing, nothing, lambda _: sample)
+        return RoundPlan(len(rounds_s), nothing, nothing, lambda _: sample)
 
     def leave(self, verify: bool = True) -> None:
         """Done by the process that ran the case."""

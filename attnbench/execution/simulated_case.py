@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.backends.variant import Variant
-from attnbench.execution.local_case import Rounds, nothing
+from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.globs import matches_case
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import (
@@ -37,7 +37,7 @@ from attnbench.timing.timer import Timer
 BETWEEN_ROUNDS, BETWEEN_LAUNCHES = 0.0015, 0.001  # relative standard deviations, as measured on H200s
 OUTCOMES = ("unsupported", "incorrect", "error", "context-lost", "crash", "hang", "exit")
 
-#: What a compiled case settles on where the scenario says so, as Inductor's choices are stored.
+#: How a choice of the scenario is stored, in the form of Inductor's choices.
 SETTLED = "triton_tem_fused_simulated_0: BLOCK="
 _CHOICES = re.compile(r"choices=(\w+)(?:/(\w+))?")
 _SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
@@ -45,10 +45,11 @@ _SLOWDOWN = re.compile(r"([+-]\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a simulated run shall show: a seed, and per glob of variants or cases a slow-down or an outcome.
+    """What a simulated run shows: a seed, and per glob of variants or cases a slow-down or an outcome.
 
-    launch: tells processes apart that would else draw the same noise; unit: the simulated GPU's name; choices: per glob what
-    compiled cases settle on, with the compiler's cache that is there and with an empty one; own_cache: which of the two.
+    slowdowns: glob and share, 0.02 is +2 %. outcomes: glob and one of `OUTCOMES`. launch: a number that gives each process
+    noise of its own. unit: the simulated GPU's name. choices: glob, and what autotuning chooses in compiled cases with the
+    existing cache and with an empty one; own_cache: whether the cache is empty.
     """
 
     seed: int
@@ -63,7 +64,7 @@ class Scenario:
 def parse_scenario(entries: tuple[str, ...]) -> Scenario:
     """Entries `seed=7`, `torch_flash*:+2%`, `torch_math@eager:error`. Raises ValueError that names the entry.
 
-    `GLOB:choices=A` is what autotuning settles on in compiled cases; with `A/B` on B where it starts with an empty cache.
+    `GLOB:choices=A` is what autotuning chooses in compiled cases; with `A/B` it is B where it starts with an empty cache.
     """
     seed, launch, unit, slowdowns, outcomes = 0, 0, Scenario.unit, [], []
     choices, own_cache = [], False
@@ -85,8 +86,8 @@ def parse_scenario(entries: tuple[str, ...]) -> Scenario:
             outcomes.append((name, what))
         else:
             raise ValueError(
-                f"{entry!r} is none of seed=N, launch=N, unit=NAME, GLOB:+P%, "
-                f"GLOB:OUTCOME with an outcome of {', '.join(OUTCOMES)}, or GLOB:choices=NAME"
+                "expected seed=N, launch=N, unit=NAME, GLOB:+P%, GLOB:choices=NAME or GLOB:OUTCOME (one of "
+                f"{', '.join(OUTCOMES)}), got {entry!r}"
             )
     return Scenario(seed, tuple(slowdowns), tuple(outcomes), launch, unit, tuple(choices), own_cache)
 
@@ -105,7 +106,7 @@ class SimCase:
         self._injections = injections
 
     def prepare(self, device: OpenDevice) -> None:
-        """Whatever the scenario says of this case. Raises CaseEnded, or really dies for crash, hang and exit."""
+        """Do what the scenario says of this case. Raises CaseEnded; crash, hang and exit really happen."""
         del device
         backend, compiled = self._variant.backend, self._variant.mode != "eager"
         self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
@@ -146,7 +147,7 @@ class SimCase:
         """One simulated kernel, always the right one."""
         self.record = replace(self.record, route=(DeviceOp(f"simulated::{self.record.backend}"),))
 
-    def rounds(self, count: int, timer: Timer) -> Rounds:
+    def rounds(self, count: int, timer: Timer) -> RoundPlan:
         """Seeded rounds around a latency that depends on the backend's name only, times chosen and injected slow-downs."""
         launch = f":{self._scenario.launch}" if self._scenario.launch else ""
         noise = random.Random(f"{self._scenario.seed}{launch}:{self.record.case}")
@@ -160,7 +161,7 @@ class SimCase:
         self.record = replace(self.record, injected=share)
         rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
         timer.replay("simulated", rounds_s)
-        return Rounds(count, nothing, nothing, lambda found: Sample(tuple(found), "simulated", host_s=45e-6))
+        return RoundPlan(count, nothing, nothing, lambda seconds: Sample(tuple(seconds), "simulated", host_s=45e-6))
 
     def leave(self, verify: bool = True) -> None:
         """Nothing was changed."""
@@ -169,7 +170,7 @@ class SimCase:
         """Nothing to let go of."""
 
     def _choices(self) -> tuple[str, ...]:
-        """What autotuning settled on, by the first entry that matches."""
+        """What autotuning chose, by the first entry that matches."""
         for glob, kept, tuned_anew in self._scenario.choices:
             if matches_case(glob, self.record):
                 return (f"{SETTLED}{tuned_anew if self._scenario.own_cache else kept}",)

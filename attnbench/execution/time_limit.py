@@ -1,4 +1,4 @@
-"""A case in this process ends after --attn-timeout: a compilation that does not come back costs its own row."""
+"""A case in this process ends after --attn-timeout, so that a compilation that hangs costs its own row only."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class PastLimit(EndedFromOutside):
 
 @contextmanager
 def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Iterator[None]:
-    """End what runs inside after `left_s` seconds, with CaseEnded (error) that names the limit of the whole case.
+    """Interrupt what runs inside after `left_s` seconds, with CaseEnded (error) that names the limit of the whole case.
 
-    By SIGALRM, so what is in a library's own loop ends when it returns to Python; only another process can be ended at
-    any moment (--attn-isolate). Somebody else's alarm (pytest-timeout's) that is due earlier stays in force; one that is
-    due later waits below ours, and gets handler and time back. Where the signal cannot be had, `say` is told why.
+    By SIGALRM, which Python handles when a library's call returns to it; only a process of its own can be ended at any
+    moment (--attn-isolate). Another alarm (pytest-timeout's) that is due earlier stays in force. One that is due later is
+    suspended, and gets its handler and its remaining time back. Where SIGALRM cannot be used, `say` gets a sentence why.
     """
     left_s = max(left_s, _SHORTEST_S)
     before = signal.getsignal(signal.SIGALRM)
     why_not = _why_not(before)
     if why_not:
-        say(f"--attn-timeout ({limit_s:g} s) was not in force: {why_not}")
+        say(f"--attn-timeout ({limit_s:g} s) has no effect: {why_not}")
         yield
         return
     due_s, every_s = signal.getitimer(signal.ITIMER_REAL)
@@ -45,7 +45,7 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
     try:
         yield
     except PastLimit:
-        text = f"took longer than {limit_s:g} s (--attn-timeout) and was given up"
+        text = f"took longer than {limit_s:g} s (--attn-timeout) and was stopped"
         raise CaseEnded(Status.ERROR, Reason("time-limit", text)) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -56,9 +56,9 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
 
 
 def _why_not(handler: object) -> str:
-    """Why the alarm cannot be taken and given back; empty where it can."""
+    """Why SIGALRM cannot be used and restored; empty where it can."""
     if threading.current_thread() is not threading.main_thread():
-        return "pytest does not run in the main thread, which alone gets signals"
+        return "pytest does not run in the main thread, so it gets no signals"
     return "a library holds SIGALRM outside Python" if handler is None else ""
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.fingerprint import ceiling_mhz
-from attnbench.hardware.facts import Facts, installed_version
-from attnbench.hardware.sm_clock import spin_clock
+from attnbench.hardware import nvml
+from attnbench.hardware.facts import Facts, installed_version, sm_name
+from attnbench.hardware.sm_clock import sm_clock
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
@@ -26,7 +27,10 @@ class DeviceUnusable(Exception):
 
 @dataclass(frozen=True)
 class OpenDevice:
-    """A device that answered: facts for requirements, and fields for the fingerprint."""
+    """A device that can be used: facts for requirements, and the fields of the fingerprint.
+
+    key: fields that must be equal for two sessions to be compared. context: further fields, which are shown and stored.
+    """
 
     facts: Facts
     key: dict[str, Field]
@@ -116,16 +120,16 @@ def _require_cuda(torch: Any) -> None:
 
 
 def _refuse_other_accelerators(torch: Any) -> None:
-    found = None
+    accelerator = None
     if torch.version.hip:
-        found = "a ROCm"
+        accelerator = "a ROCm"
     elif hasattr(torch, "xpu") and torch.xpu.is_available():
-        found = "an XPU"
+        accelerator = "an XPU"
     elif torch.backends.mps.is_available():
-        found = "an MPS"
-    if found:
+        accelerator = "an MPS"
+    if accelerator:
         raise DeviceUnusable(
-            f"this machine has {found} device, which attnbench does not support today: "
+            f"this machine has {accelerator} device, which attnbench does not support today: "
             "pass --attn-device cpu to measure on the CPU"
         )
 
@@ -146,59 +150,28 @@ def _cuda(torch: Any) -> OpenDevice:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     facts = Facts("cuda", properties.name, (properties.major, properties.minor), _version(torch))
     uuid = str(getattr(properties, "uuid", "")) or None
-    nvml = _nvml(uuid)
+    read = nvml.gpu_fields(uuid)
     key: dict[str, Field] = {
         "device": properties.name,
-        "capability": f"sm_{properties.major}{properties.minor}",
+        "capability": sm_name((properties.major, properties.minor)),
         "multiprocessors": properties.multi_processor_count,
         "memory_mib": properties.total_memory // 2**20,
         "l2_bytes": properties.L2_cache_size,
-        "power_limit_w": nvml.get("power_limit_w"),
-        "ceiling_mhz": ceiling_mhz(spin_clock().ceiling.hz),
+        "power_limit_w": read.get("power_limit_w"),
+        "ceiling_mhz": ceiling_mhz(sm_clock().ceiling.hz),
         "protocol": "cuda-events/4",  # 4: cycles are the mean over all multiprocessors, and 15 rounds warm up
     }
     context: dict[str, Field] = {
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "unit": uuid,
-        "driver": nvml.get("driver"),
-        "max_sm_mhz": nvml.get("max_sm_mhz"),
-        "temperature_c": nvml.get("temperature_c"),
-        "mig": nvml.get("mig"),
+        "driver": read.get("driver"),
+        "max_sm_mhz": read.get("max_sm_mhz"),
+        "temperature_c": read.get("temperature_c"),
+        "mig": read.get("mig"),
         **_software(torch),
     }
     return OpenDevice(facts, key, context)
-
-
-def _nvml(uuid: str | None) -> dict[str, Field]:
-    """What NVML knows of the GPU with this UUID, never of an index: indices differ under CUDA_VISIBLE_DEVICES."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # not installed, no library, no rights: every field is unknown, and shown as such
-        return {}
-    fields: dict[str, Field] = {}
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid and uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-        readers = {
-            "driver": pynvml.nvmlSystemGetDriverVersion,
-            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-            "max_sm_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-            "mig": lambda: pynvml.nvmlDeviceGetMigMode(handle)[0],
-        }
-        for name, read in readers.items():
-            try:
-                value = read()
-                fields[name] = value.decode() if isinstance(value, bytes) else value
-            except pynvml.NVMLError:
-                fields[name] = None
-    except pynvml.NVMLError:
-        pass
-    finally:
-        pynvml.nvmlShutdown()
-    return fields
 
 
 def _software(torch: Any) -> dict[str, Field]:

@@ -1,4 +1,4 @@
-"""What requirements are held against: the device, and what is installed. Imports no library that it asks about."""
+"""What requirements are checked against: the device, and what is installed. Imports none of the libraries it asks about."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Facts:
-    """What requirements are held against: the device and torch of this process."""
+    """What requirements are checked against: the device and torch of this process."""
 
     device: str  # "cpu", "cuda" or "sim"
     device_name: str
     capability: tuple[int, int] | None  # (9, 0) for sm_90; None where there is none
     torch_version: tuple[int, int]
+
+
+def sm_name(capability: tuple[int, int]) -> str:
+    """`sm_90` of compute capability (9, 0)."""
+    return f"sm_{capability[0]}{capability[1]}"
 
 
 def installed_version(distribution: str) -> str | None:

@@ -1,18 +1,21 @@
-"""Who else uses the GPU, and whether heat held it back: asked of the driver and NVML, without a context on it."""
+"""What NVML knows of a GPU: what it is, who else uses it, and whether heat held it back. Makes no CUDA context."""
 
 from __future__ import annotations
 
 import ctypes
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """One look at the GPU that CUDA calls 0; None where NVML is not installed or does not say.
+    """One look at the GPU that CUDA calls 0. A field is None where NVML is not installed or does not know it.
 
-    processes: that compute on it now; thermal_s: for how long heat has lowered its clock since the driver was loaded.
+    device: its UUID, `GPU-…`. processes: how many compute on it now. thermal_s: for how many seconds heat has lowered its
+    clock since the driver was loaded.
     """
 
     device: str | None
@@ -21,35 +24,71 @@ class Occupancy:
 
 
 def look() -> Occupancy:
-    """What the first visible GPU is busy with. Never raises: what cannot be read is None."""
+    """Who computes on the first visible GPU. Never raises: what cannot be read is None."""
     identity = _first_uuid()
     if identity is None:
         return Occupancy(None, None, None)
+    with _gpu(identity) as (pynvml, handle):
+        if handle is None:
+            return Occupancy(identity, None, None)
+        return Occupancy(identity, _processes(pynvml, handle), _thermal_s(pynvml, handle))
+
+
+def gpu_fields(uuid: str | None) -> dict[str, str | int | float | None]:
+    """What NVML knows of the GPU with this UUID, for the fingerprint; empty without NVML, None for what it does not say.
+
+    By UUID and not by index, because indices differ under CUDA_VISIBLE_DEVICES.
+    """
+    fields: dict[str, str | int | float | None] = {}
+    with _gpu(uuid if uuid and uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}") as (pynvml, handle):
+        if handle is None:
+            return fields
+        readers = {
+            "driver": pynvml.nvmlSystemGetDriverVersion,
+            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            "max_sm_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+            "mig": lambda: pynvml.nvmlDeviceGetMigMode(handle)[0],
+        }
+        for name, read in readers.items():
+            try:
+                value = read()
+                fields[name] = value.decode() if isinstance(value, bytes) else value
+            except pynvml.NVMLError:
+                fields[name] = None
+    return fields
+
+
+@contextmanager
+def _gpu(identity: str) -> Iterator[tuple[Any, Any]]:
+    """The module pynvml, and its handle of this GPU: None where there is no NVML, or it does not know the GPU."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # not installed, no library, no rights
-        return Occupancy(identity, None, None)
+        yield None, None
+        return
     try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
-        return Occupancy(identity, _processes(pynvml, handle), _thermal_s(pynvml, handle))
-    except pynvml.NVMLError:
-        return Occupancy(identity, None, None)
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
+        except pynvml.NVMLError:
+            handle = None
+        yield pynvml, handle
     finally:
         pynvml.nvmlShutdown()
 
 
 def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
-    """Sentences for what makes figures taken between the two looks unfit to compare with; empty when nothing does."""
-    found = []
+    """One sentence for each reason why figures from between the two looks cannot be compared; empty when they can."""
+    sentences = []
     for when, seen in (("before the run", before), ("after it", after)):
         if seen.processes:
-            found.append(f"the GPU is shared: {seen.processes} other processes computed on it {when}, 0 needed")
+            sentences.append(f"the GPU is shared: {seen.processes} other processes used it {when}, expected 0")
     if before.thermal_s is not None and after.thermal_s is not None and after.thermal_s > before.thermal_s:
         held_s = after.thermal_s - before.thermal_s
-        found.append(f"the GPU was throttled: heat held its clock down for {held_s:.3g} s during the run, 0 needed")
-    return found
+        sentences.append(f"the GPU was throttled: heat lowered its clock for {held_s:.3g} s during the run, expected 0")
+    return sentences
 
 
 def _first_uuid() -> str | None:
@@ -64,7 +103,7 @@ def _first_uuid() -> str | None:
             return None
     except (OSError, AttributeError):
         return None
-    return f"GPU-{uuid.UUID(bytes=bytes(raw))}"
+    return f"GPU-{UUID(bytes=bytes(raw))}"
 
 
 def _processes(pynvml: Any, handle: Any) -> int | None:

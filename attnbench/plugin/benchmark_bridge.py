@@ -6,7 +6,8 @@ Here a case is compared with the stored one of the same id, and what cannot be s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,7 @@ from attnbench import printable
 from attnbench.globs import UnknownName, require
 from attnbench.model import Status
 from attnbench.plugin import other_plugins
-from attnbench.plugin.comparing import runs_tests
+from attnbench.plugin.comparing import is_given, runs_tests
 from attnbench.plugin.run_state import Run, case_of, is_case
 from attnbench.storage.counterparts import Counterparts, Wanted, counterparts, named
 from attnbench.units import counted
@@ -24,6 +25,12 @@ from attnbench.units import counted
 #: What pytest-benchmark groups its table by, beside `param:NAME`.
 GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
 _PARAMETER = "param:"
+#: Columns of the table where the user chose none, and the order in which they go where the terminal is too narrow.
+COLUMNS, FIRST_TO_GO = ("min", "median", "iqr", "rounds"), ("iqr", "min", "rounds")
+#: Characters of a column, about, as pytest-benchmark pads it: `  370.2166 (1.00)   `; and what it puts behind a name.
+_WIDTHS, _WIDTH, _AFTER_NAME = {"rounds": 8}, 20, 3
+#: Of a value's column in the table of a single benchmark, which has nothing to be relative to.
+_ALONE = 11
 #: Stands for a parameter that a benchmark does not have, in the heading of its group.
 _NONE = "–"
 
@@ -69,7 +76,7 @@ class BenchmarkBridge:
                 "--benchmark-histogram needs the package pygal, which is not installed "
                 "(pip install 'pytest-benchmark[histogram]')"
             )
-        storing.display = _Guarded(self, storing.display)
+        storing.display = _Guarded(self, storing, chosen=_chosen_of_the_table(self._config))
         if storing.compare_fail and not storing.compared_mapping:
             raise pytest.UsageError(_nothing_compared(storing))
         self._find_counterparts(cases)
@@ -106,7 +113,7 @@ class BenchmarkBridge:
         matched = {wanted[nodeid].case for nodeid in here.entries}
         if here.other_problem:
             say(
-                f"not compared, as {path} stored the workload of that name with another shape, dtype or input: "
+                f"not compared: {path} has this workload with another shape, dtype or input: "
                 f"{named(here.other_problem)}"
             )
         if not matched:
@@ -120,7 +127,7 @@ class BenchmarkBridge:
             text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
         say(text)
         if here.repeated:
-            say(f"stored by several tests, of which the first counts: {named(here.repeated)}")
+            say(f"stored by several tests; the first counts: {named(here.repeated)}")
         if here.injected:
             say(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
 
@@ -175,24 +182,109 @@ class BenchmarkBridge:
             self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-class _Guarded:
-    """pytest-benchmark's display, whose traceback would stand where the figures belong."""
+@dataclass(frozen=True)
+class _Chosen:
+    """What the user chose of the table; the rest is fitted to the terminal."""
 
-    def __init__(self, bridge: BenchmarkBridge, display: Any) -> None:
+    columns: bool
+    names: bool
+
+
+def _chosen_of_the_table(config: pytest.Config) -> _Chosen:
+    return _Chosen(bool(config.getoption("benchmark_columns", None)), is_given(config, "--benchmark-name"))
+
+
+class _Guarded:
+    """pytest-benchmark's display: fitted to the terminal, and without a traceback where the figures belong."""
+
+    def __init__(self, bridge: BenchmarkBridge, storing: Any, chosen: _Chosen) -> None:
         self._bridge = bridge
-        self._display = display
+        self._storing = storing
+        self._display = storing.display
+        self._chosen = chosen
 
     def __call__(self, terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_benchmark.session import PerformanceRegression
 
+        storing = self._storing
         try:
-            self._display(terminalreporter)
+            self._fit(terminalreporter.config.get_terminal_writer().fullwidth)
+            self._display(_WithoutNoise(terminalreporter, storing.columns))
         except PerformanceRegression:
             raise
         except Exception as exc:
             terminalreporter.write_line("")  # it may have ended amid a row
             self._bridge.failed(exc)
-            self._display.__self__.check_regressions()
+            storing.check_regressions()
+
+    def _fit(self, width: int) -> None:
+        """Choose columns and names where the user did not; the names that pytest-benchmark gives stay as long as they fit.
+
+        A table with benchmarks that are no attention cases stays as it is.
+        """
+        storing = self._storing
+        benchmarks = [one for _, group in storing.groups or () for one in group]
+        if not benchmarks or not all("case" in (one.get("extra_info") or {}) for one in benchmarks):
+            return
+        columns = list(storing.columns) if self._chosen.columns else list(COLUMNS)
+        if not self._chosen.names and storing.group_by == "group" and not _fits(storing, columns, width):
+            storing.name_format = _short_names(storing.name_format, benchmarks)
+        if not self._chosen.columns:
+            for column in FIRST_TO_GO:
+                if not _fits(storing, columns, width):
+                    columns.remove(column)
+            storing.columns = columns
+
+
+def _fits(storing: Any, columns: Sequence[str], width: int) -> bool:
+    """Whether every table is about as wide as the terminal, or less."""
+    return all(_table_width(group, storing.name_format, columns) <= width for _, group in storing.groups)
+
+
+def _table_width(
+    group: Sequence[dict[str, Any]], name_format: Callable[[dict[str, Any]], str], columns: Sequence[str]
+) -> int:
+    value = _WIDTH if len(group) > 1 else _ALONE
+    names = max(len(name_format(one)) for one in group) + _AFTER_NAME
+    return names + sum(_WIDTHS.get(column, value) for column in columns)
+
+
+def _short_names(
+    name_format: Callable[[dict[str, Any]], str], benchmarks: Sequence[dict[str, Any]]
+) -> Callable[[dict[str, Any]], str]:
+    """Names without the workload, which is the heading of the group, and without the test, where there is only one."""
+    tests = {one["name"].partition("[")[0] for one in benchmarks}
+
+    def short(one: dict[str, Any]) -> str:
+        case = one["extra_info"]["case"]
+        variant = case.removesuffix(f"-{one['group']}")
+        test, found, rest = one["name"].partition(f"[{case}]")
+        if not found:
+            return name_format(one)
+        return name_format({**one, "name": f"{variant}{rest}" if len(tests) == 1 else f"{test}[{variant}]{rest}"})
+
+    return short
+
+
+class _WithoutNoise:
+    """A terminal reporter for pytest-benchmark's table: one blank line before it, and no legend of columns that it lacks."""
+
+    def __init__(self, reporter: pytest.TerminalReporter, columns: Sequence[str]) -> None:
+        self._reporter = reporter
+        self._explained = {"outliers": "  Outliers:", "ops": "  OPS:"}
+        self._columns = columns
+        # pytest has written a blank line already, unless it is quiet or has printed failures since.
+        self._began = reporter.verbosity < 0 or any(reporter.stats.get(kind) for kind in ("failed", "error"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reporter, name)
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        began, self._began = self._began, True
+        explains = next((column for column, start in self._explained.items() if line.startswith(start)), None)
+        unexplained = line == "Legend:" and not self._explained.keys() & {*self._columns}
+        if (line or began) and (explains is None or explains in self._columns) and not unexplained:
+            self._reporter.write_line(line, **markup)
 
 
 def _checked_grouping(group_by: str, items: Sequence[pytest.Item]) -> str:

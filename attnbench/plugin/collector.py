@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
+from attnbench import torch_private
 from attnbench.backends import requirements
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
 from attnbench.codec import launch_from, record_from, to_plain
-from attnbench.execution.local_case import loading, process_state, refusals
+from attnbench.execution.local_case import process_state
+from attnbench.execution.steps import loading, refusals
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
 from attnbench.plugin.comparing import is_parallel, runs_tests
 from attnbench.plugin.fixtures import CASE
 from attnbench.plugin.run_state import Run, case_of, is_case
 from attnbench.report import listing, terminal
+from attnbench.report.table import WIDTH
 
 
 class Recorder:
@@ -38,7 +41,7 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)  # after pytest, which puts together what shares a workload
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Cases that share a process of the launcher stand together, behind the others, so that each is started once."""
+        """Put cases that share a process of the launcher together, after the others, so that each process starts once."""
         order = self._run.order
         items.sort(key=lambda item: order.get(case_of(item, self._run)[0].backend.name, 0) if is_case(item) else 0)
 
@@ -56,14 +59,14 @@ class Recorder:
             return None
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
-            raise pytest.UsageError("--attn-list prints through pytest's terminal, which -p no:terminal switched off")
+            raise pytest.UsageError("--attn-list needs pytest's terminal reporter: drop -p no:terminal")
         for line in self._listing():
             reporter.write_line(line)
         return True
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        """However a test ends, its case leaves the process as it was, before its report is made."""
+        """Restore the process after a test, however it ended, before its report is made."""
         if is_case(item):
             _stop_listening_to_traces()
         case = item.stash.get(CASE, None)
@@ -130,10 +133,11 @@ class Recorder:
         if not run.records:
             if self._run.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(
-                    f"attnbench: none of the {self._run.offered} cases was selected (by -k, -m or --deselect)"
+                    f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.offered}"
                 )
             return
-        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0)
+        width = self._config.get_terminal_writer().fullwidth if terminalreporter.isatty() else WIDTH
+        heading, *lines = terminal.section(run, details=self._config.get_verbosity() > 0, width=width)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.comparison_said):
             terminalreporter.write_line(line)
@@ -175,24 +179,24 @@ class Recorder:
 
 
 def _stop_listening_to_traces() -> None:
-    """pytest captures loggers that do not propagate too.
+    """Stop pytest from capturing torch's trace, which it does although that logger does not propagate.
 
-    torch's trace of a compilation is hundreds of lines for its own tools, and is only produced where somebody listens.
+    The trace of a compilation is hundreds of lines for torch's own tools, and is only produced where somebody listens.
     """
-    trace = logging.getLogger("torch.__trace")
+    trace = logging.getLogger(torch_private.TRACE_LOGGER)
     for handler in [h for h in trace.handlers if type(h).__module__.startswith("_pytest.")]:
         trace.removeHandler(handler)
 
 
 def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tuple[Reason, ...], str]:
-    """Every reason why a case cannot start here, empty when it is ready; and how ready: loaded, unless that may fetch."""
+    """Every reason why a case cannot run here, empty if it is ready, and how. Loads it, unless that may download."""
     backend = variant.backend
     if device.type == "sim":
         return (), "ready"
     process = process_state(backend.family)
     process.note()
     try:
-        if backend.apart:  # beside the others its library may fail where it would run, or run where it would fail
+        if backend.own_process:  # beside the others its library may fail where it would run, or run where it would fail
             unmet = requirements.unmet(backend.requires, device.facts, workload)
             return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)

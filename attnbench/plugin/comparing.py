@@ -72,15 +72,26 @@ def require_pytest_benchmark(config: pytest.Config) -> None:
         )
 
 
-def idle_options(config: pytest.Config) -> list[str]:
-    """A sentence that names the options of pytest-benchmark that were given and have no effect here."""
+def is_given(config: pytest.Config, flag: str) -> bool:
+    """Whether an option was given, even with its default value."""
+    return flag in _given(config)
+
+
+def _given(config: pytest.Config) -> list[str]:
+    """The options on the command line, in PYTEST_ADDOPTS and in the ini file, without their values."""
     arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
-    given = (argument.split("=")[0] for argument in (*arguments, *config.invocation_params.args))
-    idle = [flag for flag in dict.fromkeys(map(str, given)) if flag in IDLE_FLAGS]
+    return [*dict.fromkeys(str(one).split("=")[0] for one in (*arguments, *config.invocation_params.args))]
+
+
+def idle_options(config: pytest.Config) -> list[str]:
+    """A sentence that names the given options of pytest-benchmark that have no effect here."""
+    idle = [flag for flag in _given(config) if flag in IDLE_FLAGS]
     if not idle:
         return []
     have = "has" if len(idle) == 1 else "have"
-    return [f"{', '.join(idle)} {have} no effect on attention cases (rounds: --attn-rounds; the clock is the device's)"]
+    return [
+        f"{', '.join(idle)} {have} no effect on attention cases (use --attn-rounds; the device's clock is the timer)"
+    ]
 
 
 def choose_storage(config: pytest.Config, run: Run) -> None:
@@ -98,7 +109,7 @@ def choose_storage(config: pytest.Config, run: Run) -> None:
 
 
 def refuse_storage(config: pytest.Config, run: Run) -> None:
-    """Raise pytest.UsageError for a storage that pytest-benchmark would end in a traceback with."""
+    """Raise pytest.UsageError for a storage that would end pytest-benchmark with a traceback."""
     storage = str(config.getoption("benchmark_storage", PYTEST_BENCHMARK_STORAGE))
     scheme, separator, _ = storage.partition("://")
     if not separator or scheme == "file" or not is_ours(config, run):
@@ -157,8 +168,7 @@ def _require_readable(folder: Path, wanted: str) -> None:
         raise pytest.UsageError(f"--benchmark-compare={wanted}: it cannot be read: {exc.strerror}") from exc
     if path.is_dir() or path.suffix == ".py" or "::" in wanted:
         raise pytest.UsageError(
-            f"--benchmark-compare took {wanted}, which names tests and no stored run: write the tests first, "
-            "and --benchmark-compare after them"
+            f"--benchmark-compare={wanted} names tests, not a stored run: write the tests before --benchmark-compare"
         )
     if not path.exists() and (path.is_absolute() or len(path.parts) > 2):
         raise pytest.UsageError(
@@ -191,11 +201,11 @@ def _storage_folder(config: pytest.Config) -> Path | None:
 
 
 def runs_tests(config: pytest.Config) -> bool:
-    """Whether tests are run at all, and not only looked at."""
+    """Whether tests run, instead of only being shown."""
     return not looks_only(config.option)
 
 
 def looks_only(option: Any) -> bool:
-    """Whether these options have pytest show something and run nothing."""
+    """Whether pytest only shows something with these options and runs nothing."""
     switches = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test", "attn_list")
     return any(getattr(option, name, None) for name in (*switches, "setuponly", "setupplan"))

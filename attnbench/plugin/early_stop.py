@@ -1,4 +1,4 @@
-"""pytest plugin of `scripts/record_baseline`: ends the run with the first case that no session may hold."""
+"""pytest plugin of `attnbench record`: ends the run after the first case that rules out a session."""
 
 from __future__ import annotations
 

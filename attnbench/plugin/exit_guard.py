@@ -30,7 +30,7 @@ GUARD = pytest.StashKey["ExitGuard"]()
 
 
 class ExitGuard:
-    """What one run has said so far, and the exit code that is due for it."""
+    """Whether one run has reported yet, and its exit code."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -105,7 +105,7 @@ def _in_ini(config: pytest.Config, key: str) -> bool:
 
 @contextmanager
 def _no_zero(due: Callable[[], int]) -> Iterator[None]:
-    """Have SystemExit and os._exit end this process with the exit code that is due, where theirs is 0."""
+    """Replace an exit code 0 of SystemExit and os._exit by the one that is due."""
     process, leave, outer_test = os.getpid(), os._exit, os.environ.get(CURRENT_TEST, "")
     stderr = 2
     with suppress(OSError):
@@ -139,7 +139,7 @@ def _no_zero(due: Callable[[], int]) -> Iterator[None]:
 
 
 def _is_zero(code: object) -> bool:
-    """Whether a process that ends with this code is a success for whoever waits for it: 256 is 0 to the system."""
+    """Whether this exit code means success to the system, as 256 does too."""
     return code is None or (isinstance(code, int) and code & 0xFF == 0)
 
 

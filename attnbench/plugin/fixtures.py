@@ -14,8 +14,9 @@ from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.variant import Variant
 from attnbench.codec import rounded, to_digits
-from attnbench.execution.local_case import OVERWRITES, Rounds, TorchCase
+from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST, LaunchedCase
+from attnbench.execution.round_plan import RoundPlan
 from attnbench.execution.simulated_case import SimCase
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice
@@ -54,7 +55,7 @@ class CaseSteps(Protocol):
     def prepare(self, device: OpenDevice) -> None: ...
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
-    def rounds(self, count: int, timer: Timer) -> Rounds: ...
+    def rounds(self, count: int, timer: Timer) -> RoundPlan: ...
     def leave(self, verify: bool = True) -> None: ...
     def close(self) -> None: ...
 
@@ -246,7 +247,7 @@ class AttnCase:
         if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
             pytest.skip(text)  # as the test did in the process that was launched for it
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
-        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}  {text}", pytrace=False) from None
+        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}: {text}", pytrace=False) from None
 
 
 def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:

@@ -46,7 +46,7 @@ def line(config: pytest.Config, run: Run) -> str:
 
 def _rounds(config: pytest.Config, run: Run) -> str:
     if is_parallel(config):
-        return "accuracy only, as pytest-xdist is on"
+        return "accuracy only (pytest-xdist)"
     return "accuracy only (--benchmark-disable)" if _is_disabled(config) else f"{run.rounds} rounds"
 
 
@@ -56,7 +56,7 @@ def _is_disabled(config: pytest.Config) -> bool:
 
 
 def _given_elsewhere(config: pytest.Config, run: Run) -> list[str]:
-    """What was set in the environment or the ini file, where a reader of the command line does not see it."""
+    """What was set in the environment or the ini file, so that it is not visible on the command line."""
     places: dict[str, dict[str, list[str]]] = {"cases selected by": {}, "set by": {}}
     for option in OPTIONS:
         found = _elsewhere(config, run, option)
@@ -72,7 +72,7 @@ def _given_elsewhere(config: pytest.Config, run: Run) -> list[str]:
 
 
 def _elsewhere(config: pytest.Config, run: Run, option: Option) -> tuple[str, str] | None:
-    """`ATTN_BACKEND=xformers` and `environment`; None for what nobody set, or was set on the command line."""
+    """`ATTN_BACKEND=xformers` and `environment`; None if it is not set, or set on the command line."""
     value = run.settings.values.get(option.name)
     if value is None or option.name in _UNSAID:
         return None
@@ -91,7 +91,7 @@ def _elsewhere(config: pytest.Config, run: Run, option: Option) -> tuple[str, st
 
 
 def _sets(argument: str, key: str) -> bool:
-    """Whether it gives this ini key: what follows `-o`, or both in one (`-oKEY=…`, `--override-ini=KEY=…`)."""
+    """Whether the argument sets this ini key: `KEY=…` after `-o`, `-oKEY=…` or `--override-ini=KEY=…`."""
     return re.fullmatch(rf"(-o|--override-ini=)?\s*{key}\s*=.*", argument, re.DOTALL) is not None
 
 
@@ -111,14 +111,14 @@ def _place(config: pytest.Config, flag: str) -> str | None:
 
 
 def _without_effect(config: pytest.Config, run: Run) -> list[str]:
-    """Options about times that were given for this run, where nothing is timed."""
+    """Options about timing that were given although nothing is timed."""
     if not (is_parallel(config) or _is_disabled(config)):
         return []
     sources = run.settings.sources
     given = [name for name in _TIMING if run.settings.values.get(name) not in (None, False)]
     idle = [sources[name] for name in given if not sources[name].startswith("ini key ")]
     idle += ["--benchmark-compare-fail"] if getattr(config.option, "benchmark_compare_fail", None) else []
-    return [f"without effect, as nothing is timed: {', '.join(idle)}"] if idle else []
+    return [f"no effect, because nothing is timed: {', '.join(idle)}"] if idle else []
 
 
 def _shown(value: bool | str | Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Options, ini keys and variables, parsed once into a frozen `Settings`.
 
 Command line over environment over ini over default. Every option `--attn-NAME` has the ini key `attn_NAME` and the
-variable `ATTN_NAME` (several values separated by blanks). Whatever is wrong names the place where it was given.
+variable `ATTN_NAME` (several values separated by blanks). Errors name the source of the value.
 """
 
 from __future__ import annotations
@@ -52,49 +52,92 @@ OPTIONS = (
     Option(
         "backend",
         "many",
-        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable. Default: all.",
+        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable (default: all).",
         "GLOB",
     ),
-    Option("workload", "many", "Workloads: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable.", "GLOB"),
-    Option("mode", "many", f"Compile modes: {', '.join(MODES)}; repeatable. Default: all that a backend has.", "GLOB"),
-    Option("device", "one", f"Device: {', '.join(DEVICES)}. Default: cuda where a GPU is, else cpu.", "TYPE"),
-    Option("rounds", "one", f"Timed calls per case. Default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}.", "N"),
-    Option("reference", "one", "Variant that speeds are given against. Default: torch_flash@eager.", "VARIANT"),
-    Option("list", "flag", "List backends × modes × workloads, each ready or with every reason why not, and exit."),
-    Option("isolate", "flag", "Run each backend in a fresh process: a crash or a hang costs its own rows only."),
-    Option("timeout", "one", "Seconds that one case may take, compilation included. Default: 900.", "SECONDS"),
-    Option("launches", "one", "Fresh processes that each measure every case. Default: none, this process does.", "N"),
+    Option(
+        "workload",
+        "many",
+        "Workloads to run: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable (default: flux-1024px-*, on the "
+        "CPU three of flux-256px-*).",
+        "GLOB",
+    ),
+    Option(
+        "mode",
+        "many",
+        f"Compile modes to run: {', '.join(MODES)}; repeatable (default: all that a backend has).",
+        "GLOB",
+    ),
+    Option(
+        "device",
+        "one",
+        f"Device to measure on: {', '.join(DEVICES)} (default: cuda if there is a GPU, else cpu).",
+        "TYPE",
+    ),
+    Option(
+        "rounds", "one", f"Timed calls per case and launch (default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}).", "N"
+    ),
+    Option("reference", "one", "Variant that speeds are relative to (default: torch_flash@eager).", "VARIANT"),
+    Option("list", "flag", "List backends, modes and workloads, with every reason why one cannot run, and exit."),
+    Option("isolate", "flag", "Run each backend in its own process, so that a crash or a hang fails only its cases."),
+    Option("timeout", "one", "Time limit of a case in seconds, compilation included (default: 900).", "SECONDS"),
+    Option(
+        "launches",
+        "one",
+        "Number of fresh processes that each measure every case (default: none, pytest's own process measures).",
+        "N",
+    ),
     Option(
         "limit",
         "many",
-        "Slow-down that counts: P%%, or GLOB:P%% for some cases; repeatable, the last that matches wins. Default: what the "
-        "baseline carries, 1%% to 6%%.",
+        "Slow-down that fails a case: P%%, or GLOB:P%% for some cases; repeatable, the last match wins (default: what the "
+        "baseline resolves, 1%% to 6%%).",
         "ENTRY",
     ),
-    Option("require-baseline", "flag", "Fail every selected case that cannot be held against a baseline."),
+    Option("require-baseline", "flag", "Fail every selected case that has no comparable baseline."),
     Option(
         "baselines-from",
         "one",
-        "Compare with the sessions of this git commit; later ones count only where it has no comparable one.",
+        "Compare with the sessions of this git commit; newer ones count only for cases without a comparable one in it "
+        "(default: the work tree).",
         "REF",
     ),
     Option(
         "require-verdict",
         "flag",
-        "Fail every case whose verdict is inconclusive; for cases without a baseline, --attn-require-baseline.",
+        "Fail every case whose verdict is inconclusive (cases without a baseline: --attn-require-baseline).",
     ),
-    Option("relaunch", "one", "Fresh processes that may measure a suspect again before it is judged. Default: 3.", "N"),
     Option(
-        "inject", "many", "Slow a variant or case down by a spin inside the timed call: GLOB:+P%%; repeatable.", "ENTRY"
+        "relaunch",
+        "one",
+        "Number of fresh processes that may measure a suspected slow-down again before its verdict (default: 3).",
+        "N",
+    ),
+    Option(
+        "inject",
+        "many",
+        "Slow down variants or cases by a spin inside the timed call: GLOB:+P%%; repeatable (default: none).",
+        "ENTRY",
     ),
     Option(
         "sim",
         "many",
-        "What --attn-device sim shows: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME.",
+        "Configure --attn-device=sim: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME; repeatable.",
         "ENTRY",
     ),
-    Option("baselines", "one", "Folder of stored runs, relative to the root directory.", "FOLDER", ini_only=True),
-    Option("salt", "one", "Salt of the hashes that stand for hosts and GPU units in stored files.", ini_only=True),
+    Option(
+        "baselines",
+        "one",
+        "Folder of stored runs, relative to pytest's root directory (default: none, so nothing is compared).",
+        "FOLDER",
+        ini_only=True,
+    ),
+    Option(
+        "salt",
+        "one",
+        "Salt of the hashes that replace host names and GPU serials in stored files (default: attnbench).",
+        ini_only=True,
+    ),
 )
 
 
@@ -209,19 +252,17 @@ def parse_settings(config: pytest.Config) -> Settings:
         workloads=tuple(value["workload"] or ()),
         modes=tuple(value["mode"] or ()),
         device=value["device"] or None,
-        rounds=_whole_number(*found["rounds"], "rounds"),
+        rounds=_whole_number(*found["rounds"]),
         reference=value["reference"] or Settings.reference,
         list_only=bool(value["list"]),
         isolate=bool(value["isolate"]),
         timeout_s=_seconds(*found["timeout"]) or Settings.timeout_s,
-        launches=_whole_number(*found["launches"], "launches"),
+        launches=_whole_number(*found["launches"]),
         limit=tuple(value["limit"] or ()),
         require_baseline=bool(value["require-baseline"]),
         baselines_from=value["baselines-from"] or None,
         require_verdict=bool(value["require-verdict"]),
-        relaunches=Settings.relaunches
-        if (again := _whole_number(*found["relaunch"], "launches", 0)) is None
-        else again,
+        relaunches=Settings.relaunches if (again := _whole_number(*found["relaunch"], 0)) is None else again,
         inject=tuple(value["inject"] or ()),
         sim=tuple(value["sim"] or ()),
         baselines=config.rootpath / folder if folder else None,
@@ -243,22 +284,22 @@ def parse_settings(config: pytest.Config) -> Settings:
     except ValueError as exc:
         raise pytest.UsageError(f"{source}: {exc}") from exc
     if settings.sim and settings.device != "sim":
-        raise pytest.UsageError(f"{sources['sim']} chooses what the simulated device shows: add --attn-device sim")
+        raise pytest.UsageError(f"{sources['sim']} configures the simulated device: add --attn-device=sim")
     required = {"require-baseline": settings.require_baseline, "require-verdict": settings.require_verdict}
     for name, is_required in required.items():
         if is_required and settings.baselines is None:
             raise pytest.UsageError(
-                f"{sources[name]} needs stored sessions to compare with: name their folder in the ini key attn_baselines"
+                f"{sources[name]} needs a folder of baseline sessions: set the ini key attn_baselines"
             )
     if settings.baselines_from and settings.baselines is None and sources["baselines-from"].startswith("--"):
         raise pytest.UsageError(
-            f"{sources['baselines-from']} needs the folder of the stored sessions: name it in the ini key attn_baselines"
+            f"{sources['baselines-from']} needs a folder of baseline sessions: set the ini key attn_baselines"
         )
     return settings
 
 
 def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be silently ignored."""
+    """Raise pytest.UsageError for a variable ATTN_… that nothing reads: a typo would be ignored silently."""
     known = (*(option.variable for option in OPTIONS if not option.ini_only), *SCRIPT_VARIABLES)
     for name in environment:
         if name.startswith("ATTN_"):
@@ -269,7 +310,7 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
-    """The value that wins, and where it was given; None when it was given nowhere."""
+    """The value that wins, and its source; None if it is not set."""
     if not option.ini_only:
         given = config.getoption(option.key, None)
         if given is not None and option.kind == "one" and not given.strip():  # --attn-baselines-from=$UNSET
@@ -295,16 +336,16 @@ def _from_text(option: Option, text: str, variable: str) -> Any:
             raise pytest.UsageError(f"{variable}={text}: {exc}") from exc
     if option.kind == "flag":
         if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-            raise pytest.UsageError(f"{variable}={text}: 1 or 0 is needed")
+            raise pytest.UsageError(f"{variable}: expected 1 or 0, got {text!r}")
         return text.lower() in ("1", "true", "yes", "on")
     return text
 
 
-def _whole_number(text: str | None, source: str, what: str, lowest: int = 1) -> int | None:
+def _whole_number(text: str | None, source: str, lowest: int = 1) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or int(text) < lowest:
-        raise pytest.UsageError(f"{source}: {text!r} is no number of {what}, a whole number from {lowest} is needed")
+        raise pytest.UsageError(f"{source}: expected an integer >= {lowest}, got {text!r}")
     return int(text)
 
 
@@ -316,5 +357,5 @@ def _seconds(text: str | None, source: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise pytest.UsageError(f"{source}: {text!r} is no time limit, a number of seconds above 0 is needed")
+        raise pytest.UsageError(f"{source}: expected a number of seconds above 0, got {text!r}")
     return seconds

@@ -1,4 +1,4 @@
-"""What other plugins would do to attention cases: refused, kept from them, or said in the header."""
+"""Effects of other plugins on attention cases: refused, prevented, or mentioned in the header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnbench.plugin.options import Settings
 
 
 def refuse(config: pytest.Config) -> None:
-    """Raise pytest.UsageError for an option with which a verdict would be lost, or would be another one.
+    """Raise pytest.UsageError for an option that would lose or falsify verdicts.
 
     A forked test's figures and verdict stay in its process, and CUDA does not work there. A wrong output or a regression
     that is measured until it passes is found by nobody.
@@ -43,14 +43,14 @@ def refuse_forks(cases: Iterable[pytest.Item]) -> None:
 
 
 def keep_from(item: pytest.Item) -> None:
-    """Keep pytest-rerunfailures from repeating this case until it passes, whatever marker its test has."""
+    """Keep pytest-rerunfailures from repeating this case until it passes, whatever its markers."""
     is_repeated = _reruns(item.config) or item.get_closest_marker("flaky")
     if is_repeated and item.config.pluginmanager.hasplugin("rerunfailures"):
         item.add_marker(pytest.mark.flaky(reruns=0), append=False)
 
 
 def said(config: pytest.Config, settings: Settings) -> list[str]:
-    """Sentences for the header: options of ours that another plugin's comes before, and those of others without effect."""
+    """Sentences for the header: options of other plugins that override ours, or have no effect."""
     sentences = []
     ours = f"--attn-timeout ({settings.timeout_s:g} s)"
     theirs_s, method = _pytest_timeout(config)
@@ -64,7 +64,7 @@ def said(config: pytest.Config, settings: Settings) -> list[str]:
 
 
 def said_of_markers(cases: Iterable[pytest.Item], settings: Settings) -> list[str]:
-    """Sentences about markers of pytest-timeout, which come before its option: the header is made before them."""
+    """Sentences about markers of pytest-timeout, which are known only after the header."""
     sentences: dict[str, None] = {}
     for item in cases:
         marker = item.get_closest_marker("timeout") if item.config.pluginmanager.hasplugin("timeout") else None
@@ -86,7 +86,7 @@ def _before_ours(theirs_s: float | None, method: str, settings: Settings) -> lis
 
 
 def _pytest_timeout(config: pytest.Config) -> tuple[float | None, str]:
-    """pytest-timeout's limit for a test in seconds, None where there is none, and what it ends with it."""
+    """pytest-timeout's limit for a test in seconds, None if there is none, and its method."""
     if not config.pluginmanager.hasplugin("timeout"):
         return None, ""
     option: Any = config.option
@@ -98,7 +98,7 @@ def _pytest_timeout(config: pytest.Config) -> tuple[float | None, str]:
 
 
 def _limit_s(given: Any) -> float | None:
-    """Seconds; None where pytest-timeout takes it for no limit."""
+    """Seconds; None for values that mean no limit to pytest-timeout."""
     number = _number(given)
     return number if number is not None and number > 0 else None
 
@@ -109,7 +109,7 @@ def _reruns(config: pytest.Config) -> bool:
 
 
 def _ini(config: pytest.Config, key: str) -> Any:
-    """An ini key of another plugin; None where nobody knows it."""
+    """An ini key of another plugin; None if no plugin defines it."""
     try:
         return config.getini(key)
     except (KeyError, ValueError):
@@ -117,7 +117,7 @@ def _ini(config: pytest.Config, key: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """None for what is no number: its own plugin says so."""
+    """None for anything but a number, which the plugin itself complains about."""
     try:
         return float(value)
     except (TypeError, ValueError):

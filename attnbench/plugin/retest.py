@@ -114,9 +114,9 @@ class Judging:
         self.verdicts: dict[str, Verdict] = {}  # by node id: a case may be in several tests
 
     def judge(self, records: Sequence[Record]) -> tuple[Record, ...]:
-        """Reach a verdict on one measured case, measuring a suspect again; the records of those fresh launches.
+        """Judge one measured case, measuring a suspect again; returns the records of these fresh launches.
 
-        One of these may be *incorrect*: then the case is, and has no verdict.
+        If one of them is *incorrect*, so is the case, and it has no verdict.
         """
         measured = list(records)
         judged = self._judged(measured)
@@ -129,9 +129,7 @@ class Judging:
                 if not trouble:
                     judged = self._judged(measured)
                 if not trouble and judged.other_choices:
-                    text = (
-                        "measured again with an empty compiler's cache, which led to none of the stored choices either"
-                    )
+                    text = "measured again with an empty compiler cache, and autotuning made none of the stored choices"
                     trouble = (Reason(CHOICES_AGAIN, text),)
             spares = 0
             while judged.suspect and spares < self._rule.relaunches and not trouble:
@@ -147,7 +145,7 @@ class Judging:
         return further
 
     def failure(self, record: Record) -> str | None:
-        """The one line with which the test of this case fails, None where its verdict is no failure."""
+        """The message with which the test of this case fails; None where its verdict does not fail it."""
         if record.sample is None:
             found = self._missing(record)
             if found is not None:
@@ -156,9 +154,9 @@ class Judging:
         return line(verdict, record) if verdict is not None and self._fails(verdict) else None
 
     def finish(self, records: Sequence[Record]) -> list[str]:
-        """Lines for the selected cases that ended without a test that could fail; they fail the run.
+        """Messages of selected cases that have no test left that could fail: they fail the run.
 
-        A test that ended before it measured is no failure of its case where another test measured that.
+        A test that ended before it measured does not fail its case if another test measured it.
         """
         judged = {verdict.case for verdict in self.verdicts.values() if verdict.kind is not Judgement.MISSING}
         before = set(self.verdicts)
@@ -175,22 +173,22 @@ class Judging:
     def _try_other_choices(
         self, measured: Sequence[Record], until: ExitStack
     ) -> tuple[Path | None, list[Record], tuple[Reason, ...]]:
-        """Measure once more in a process that has to autotune, where the budget has room for what that took before.
+        """Measure once more in a process that must autotune, if the budget allows for what that took before.
 
         The folder of its compiler's cache, which lasts until `until` ends; the record; and why there is none.
         """
         if not self._rule.relaunches:
-            return None, [], (Reason(CHOICES_AGAIN, "not measured once more (--attn-relaunch=0)"),)
+            return None, [], (Reason(CHOICES_AGAIN, "not measured again (--attn-relaunch=0)"),)
         stored = [r for baseline in self._baselines for _, r in baseline.records.get(measured[0].case, ())]
         expected_s = max((record.first_call_s or 0.0 for record in (*measured, *stored)), default=0.0)
         if max(1.0, expected_s) > self._choices_left_s:
-            text = f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it"
+            text = f"not measured again: it would exceed the {CHOICES_BUDGET_S:g} s that a run may spend on this"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         start = time.monotonic()
         try:
             folder = TemporaryDirectory(prefix="attnbench-cache-", ignore_cleanup_errors=True)
         except OSError as exc:
-            text = f"not measured once more: cannot make a folder for the compiler's cache: {exc.strerror}"
+            text = f"not measured again: cannot make a folder for the compiler cache: {exc.strerror}"
             return None, [], (Reason(CHOICES_AGAIN, text),)
         cache = Path(until.enter_context(folder))
         limit_s = min(self._choices_left_s, self._settings.timeout_s)
@@ -198,12 +196,12 @@ class Judging:
         self._choices_left_s -= time.monotonic() - start
         whose = "" if limit_s < self._settings.timeout_s else " (--attn-timeout)"
         texts = [reason.text.replace(" (--attn-timeout)", whose) for reason in trouble]
-        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler's cache: {text}") for text in texts)
+        return cache, again, tuple(Reason(CHOICES_AGAIN, f"with an empty compiler cache: {text}") for text in texts)
 
     def _measured_again(
         self, record: Record, spare: int, cache: Path | None, limit_s: float | None = None
     ) -> tuple[list[Record], tuple[Reason, ...]]:
-        """The case in a fresh process; without a record, or with an incorrect one, and why, where it was not measured."""
+        """The case in a fresh process: its record, or no or an incorrect record and the reason."""
         number = spare
         if cache is not None:
             number = self._rule.relaunches + self._own_caches
@@ -241,8 +239,7 @@ class Judging:
         if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
             return verdict  # nothing was compared
         note = (
-            f"compared with a session that is new in this change: {self.reviewed.commit} has none of this case that is "
-            "comparable"
+            f"compared with a session that this change adds: {self.reviewed.commit} has no comparable one of this case"
         )
         return replace(verdict, notes=(note, *verdict.notes))
 
@@ -257,7 +254,7 @@ class Judging:
 
 
 def _how_often(judged: Judged, trouble: Sequence[Reason], spares: int) -> tuple[Reason, ...]:
-    """How many launches a suspect was judged on, where fresh processes should have added to them and did not."""
+    """How many launches a suspect was judged on, where fresh processes failed to add more."""
     if not judged.suspect or not spares:
         return ()
     count = judged.verdict.launches

@@ -1,4 +1,4 @@
-"""The state of one pytest run: what is selected, on which device, and what became of every case."""
+"""The state of one pytest run: what is selected, on which device, and the result of every case."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RUN = pytest.StashKey["Run"]()
 
 
 class Run:
-    """One pytest run. Everything that costs time is worked out when it is first asked for."""
+    """One pytest run. What costs time is computed on first use."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
@@ -142,7 +142,7 @@ class Run:
         if launcher is None:
             release_memory(self.device_type)
             launcher = self._launchers[number] = self._launcher(self._child_settings(number))
-        with errors_as_rows("cannot be launched apart", "launch", self.device_type):
+        with errors_as_rows("cannot run in its own process", "launch", self.device_type):
             group = self.grouping.of(draft.nodeid)
         record = launcher.record(group, draft)
         self.launches.update((launch.id, launch) for launch in launcher.launches)
@@ -205,7 +205,7 @@ class Run:
         if self.settings.isolate:
             process = {backend.name: backend.name for backend in backends}
         else:
-            process = {b.name: b.apart.group for b in backends if b.apart and self.device_type != "sim"}
+            process = {b.name: b.own_process.group for b in backends if b.own_process and self.device_type != "sim"}
         places = {key: at for at, key in enumerate(dict.fromkeys(process.values()), 1)}
         return {name: places[key] for name, key in process.items()}
 
@@ -219,14 +219,14 @@ class Run:
         return Grouping(self.device.facts, each_backend=self.settings.isolate)
 
     def isolates(self, nodeid: str) -> bool:
-        """Whether this case runs in another process: on request, because of its backend, or as this one is spoilt."""
+        """Whether this case runs in another process: on request, because of its backend, or because this one is spoilt."""
         if self.is_child:
             return False  # this is the other process
         asked = self.settings.isolate or bool(self.settings.launches)
         return asked or bool(self.spoilt_by) or self.grouping.apart(nodeid) is not None
 
     def draft(self, variant: Variant, workload: Workload, nodeid: str) -> Record:
-        """The record of a case that nothing is known of yet."""
+        """The record of a case that has not run yet."""
         return Record(
             case=str(Case(variant.backend.name, variant.mode, workload.name)),
             backend=variant.backend.name,
@@ -241,7 +241,7 @@ class Run:
         )
 
     def expect(self, items: Sequence[pytest.Item]) -> None:
-        """Note every selected case, so that one that never runs is a row all the same."""
+        """Note every selected case, so that one that never runs has a row too."""
         self.launches[self.launch.id] = self.launch
         for item in items:
             variant, workload = case_of(item, self)
@@ -257,19 +257,19 @@ class Run:
             self.spoilt_by = record.case
 
     def say(self, text: str) -> None:
-        """A line below the section, once, however many cases it is true of; what it quotes of a stored run is escaped."""
+        """Print a line below the section, once for all cases; quotes from a stored run are escaped."""
         shown = printable.line(printable.message(text))
         if shown not in self.comparison_said:
             self.comparison_said.append(shown)
 
     @property
     def unreached(self) -> list[Record]:
-        """The selected cases that the run has not come to."""
+        """Selected cases that have not run yet."""
         waiting = (record for record in self.records.values() if record.status is Status.NOT_RUN)
         return [record for record in waiting if record.reasons[0].code == "not-reached"]
 
     def finish(self, ended_by: str) -> None:
-        """Say why the cases that did not run did not: `ended_by` is pytest's own word for a run that ended early."""
+        """Give the cases that did not run their reason; `ended_by` is pytest's reason for a run that ended early."""
         self.interrupted = self.interrupted or ended_by
         if self.interrupted:
             reason = Reason("not-reached", f"the run ended before this case: {self.interrupted}")
@@ -280,7 +280,7 @@ class Run:
         self.uncompared = self.judging.finish(list(self.records.values())) if self.judging else []
 
     def file(self) -> RunFile:
-        """What this run stores beside pytest-benchmark's own figures, and prints: its strings can be shown as they are."""
+        """What this run prints, and stores beside pytest-benchmark's figures; its strings are safe to print."""
         records = tuple(r for nodeid, record in self.records.items() for r in (record, *self.further.get(nodeid, ())))
         used = {record.launch for record in records}
         launches = tuple(launch for launch in self.launches.values() if launch.id in used)

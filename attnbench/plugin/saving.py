@@ -21,7 +21,7 @@ Write = Callable[[BenchmarkSaving, bytes], str]  # one file; what pytest-benchma
 
 
 class Saving:
-    """Hooks around pytest-benchmark's saving: first of all when a run ends, so that no signal cuts short what follows."""
+    """Hooks around pytest-benchmark's saving. They come first when a run ends, so that no signal interrupts it."""
 
     def __init__(self, config: pytest.Config, run: Run, termination: Termination | None) -> None:
         self._config = config
@@ -43,7 +43,7 @@ class Saving:
             return
         found = machine_differences(self._run, compared_benchmark["machine_info"])
         if found:
-            self._run.say(f"NOT COMPARABLE with what is compared: {', '.join(found)}")
+            self._run.say(f"NOT COMPARABLE with the stored run: {', '.join(found)}")
         # pytest-benchmark's own hook runs after this one and would print both machines whole.
         compared_benchmark["machine_info"] = machine_info
 
@@ -79,9 +79,7 @@ class Saving:
             said = write(saving, text())
         except (OSError, ValueError, TypeError, RecursionError, MemoryError) as exc:
             cause = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-            self._complain(
-                f"attnbench: could not save this run to {where}: {cause}; what was stored before is untouched"
-            )
+            self._complain(f"attnbench: could not save this run to {where}: {cause}; files stored before are unchanged")
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
             with contextlib.suppress(OSError):  # a terminal that was closed: the next file is still to be written

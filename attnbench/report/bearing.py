@@ -1,4 +1,4 @@
-"""What the verdicts of a run rest on: which limit the stored sessions carry and why, and what all cases share."""
+"""What limits the verdicts of a run: what the baseline resolves and why, and slow-downs that all cases share."""
 
 from __future__ import annotations
 
@@ -15,39 +15,46 @@ from attnbench.verdicts.decision import AIM, MOST_LIMIT
 SHARED_BY, FEWEST_CASES, FEWEST_FAMILIES = 0.8, 5, 2
 SHARED_SLOWDOWN, SHARED_BAND = 0.003, 0.002
 
-_RECORD = "scripts/record_baseline"
-_APART = "sessions that differ so much need one taken out, of other code or of a GPU that was not free, to come to 1 %"
+_RECORD = "attnbench record"
+_APART = "sessions that differ so much hide a 1 % change; remove one that measured other code or a busy GPU"
 
 
-def carried(verdicts: Sequence[Verdict]) -> list[str]:
-    """A sentence for each thing that limits the verdicts: which limit, of how many cases, why, and what brings it to 1 %."""
+def carried(verdicts: Sequence[Verdict], details: bool = True) -> list[str]:
+    """A sentence for each thing that limits the verdicts: which limit, of how many cases, why, and how to reach 1 %.
+
+    details: also where the limit is 1 % already, and with what sessions are assumed to differ by.
+    """
     compared = [verdict for verdict in verdicts if verdict.change is not None]
     known = [v for v in compared if v.known_unit and v.bearing is not None and v.carried is not None]
     said = []
     for members in _grouped(known, _cause):
-        head = f"limit {_range(v.limit for v in members)} % for {counted(len(members), 'case')}"
+        limit, cases = f"limit {_range(v.limit for v in members)} %", _cases(members, compared)
         bearings = [v.bearing for v in members if v.bearing is not None]
-        versions = " and these versions" if any(v.history for v in members) else ""
+        why = _why(bearings, " and these versions" if any(v.history for v in members) else "", details)
+        resolved = f"the baseline resolves {_range(v.carried for v in members)} % ({why})"
         if _is_below(members[0]):
-            limits = f"the baseline carries {_range(v.carried for v in members)} %"
-            asked = "the most by default" if _is_capped(members[0]) else "--attn-limit"
-            said.append(
-                f"{head} ({asked}), but {limits}: {_why(bearings, versions)}. A slow-down in between may stay undecided"
-            )
+            source = "the default maximum" if _is_capped(members[0]) else "--attn-limit"
+            said.append(f"{limit} ({cases}{source}), but {resolved}: slow-downs in between may stay undecided")
         elif _is_raised(members[0]):
-            limits = f"the baseline carries {_range(v.carried for v in members)} %"
-            said.append(
-                f"{head} (--attn-limit, or what the timer resolves), where {limits}: {_why(bearings, versions)}"
-            )
-        else:
-            said.append(f"{head}: {_why(bearings, versions)}{_what_to_do(members, bearings)}")
+            said.append(f"{limit} ({cases}--attn-limit or the timer's resolution); {resolved}")
+        elif details or _is_above_aim(members[0]):
+            of = f" ({cases[:-2]})" if cases else ""
+            said.append(f"{limit}{of}: {why}{_what_to_do(members, bearings)}")
     unknown = [verdict for verdict in compared if not verdict.known_unit]
     if unknown:
+        cases = _cases(unknown, compared)
+        of = f" ({cases[:-2]})" if cases else ""
+        is_told = any(reason.code == "unknown-unit" for verdict in unknown for reason in verdict.reasons)
         said.append(
-            f"limit {_range(v.limit for v in unknown)} % for {counted(len(unknown), 'case')}: no session of this GPU, so a "
-            f"slow-down is only suspected; {_RECORD} records one"
+            f"limit {_range(v.limit for v in unknown)} %{of}: no session of this GPU, so slow-downs are only suspected"
+            + ("" if is_told else f"; record one with {_RECORD}")
         )
     return said
+
+
+def _cases(members: Sequence[Verdict], compared: Sequence[Verdict]) -> str:
+    """`3 cases, `, or nothing where it is true of all."""
+    return "" if len(members) == len(compared) else f"{counted(len(members), 'case')}, "
 
 
 def details(run: RunFile) -> list[str]:
@@ -57,25 +64,25 @@ def details(run: RunFile) -> list[str]:
     said = []
     for members in _grouped(known, lambda v: (families.get(v.case, ""), v.bearing and v.bearing.sessions)):
         bearings = [v.bearing for v in members if v.bearing is not None]
-        occasions = f"{_range(b.occasion for b in bearings)} % between occasions"
+        occasions = f"{_range(b.occasion for b in bearings)} % between sessions"
         assumed = " (assumed)" if all(b.assumed for b in bearings) else ""
         said.append(
-            f"{families.get(members[0].case, '')}: {counted(len(members), 'case')}, limit "
-            f"{_range(v.limit for v in members)} %: {_range(b.launch for b in bearings)} % between launches, {occasions}"
-            f"{assumed}, {counted(bearings[0].sessions, 'session')}"
+            f"noise of {families.get(members[0].case, '')} ({counted(len(members), 'case')}, limit "
+            f"{_range(v.limit for v in members)} %, {counted(bearings[0].sessions, 'session')}): "
+            f"{_range(b.launch for b in bearings)} % between launches, {occasions}{assumed}"
         )
     older: dict[str, int] = {}
     for verdict in run.verdicts:
         for session in verdict.history:
             older[session] = older.get(session, 0) + 1
     if older:
-        said.append(f"history, not compared with: {counted(len(older), 'older session')} of other versions")
+        said.append(f"not compared: {counted(len(older), 'older session')} of other versions")
         said += [f"  {session} ({counted(count, 'case')})" for session, count in older.items()]
     return said
 
 
 def shared(run: RunFile) -> str:
-    """That nearly every case is slower by about the same, whatever kernel it runs; empty where that is not so."""
+    """That nearly all cases are slower by about the same, so that no kernel is the cause; empty where they are not."""
     records = {record.case: record for record in run.records}
     found = [
         (verdict.change, verdict)
@@ -92,13 +99,13 @@ def shared(run: RunFile) -> str:
         return ""
     ends = sorted(change for change, _ in alike)
     text = (
-        f"{len(alike)} of {len(found)} compared cases, of {len(families)} families, are slower by about the same, "
-        f"{signed_percent(middle)} % in the median ({signed_percent(ends[0])} to {signed_percent(ends[-1])}): device or "
+        f"{len(alike)} of {len(found)} compared cases, in {len(families)} families, are slower by about "
+        f"{signed_percent(middle)} % ({signed_percent(ends[0])} to {signed_percent(ends[-1])}): suspect the device or "
         "driver, not a kernel"
     )
     notes = [note for note in alike[0][1].notes if note.partition(" ")[0] in SOFTWARE]
     everywhere = [note for note in notes if all(note in verdict.notes for _, verdict in alike)]
-    return f"{text}. All of them differ in {'; '.join(everywhere)}" if everywhere else text
+    return f"{text}. All of them ran with {'; '.join(everywhere)}" if everywhere else text
 
 
 def _cause(verdict: Verdict) -> Hashable:
@@ -114,53 +121,49 @@ def _is_above_aim(verdict: Verdict) -> bool:
 
 
 def _is_below(verdict: Verdict) -> bool:
-    """Whether a smaller limit was asked for than the baseline carries."""
+    """Whether the limit is smaller than what the baseline resolves."""
     return verdict.limit is not None and verdict.carried is not None and verdict.limit < 0.9999 * verdict.carried
 
 
 def _is_capped(verdict: Verdict) -> bool:
-    """Whether the limit is the largest that there is by default."""
+    """Whether the limit is the default maximum."""
     return verdict.limit is not None and abs(verdict.limit - MOST_LIMIT) < 1e-9
 
 
 def _is_raised(verdict: Verdict) -> bool:
-    """Whether the limit is larger than the baseline alone makes it: a larger one was asked for, or the timer is coarse."""
+    """Whether the limit is larger than what the baseline resolves, by --attn-limit or because the timer is coarse."""
     return verdict.limit is not None and verdict.limit > 1.0001 * max(AIM, verdict.carried or 0.0)
 
 
 def _by_occasions(bearing: Bearing) -> bool:
-    """Whether sessions that differ limit the case more than launches do."""
+    """Whether differences between sessions limit the case more than those between launches."""
     return not bearing.assumed and bearing.occasion > bearing.launch
 
 
-def _why(bearings: Sequence[Bearing], versions: str) -> str:
-    """What the limit comes from; `versions`: what else the sessions must have to count, beside this GPU."""
+def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
+    """What the limit comes from; `versions`: what else the sessions must match to count, beside this GPU."""
     sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
-    if not bearings[0].assumed and sessions == 1:
-        return f"one session of this GPU{versions}, and all of the family show {occasion} between occasions"
-    if not bearings[0].assumed:
-        return f"{counted(sessions, 'session')} of this GPU{versions}, which show {occasion} between occasions"
+    whose = f"{counted(sessions, 'session')} of this GPU{versions}"
+    if bearings[0].assumed:
+        return f"{whose} (sessions assumed to differ by {occasion})" if details else whose
     if sessions == 1:
-        return f"one session of this GPU{versions}, so {occasion} between occasions is assumed"
-    return (
-        f"{sessions} sessions of this GPU{versions}, too few to tell what occasions differ by, so {occasion} is assumed"
-    )
+        return f"{whose} (sessions of this family differ by {occasion})"
+    return f"{whose}, which differ by {occasion}"
 
 
 def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str:
-    """What brings the limit to 1 %, where it is above that."""
+    """How to reach a limit of 1 %, empty where it is reached."""
     if not _is_above_aim(verdicts[0]):
         return ""
     needed = [b.sessions_for_one_percent - b.sessions for b in bearings if b.sessions_for_one_percent is not None]
     if not needed and _by_occasions(bearings[0]):
         return f"; {_APART}"
     if not needed:
-        launches = _range(bearing.launch for bearing in bearings)
-        return f"; launches differ by {launches} %, and more sessions alone do not bring it to 1 %"
+        return f"; launches differ by {_range(b.launch for b in bearings)} %, so more sessions alone do not reach 1 %"
     fewest, most = max(1, min(needed)), max(1, *needed)
-    more = counted(most, "more session") if fewest == most else f"{fewest} to {most} more sessions"
-    bring = "agrees brings" if most == 1 else "agree bring"
-    return f"; {more} ({_RECORD} --occasions={most}) that {bring} it to 1 %"
+    more = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    agree = "agrees reaches" if most == 1 else "agree reach"
+    return f"; {more} more that {agree} 1 % ({_RECORD} --occasions={most})"
 
 
 def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:

@@ -175,7 +175,7 @@ def summary(gathered: Gathered, most: int = 8) -> list[str]:
     skipped = [f"{file.path}, line {one.line}: {one.reason}" for file in found for one in file.skipped]
     lines += _some("skipped", skipped, most)
     if repeated := sum(file.repeated for file in found):
-        lines.append(f"counted once: {counted(repeated, 'record')} that an earlier file or line holds, too")
+        lines.append(f"counted once: {counted(repeated, 'record')} repeated from an earlier file or line")
     lines += _some("conflict", [f"{file.path}: {note}" for file in found for note in file.notes], most)
     if injected := sum(record.injected is not None for record in gathered.records):
         lines.append(f"slowed down on purpose (--attn-inject): {counted(injected, 'record')}")
@@ -252,11 +252,9 @@ def _content(path: Path) -> bytes:
     """What a regular file holds. Nothing else is opened: a FIFO would wait for a writer. Raises OSError, Unreadable."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise Unreadable("it is no regular file")
+        raise Unreadable("not a regular file")
     if found.st_size > MOST_BYTES:
-        raise Unreadable(
-            f"it is too large: {found.st_size / 2**20:.0f} MiB, at most {MOST_BYTES / 2**20:.0f} MiB are read"
-        )
+        raise Unreadable(f"too large: {found.st_size / 2**20:.0f} MiB, at most {MOST_BYTES / 2**20:.0f} MiB are read")
     return path.read_bytes()
 
 
@@ -328,12 +326,12 @@ def _read_lines(path: str, content: bytes) -> _Read:
                 check_run(one.run)
                 ours.setdefault(one.run_id, []).append(one)
             else:
-                raise Unreadable("it is JSON, but no record of attnbench or of kernels-benchmarks")
+                raise Unreadable("JSON, but not a record of attnbench or kernels-benchmarks")
         except Unreadable as exc:
             newer += isinstance(exc, NewerSchema)
             skipped.append(Skipped(number, str(exc)))
         except (ArithmeticError, ValueError, RecursionError) as exc:
-            skipped.append(Skipped(number, printable.message(f"it cannot be read: {exc}")))
+            skipped.append(Skipped(number, printable.message(f"cannot be read: {exc}")))
     kind = Kind.JSONL if ours else Kind.KBT if theirs else Kind.UNKNOWN
     if kind is Kind.UNKNOWN:
         outcome = Outcome.OTHER_SCHEMA if newer == len(skipped) else Outcome.UNREADABLE
@@ -354,9 +352,9 @@ def _json(line: bytes) -> Any:
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError as exc:
-        raise Unreadable("it is not UTF-8") from exc
+        raise Unreadable("not UTF-8") from exc
     except json.JSONDecodeError as exc:
-        raise Unreadable(f"it is not JSON (column {exc.colno}: {exc.msg})") from exc
+        raise Unreadable(f"not JSON (column {exc.colno}: {exc.msg})") from exc
 
 
 def _merged(read: Sequence[_Read]) -> Gathered:
@@ -421,13 +419,13 @@ class _Known:
         if kind is not Kind.KBT:
             self._cases.update((record.launch, record.case) for record in run.records)
         notes = [
-            f"{counted(count, 'record')} with other contents than in {earlier}, whose are taken"
+            f"{counted(count, 'record')} of a launch in {earlier}, with other contents: those there count"
             for earlier, count in differing.items()
         ]
         for launch in run.launches:
             earlier, before = self._launches.setdefault(launch.id, (path, launch))
             if kind is not Kind.KBT and before != launch:
-                notes.append(f"launch {launch.id} has another fingerprint than in {earlier}, which is taken")
+                notes.append(f"launch {launch.id} has a different fingerprint in {earlier}, which counts")
         return _Tally(tuple(new), repeated, tuple(notes))
 
 

@@ -236,7 +236,7 @@ def _corr(record: Record, ok: bool) -> dict[str, Any]:
 
 def _why(record: Record) -> str:
     said = "; ".join(reason.text for reason in record.reasons)
-    return said or "checked, and not timed, as asked"
+    return said or "accurate, not timed"
 
 
 def _workload(wl: Mapping[str, Any]) -> Workload:
@@ -245,7 +245,7 @@ def _workload(wl: Mapping[str, Any]) -> Workload:
     for name in _AXES.values():
         size = wl[name]
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST_AXIS:
-            raise Unreadable(f"its {name} is {size!r}, a whole number from 1 to {_LARGEST_AXIS} is needed")
+            raise Unreadable(f"its {name} is {size!r}, expected an integer from 1 to {_LARGEST_AXIS}")
     batch, seq, heads, head_dim = (wl[name] for name in _AXES.values())
     dtype, seed = str(wl.get("dtype") or "unknown"), wl.get("seed")
     return Workload(
@@ -302,7 +302,7 @@ def _sample(lat_ms: Mapping[str, Any], timer: str) -> Sample:
     times: list[Any] = raw if isinstance(raw, list) and raw else [lat_ms.get("p50")]
     where = "lat_ms.raw_times" if times is raw else "lat_ms.p50"
     if wrong := [time for time in times if not _is_number(time) or not 0 < time <= _LONGEST_MS]:
-        raise Unreadable(f"its {where} holds {wrong[0]!r}, milliseconds above 0 are needed")
+        raise Unreadable(f"its {where} holds {wrong[0]!r}, expected milliseconds above 0")
     return Sample(tuple(float(time) / 1e3 for time in times), timer)
 
 
@@ -323,7 +323,7 @@ def _milliseconds(value: Any, name: str) -> float | None:
     if value is None:
         return None
     if not _is_number(value) or not 0 <= value <= _LONGEST_MS:
-        raise Unreadable(f"its {name} is {value!r}, milliseconds from 0 are needed")
+        raise Unreadable(f"its {name} is {value!r}, expected milliseconds, 0 or more")
     return float(value) / 1e3
 
 
@@ -339,5 +339,5 @@ def _part(plain: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _text(plain: Mapping[str, Any], name: str) -> str:
     value = plain.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise Unreadable(f"its {name} is {value!r}, a name is needed")
+        raise Unreadable(f"its {name} is {value!r}, expected a name")
     return value

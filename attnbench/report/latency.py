@@ -1,4 +1,4 @@
-"""The two tables of latency: variant × sequence length per mode, and everything about one workload."""
+"""The two latency tables: variant × sequence length for each mode, and all columns for one workload."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ _KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == 
 _ALONE: Mapping[str, int] = MappingProxyType({})
 
 
-def by_sequence(records: Sequence[Record], mode: str, tests: Mapping[str, int] = _ALONE) -> list[list[str]]:
-    """Median milliseconds of one mode, variant × workload by sequence length: as many tables as the width asks for.
+def by_sequence(
+    records: Sequence[Record], mode: str, tests: Mapping[str, int] = _ALONE, width: int = WIDTH
+) -> list[list[str]]:
+    """Median milliseconds of one mode, variant × workload by sequence length, in as many tables as fit the width.
 
     tests: numbers of the tests of cases that are in several, which are rows of their own.
 
-    A variant that is unsupported on every workload has no row here: its reasons stand under `not measured`.
+    A variant that is unsupported on every workload has no row; `not measured` has its reasons.
     """
     able = {r.variant for r in records if r.status is not Status.UNSUPPORTED}
     mine = [r for r in records if r.mode == mode and r.variant in able]
@@ -73,18 +75,20 @@ def by_sequence(records: Sequence[Record], mode: str, tests: Mapping[str, int] =
     cells = {(_name(r, tests), r.workload): _cell(r) for r in mine}
     first = f"{mode}: median ms"
     tables = []
-    for part in _parts(workloads, WIDTH - max(len(first), *map(len, variants))):
+    for part in _parts(workloads, width - max(len(first), *map(len, variants))):
         header = [[first, *_heads(part)], ["seq", *(str(w.seq) for w in part)]]
         tables.append(aligned(header, [[v, *(cells.get((v, w), "") for w in part)] for v in variants]))
     return tables
 
 
-def of_workload(records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE) -> list[str]:
-    """One workload's cases that ran, fastest first, in as many tables as the width asks for.
+def of_workload(
+    records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE, width: int = WIDTH
+) -> list[str]:
+    """The cases of one workload that ran, fastest first, in as many tables as fit the width.
 
-    `kernel` is the attention kernel's share of the device time of one call, `copy` what kernels take that only copy,
-    both by the profiler; `copies` counts these where no case has such a share. A column that no case has a figure for is
-    left out.
+    `kernel` is the attention kernel's share of the device time of one call and `copy` the time in kernels that only copy,
+    both from the profiler; `copies` counts these kernels where no case has a share. Columns without any figure are left
+    out.
     """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)
@@ -105,7 +109,7 @@ def of_workload(records: Sequence[Record], reference: str, tests: Mapping[str, i
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
         said.append(f"no speed: {reference} was not measured")
-    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2), *_doubts(shown, tests)]
+    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
 
 
 def _name(record: Record, tests: Mapping[str, int]) -> str:
@@ -113,7 +117,7 @@ def _name(record: Record, tests: Mapping[str, int]) -> str:
 
 
 def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
-    """Which of the figures above are not what the others are."""
+    """Which of the figures above were taken under other conditions, and which."""
     samples = [(_name(r, tests), r.sample) for r in records if r.sample]
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
@@ -124,12 +128,12 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     said = {
-        "synchronising, so the host's work is inside the interval": waiting,
+        "waits for the device inside the call, so host time is part of its latency": waiting,
         "outputs within the tolerance, but not bit-equal to the checked one": unequal,
-        "waited long for the clock to reach its ceiling, as on a GPU that is warm or shared": long,
+        "waited long for the clock to reach its ceiling (a warm or shared GPU?)": long,
         "started below the clock's ceiling": below,
         "lowered its own clock": throttled,
-        "checked at least once outside poisoned memory, where an unwritten element may go unseen": unpoisoned,
+        "checked at least once without poisoned memory, so an unwritten element may be missed": unpoisoned,
     }
     return [line for doubt, names in said.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
 
@@ -159,7 +163,7 @@ def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list
 
 
 def _kernel_share(record: Record) -> float | None:
-    """The attention kernel's own time over that of all that the profiled call ran; None where it has no times."""
+    """The attention kernel's time over the device time of the whole profiled call; None where times are missing."""
     times = [op.duration_s for op in record.route]
     known = [duration_s for duration_s in times if duration_s is not None]
     if record.kernel_s is None or len(known) < len(times) or not sum(known):
@@ -168,7 +172,7 @@ def _kernel_share(record: Record) -> float | None:
 
 
 def _copies(record: Record) -> tuple[str, str]:
-    """How many kernels of the route only copy, and their microseconds by the profiler; empty where it has neither."""
+    """How many kernels of the route only copy, and their time in microseconds from the profiler; empty if unknown."""
     if not record.route:
         return "", ""
     copies = [op for op in record.route if COPY.search(op.name)]
@@ -191,7 +195,7 @@ def _latency_s(record: Record) -> float:
 
 
 def _parts(workloads: Sequence[Workload], width: int) -> list[list[Workload]]:
-    """`workloads` in order, in parts whose columns fit into `width`; a part has one at least."""
+    """`workloads` in order, split so that the columns of each part fit into `width`; each part has at least one."""
     parts: list[list[Workload]] = [[]]
     for workload in workloads:
         wanted = [*parts[-1], workload]
@@ -204,7 +208,7 @@ def _parts(workloads: Sequence[Workload], width: int) -> list[list[Workload]]:
 
 
 def _heads(workloads: Sequence[Workload]) -> list[str]:
-    """Column heads: what two neighbours share up to the last dash is said once; a long name loses its middle."""
+    """Column heads: a prefix that neighbours share up to the last dash appears once; long names lose their middle."""
     names = [w.name for w in workloads]
     shared = [False, *(a.rpartition("-")[0] == b.rpartition("-")[0] != "" for a, b in pairwise(names))]
     return [_fitted(n.rpartition("-")[2] if same else n) for n, same in zip(names, shared, strict=True)]

@@ -1,4 +1,4 @@
-"""What `--attn-list` prints: backends × modes × workloads, each ready or with every reason why not."""
+"""What `--attn-list` prints: backends, modes and workloads, with every reason why one cannot run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
 
 
 def listing(device: str, entries: Sequence[Entry]) -> list[str]:
-    """A line per backend with its modes, then the workloads with what they are for."""
+    """A line for each backend with its modes, then the workloads and their purpose."""
     lines = [f"device: {device}", "", "backends"]
     width = max((len(e.backend) for e in entries), default=0)
     for backend in dict.fromkeys(e.backend for e in entries):

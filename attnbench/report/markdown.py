@@ -47,9 +47,9 @@ _COLUMNS = (
     ("clock %", True),
 )
 _LEGEND = (
-    "Interval: if noise is as stored and assumed, its lower end is wrong in at most 1 % of runs, and its upper end in at "
-    "most 1 % of cases. Finds: the smallest slow-down that 95 of 100 such runs would call regressed. Regressed: all of the "
-    "interval is above 0.3 %, which is tolerated, and the change is half of the limit or more; or the output's error or the "
+    "Interval: if noise is as stored or assumed, the true change is below it in at most 1 % of runs, and above it in at "
+    "most 1 % of cases. Finds: the smallest slow-down that 95 of 100 such runs call regressed. Regressed: the whole "
+    "interval is above the tolerated 0.3 % and the change is half of the limit or more; or the output's error or the "
     "workspace grew."
 )
 _FAILED = (Status.INCORRECT, Status.ERROR)
@@ -57,7 +57,7 @@ _FAILED = (Status.INCORRECT, Status.ERROR)
 
 @dataclass(frozen=True)
 class _Block:
-    """Lines that belong together. Where there is no room for all `items`, the first ones stay, each of them whole."""
+    """Lines that belong together. Where there is not enough room, the last `items` are dropped, never a part of one."""
 
     what: str  # what the items are, for the sentence about those that were cut
     before: tuple[str, ...]
@@ -94,9 +94,9 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
 
 
 def without_run(problem: str) -> str:
-    """The summary where there is no run to show: what is wrong with its file."""
+    """The summary of a run whose file cannot be read, with the reason."""
     block = _code_block("lines", (), _wrapped(problem))
-    said = "The run left no result that can be read. The log of the step that measured says what ended it."
+    said = "The run left no readable result. See the log of the step that measured."
     return _text(["## attnbench: no result", "", said, "", *_lines(block)])
 
 
@@ -117,7 +117,7 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
 
 
 def _head(run: RunFile) -> _Block:
-    """Device, what is unknown of it, what is simulated or injected, and how it was timed: as the terminal has them."""
+    """The head of the terminal section: device, unknown fields, simulation, injections, timing."""
     lines = takewhile(bool, section(run)[1:])
     without_columns = [line.partition("; CV:")[0] for line in lines if not line.startswith("CV:")]
     return _code_block("lines about the device", (), without_columns)
@@ -159,14 +159,14 @@ def _bearing(run: RunFile) -> list[_Block]:
 
 
 def _open(verdicts: Sequence[Verdict]) -> list[_Block]:
-    """What the run could not decide or compare, so that nobody takes its green for an answer."""
+    """What the run could not decide or compare, so that a green run is not taken for an answer."""
     left, other = left_undecided(verdicts), of_other_choices(verdicts)
     said = [f"**Undecided**: {left}."] if left else []
     return [_sentence(" ".join([*said, *([f"{other}."] if other else [])]))] if left or other else []
 
 
 def _is_of_the_set_up(verdict: Verdict) -> bool:
-    """Whether the case is *incomparable* for what all cases share, so that measuring it again changes nothing."""
+    """Whether the case is *incomparable* because of the set-up, which all cases share: measuring again changes nothing."""
     return any(reason.code == SET_UP for reason in verdict.reasons)
 
 
@@ -182,7 +182,7 @@ def _changed(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> lis
 
 
 def _failed(records: Sequence[Record], numbers: Mapping[str, int]) -> list[_Block]:
-    """Cases that failed their test by what they are, and were not compared with anything."""
+    """Cases that failed for another reason than a verdict: incorrect, or an error."""
     before = ("### Failed without a verdict", "", *_table_head([("status", False), ("case", False), ("why", False)]))
     rows = [
         _cells(
@@ -225,7 +225,7 @@ def _not_measured(records: Sequence[Record], numbers: Mapping[str, int]) -> list
 
 
 def _folded(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], what: str) -> list[_Block]:
-    """A table of verdicts of one kind that opens on request."""
+    """A collapsed table of verdicts of one kind."""
     summary = f"<summary>{len(verdicts)} {verdicts[0].kind if verdicts else ''}</summary>"
     before = ("<details>", summary, "", *_table_head(_COLUMNS))
     return [_Block(what, before, tuple(_row(v, name) for v in verdicts), ("", "</details>"))]

@@ -20,13 +20,13 @@ def pooled(records: Sequence[Record]) -> list[Record]:
 
 
 def launches(records: Sequence[Record]) -> list[int]:
-    """In how many launches the rounds of each row of `pooled` were taken; rows without rounds are left out."""
+    """Number of launches behind each row of `pooled`; rows without rounds are left out."""
     rows = (_alike([r for r in mine if r.sample is not None]) for mine in _by_test(records).values())
     return [len(row) for row in rows if row]
 
 
 def numbered_tests(records: Sequence[Record]) -> Mapping[str, int]:
-    """By node id, the number of the test among those of its case, from 1; without cases that are in one test."""
+    """Node id → number of the test among the tests of its case, from 1; cases in a single test are left out."""
     cases: dict[str, dict[str, None]] = {}
     for record in records:
         cases.setdefault(record.case, {})[record.nodeid] = None
@@ -40,7 +40,7 @@ def marked(nodeid: str, numbers: Mapping[str, int]) -> str:
 
 
 def _by_test(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """By case and test, a record of each launch: one that a file repeats counts once."""
+    """Records by case and test, one for each launch, however often a file repeats it."""
     found: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
         found.setdefault((record.case, record.nodeid), {}).setdefault(record.launch, record)

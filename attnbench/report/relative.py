@@ -70,13 +70,13 @@ def relative_tables(
 
     reference: a variant, or another project's name of one; without it the first run's own.
     length: a sequence length; without it the longest of those that most variants have.
-    Raises globs.UnknownName where no record is of this reference.
+    Raises globs.UnknownName if no record of this reference has a latency.
     """
     records = [record for record in gathered.records if record.sample is not None and record.injected is None]
     asked = reference or next((source.run.reference for source in gathered.runs if source.run.reference), "")
     named = asked if asked in {record.variant for record in records} else VARIANTS.get(asked, asked)
     if reference is not None:
-        require("variant with a latency", named, tuple(dict.fromkeys(record.variant for record in records)))
+        require("variant", named, tuple(dict.fromkeys(record.variant for record in records)))
     problems: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         problems[_problem(record.workload)].append(record)

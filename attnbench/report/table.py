@@ -1,12 +1,13 @@
-"""Columns of text: the least that a terminal table needs."""
+"""Text tables for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 
-#: No table and no sentence of a report is wider, unless a single name is.
-WIDTH = 120
+#: No table and no sentence of a report is wider, unless a single name is. On a terminal tables are as wide as that is, from
+#: `NARROWEST` on.
+WIDTH, NARROWEST = 120, 80
 GAP = "  "
 
 
@@ -23,15 +24,17 @@ def aligned(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left
     return [_line(cells, width, left) for cells in (*header, rule, *rows)]
 
 
-def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """`aligned`, in as many tables as `WIDTH` asks for, a blank line between two: each has the first `left` columns.
+def fitted(
+    header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int = 1, most: int = WIDTH
+) -> list[str]:
+    """`aligned`, split into tables of at most `most` characters, each with the first `left` columns, a blank line between.
 
     Several are no wider than they have to be, so that of two none has just the one column that did not fit.
     """
     lines = [*header, *rows]
     width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]
-    fewest = len(_parts(width, left, WIDTH))
-    parts = next(some for most in range(WIDTH + 1) if len(some := _parts(width, left, most)) <= fewest)
+    fewest = len(_parts(width, left, most))
+    parts = next(some for enough in range(most + 1) if len(some := _parts(width, left, enough)) <= fewest)
     said: list[str] = []
     for part in parts:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))
@@ -40,7 +43,7 @@ def fitted(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left:
 
 
 def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
-    """Which columns go into which table of at most `most`; one that is wider by itself has a table of its own."""
+    """Columns by table of at most `most` characters; a wider column gets a table of its own."""
     first = list(range(left))
     parts = [first]
     for at in range(left, len(width)):
@@ -51,7 +54,7 @@ def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """A sentence as lines of at most `WIDTH`, words whole; from the second on they stand two blanks further in."""
+    """A sentence as lines of at most `WIDTH`, without splitting words; lines after the first are indented by two more."""
     return textwrap.wrap(
         text,
         WIDTH,
@@ -65,7 +68,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 def without_empty(
     header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """Header and rows without the columns in which no row says anything."""
+    """Header and rows without the columns that are empty in every row."""
     kept = [at for at in range(len(header[0])) if any(row[at] for row in rows)]
     return [[line[at] for at in kept] for line in header], [[row[at] for at in kept] for row in rows]
 

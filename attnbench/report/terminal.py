@@ -1,4 +1,4 @@
-"""The section after pytest-benchmark's table, from a stored run: the same bytes whenever it is rendered."""
+"""The section after pytest-benchmark's table, from a stored run: the same bytes for the same width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
-from attnbench.report.table import WIDTH, wrapped
+from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import undecided, verdicts
 from attnbench.units import change, counted, seconds
@@ -22,27 +22,27 @@ _FEW = 4
 _NOT_RESTORED = "cannot be restored, so the cases after it ran in fresh processes"
 
 
-def section(run: RunFile, details: bool = False) -> list[str]:
+def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:
     """Every line, without colour; the first is the heading. Empty for a run without a case.
 
-    details: whether to say what the verdicts rest on at length, as under -v.
+    details: with every reason, and what verdicts and limits rest on, as under -v; width: of the terminal, whose tables fit.
 
-    Whatever the run holds, its own kernels' words or those of a file from elsewhere, the lines are safe to print.
+    The lines are safe to print, whatever strings the run holds: they may come from kernels or from other people's files.
     """
     if not run.records:
         return []
-    run = printable.shown(run)
+    run, width = printable.shown(run), max(NARROWEST, min(width, WIDTH))
     blocks = [_head(run)]
     records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
-        blocks += by_sequence(records, mode, numbers)
+        blocks += by_sequence(records, mode, numbers, width)
     for workload in dict.fromkeys(r.workload for r in ran):
-        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers))
-    blocks += [unmeasured(records, numbers), [*_baselines(run), *verdicts(run, details)]]
+        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers, width))
+    blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
-    return [_heading(run, min(WIDTH, max(map(len, lines)))), *map(printable.line, lines)]
+    return [_heading(run, min(width, max(map(len, lines)))), *map(printable.line, lines)]
 
 
 def _heading(run: RunFile, width: int) -> str:
@@ -61,13 +61,13 @@ def _head(run: RunFile) -> list[str]:
 
 
 def _sources(records: Sequence[Record]) -> list[str]:
-    """What a backend says that it loaded, where its name does not say it all."""
+    """What a backend loaded (a commit, a build), where its name does not tell."""
     said = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
     return [line for source in said for line in wrapped(source)]
 
 
 def _injected(records: Sequence[Record]) -> list[str]:
-    """Which of the figures below were made slower on purpose, and by how much."""
+    """Which cases were slowed down on purpose (--attn-inject), and by how much."""
     cases: dict[str, set[str]] = {}
     for record in records:
         if record.injected is not None:
@@ -83,18 +83,20 @@ def _injected(records: Sequence[Record]) -> list[str]:
 
 
 def _apart(records: Sequence[Record]) -> list[str]:
-    """Which backends were launched apart from the others without being asked to, and why."""
+    """Which backends ran in their own process although nobody asked for it, and why."""
     backends: dict[str, dict[str, None]] = {}
     for record in records:
         if record.apart:
             backends.setdefault(record.apart, {})[record.backend] = None
     return [
-        line for why, names in backends.items() for line in wrapped(f"{', '.join(names)}: launched apart, as {why}")
+        line
+        for why, names in backends.items()
+        for line in wrapped(f"{', '.join(names)}: ran in its own process: {why}")
     ]
 
 
 def _tests(records: Sequence[Record]) -> list[str]:
-    """Which tests the numbers stand for, where a case is in several: those that the same tests have are one line."""
+    """Which tests the numbers `(test 2)` stand for, where a case is in several; one line for each set of tests."""
     cases: dict[str, dict[str, None]] = {}
     for record in records:
         cases.setdefault(record.case, {})[record.nodeid] = None
@@ -112,7 +114,7 @@ def _tests(records: Sequence[Record]) -> list[str]:
 
 
 def _changed(records: Sequence[Record]) -> list[str]:
-    """Which backends changed what of the process that others are measured in too."""
+    """Which backends changed the state of the process, and what became of it."""
     backends: dict[str, dict[str, None]] = {}
     for record in records:
         for put_back, after in ((True, "restored"), (False, _NOT_RESTORED)):
@@ -138,7 +140,7 @@ def _device(launch: Launch) -> str:
 
 
 def _method(run: RunFile) -> list[str]:
-    """What the figures are: the medians' rounds, their clock, and the columns that do not explain themselves."""
+    """How the figures were taken: rounds, launches and clock, and what CV and speed mean."""
     samples = [r.sample for r in run.records if r.sample]
     if not samples:
         return []
@@ -153,7 +155,7 @@ def _method(run: RunFile) -> list[str]:
 
 
 def _baselines(run: RunFile) -> list[str]:
-    """Which commit's sessions the verdicts rest on, and what was changed in them since."""
+    """Which commit the baseline sessions are from, and how the work tree's differ."""
     if not run.baselines_from:
         return []
     head = f"baselines from {run.baselines_from}"
@@ -177,7 +179,7 @@ def _counts(run: RunFile, records: Sequence[Record], numbers: Mapping[str, int])
 
 
 def _first_calls(run: RunFile) -> list[str]:
-    """What the compiled cases' first calls took, by whether Inductor's cache had them."""
+    """Seconds of the first calls of compiled cases, by the state of Inductor's cache."""
     spent: dict[str, list[float]] = {}
     for record in run.records:
         if record.compilation and record.compilation.cache and record.first_call_s is not None:
@@ -187,13 +189,13 @@ def _first_calls(run: RunFile) -> list[str]:
 
 
 def _compilers(run: RunFile) -> list[str]:
-    """Which eager cases waited for a compiler, as no cache had their kernels, and what the compilers took."""
+    """Compiler CPU seconds of eager cases whose kernels were in no cache."""
     spent: dict[str, float] = {}
     for record in run.records:
         if record.mode == "eager" and record.compilers_s:
             spent[record.variant] = spent.get(record.variant, 0.0) + record.compilers_s
     said = ", ".join(f"{variant} {seconds(taken_s)} s" for variant, taken_s in spent.items())
-    return wrapped(f"eager cases that waited for a compiler, by its CPU time: {said}") if said else []
+    return wrapped(f"compiler CPU time in eager cases: {said}") if said else []
 
 
 def _graph_breaks(records: Sequence[Record], numbers: Mapping[str, int]) -> list[str]:

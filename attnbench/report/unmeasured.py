@@ -3,31 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from attnbench.model import Record, Status
 from attnbench.report.pooling import marked
 from attnbench.report.table import WIDTH, wrapped
+from attnbench.units import counted
 
-#: In this order they are listed: what needs an author's eye comes first.
+#: The order of the list: what needs an author's eye comes first.
 ORDER = (Status.INCORRECT, Status.ERROR, Status.NOT_RUN, Status.CHECKED, Status.UNSUPPORTED)
 LONGEST_REASON = 600
+#: Codes of the reasons of requirements that ask for a package, and the words with which they say that it is absent.
+_OF_PACKAGES, _ABSENT = ("package", "distribution"), " is not installed ("
 
 
-def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None) -> list[str]:
+def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None, *, details: bool = True) -> list[str]:
     """Cases that share status and reasons are one entry, which names them all.
 
-    A case that was checked and, as asked, not timed is none of them; one whose test ended before it measured is.
+    A case that was checked and not timed, as requested, is not listed; one whose test ended before it measured is.
     tests: numbers of the tests of cases that are in several.
+    details: list every reason. Without, the backends of packages that are not installed are one line of names, as long as
+    anything ran at all; every other reason is listed all the same.
     """
+    mine = [record for record in records if record.status in ORDER and record.reasons]
+    folds = not details and _ran(records)
+    absent: list[Record] = []
     groups: dict[tuple[Status, tuple[str, ...]], list[Record]] = {}
-    for record in records:
-        if record.status in ORDER and record.reasons:
+    for record in mine:
+        if folds and _is_not_installed(record):
+            absent.append(record)
+        else:
             groups.setdefault((record.status, tuple(r.text for r in record.reasons)), []).append(record)
-    everywhere = len({r.workload for r in records})
+    everywhere, modes = len({r.workload for r in records}), _modes(records)
     lines: list[str] = []
     for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):
-        lines += _entry(f"{status}: {named(members, everywhere, tests or {})}", [_shortened(text) for text in texts])
+        whole = modes if status is Status.UNSUPPORTED else {}
+        cases = named(members, everywhere, tests or {}, whole)
+        lines += _entry(f"{status}: {cases}", [_shortened(text) for text in texts])
+    lines += _not_installed(absent)
     return ["not measured", *lines] if lines else []
+
+
+def _ran(records: Sequence[Record]) -> bool:
+    return any(record.status in (Status.MEASURED, Status.CHECKED) for record in records)
+
+
+def _is_not_installed(record: Record) -> bool:
+    """Whether a package that the backend needs is absent; one that is too old, or broken, is not."""
+    absent = (reason.code in _OF_PACKAGES and _ABSENT in reason.text for reason in record.reasons)
+    return record.status is Status.UNSUPPORTED and any(absent)
+
+
+def _not_installed(records: Sequence[Record]) -> list[str]:
+    """One line of names: `sage_int8_fp16_cuda` stands for its configurations `sage_int8_fp16_cuda[…]` too."""
+    if not records:
+        return []
+    backends = dict.fromkeys(record.backend for record in records)
+    names = dict.fromkeys(name.partition("[")[0] for name in backends)
+    count = counted(len(backends), "backend")
+    return wrapped(f"not installed: {', '.join(names)} ({count}; --attn-list says how to install them)", "  ")
 
 
 def _entry(cases: str, texts: Sequence[str]) -> list[str]:
@@ -38,25 +72,46 @@ def _entry(cases: str, texts: Sequence[str]) -> list[str]:
     return [*wrapped(cases, "  "), *(part for text in texts for part in wrapped(text, "      "))]
 
 
-def named(members: Sequence[Record], everywhere: int, tests: Mapping[str, int]) -> str:
-    """`a@{eager,default}, b@eager on w1, w2; …`: cases by the variants that the same workloads have in common.
+def _modes(records: Sequence[Record]) -> dict[str, int]:
+    """By backend of several modes, how many."""
+    modes: dict[str, set[str]] = {}
+    for record in records:
+        modes.setdefault(record.backend, set()).add(record.mode)
+    return {backend: len(its) for backend, its in modes.items() if len(its) > 1}
 
-    everywhere: how many workloads there are in all; tests: numbers of the tests of cases that are in several.
+
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+
+def named(
+    members: Sequence[Record], everywhere: int, tests: Mapping[str, int], whole: Mapping[str, int] = _NONE
+) -> str:
+    """`a@{eager,default}, b@eager, c on w1, w2; …`: cases by the variants that the same workloads have in common.
+
+    everywhere: how many workloads there are in all; tests: numbers of the tests of cases that are in several; whole: by
+    backend, how many modes stand for the backend as such.
     """
     variants: dict[str, list[Record]] = {}
     for record in members:
         variants.setdefault(record.workload.name, []).append(record)
     parts: dict[str, list[str]] = {}
     for name, mine in variants.items():
-        parts.setdefault(_variants(mine, tests), []).append(name)
+        parts.setdefault(_variants(mine, tests, whole), []).append(name)
     return "; ".join(f"{said} on {_workloads(names, everywhere)}" for said, names in parts.items())
 
 
-def _variants(records: Iterable[Record], tests: Mapping[str, int]) -> str:
+def _variants(records: Iterable[Record], tests: Mapping[str, int], whole: Mapping[str, int]) -> str:
     modes: dict[str, list[str]] = {}
     for record in records:
         modes.setdefault(record.backend, []).append(f"{record.mode}{marked(record.nodeid, tests)}")
-    return ", ".join(f"{b}@{m[0]}" if len(m) == 1 else f"{b}@{{{','.join(m)}}}" for b, m in modes.items())
+    return ", ".join(_of_backend(backend, its, whole.get(backend)) for backend, its in modes.items())
+
+
+def _of_backend(backend: str, modes: Sequence[str], whole: int | None) -> str:
+    """`a@eager`, `a@{eager,default}`, or `a` where these are all of its modes, each in one test."""
+    if whole == len(modes) == len({mode.partition(" ")[0] for mode in modes}):
+        return backend
+    return f"{backend}@{modes[0]}" if len(modes) == 1 else f"{backend}@{{{','.join(modes)}}}"
 
 
 def _workloads(names: Sequence[str], everywhere: int) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts as text: one line for a failing test, and the rows of the section, worst first."""
+"""Verdicts as text: what a failing test prints, and the block of the section, worst first."""
 
 from __future__ import annotations
 
@@ -6,89 +6,107 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attnbench import printable
-from attnbench.model import Judgement, Record, RunFile, Verdict
+from attnbench.model import Judgement, Reason, Record, RunFile, Verdict
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
-from attnbench.verdicts.judge import CHOICES
+from attnbench.verdicts.judge import CHOICES, NOT_MEASURED
 
 #: Worst first, as `Judgement` lists them.
 ORDER = {kind: at for at, kind in enumerate(Judgement)}
 _HEADER = [
-    ["verdict", "case", "baseline", "now", "change", "interval", "limit", "finds", "n"],
-    ["", "", "ms", "ms", "%", "%", "%", "%", ""],
+    ["verdict", "case", "baseline", "now", "change", "interval", "limit"],
+    ["", "", "ms", "ms", "%", "%", "%"],
 ]
+#: Columns that `details` add, and what a row's figures are.
+_DETAILS = [["finds", "n"], ["%", ""]]
+_LEGEND = (
+    "  interval: if noise is as stored or assumed, the true change is below it in at most 1 % of runs, and above it in at",
+    "  most 1 % of cases; finds: the smallest slow-down that 95 of 100 such runs call regressed; n: launches",
+)
+_LEGEND_OF_CLOCK = (
+    "  now: latency at the baseline's clock; clock: during the call, against the baseline's (–: seconds compared)"
+)
 #: Reasons that the figures of a row tell.
 IN_THE_ROW = ("slower", "faster", "below-limit", "interval")
 MEASURED_ONCE = "measured-once"
 #: Reasons that make a verdict one on the output or its memory, and not on the latency.
 OF_THE_OUTPUT = ("accuracy", "workspace")
+#: So many cases are named; of more, the first.
+_FEW = 4
 #: From this difference on, relative, the clock during the call is said.
 _OTHER_CLOCK = 0.002
 
 
 def line(verdict: Verdict, record: Record) -> str:
-    """`REGRESSED torch_flash@eager · flux-1024px-t512  0.790 → 0.806 ms  +2.0 % [+1.8, +2.2]  limit 1 %  known unit …`."""
+    """What a failing test prints: the change, then the baseline, what else differs, and the command that repeats it.
+
+    `REGRESSED torch_flash@eager · flux-1024px-t512: +2.0 % [+1.8, +2.2], 0.790 → 0.806 ms, limit 1 %`
+    """
     verdict = printable.shown(verdict)
     head = f"{str(verdict.kind).upper()} {record.variant} · {record.workload.name}"
-    parts = [head]
     if verdict.change is not None and verdict.baseline_s is not None and verdict.found_s is not None:
-        parts += [
-            f"{_ms(verdict.baseline_s)} → {_ms(verdict.found_s)} ms",
+        figures = [
+            *_of_the_output(verdict),
             f"{_percent(verdict.change, 1)} % [{_percent(verdict.low, 1)}, {_percent(verdict.high, 1)}]",
+            f"{_ms(verdict.baseline_s)} → {_ms(verdict.found_s)} ms",
             f"limit {_limit(verdict.limit)} %",
-            "known unit" if verdict.known_unit else "unknown unit",
         ]
+        unit = "this GPU" if verdict.known_unit else "unknown unit: another GPU of this model"
+        said = [f"{head}: {', '.join(figures)}", f"  baseline: {_files(verdict.compared_with)} ({unit})"]
     else:
-        parts.append("; ".join(reason.text for reason in verdict.reasons))
-    parts += [*_of_the_output(verdict), *_more(verdict), *_clock(verdict), *verdict.notes]
-    return printable.lines("  ".join([*parts, f"(reproduce: {verdict.reproduce})"]))
+        said = [f"{head}: {'; '.join(reason.text for reason in verdict.reasons)}"]
+    said += [f"  {text}" for text in (*_more(verdict), *_clock(verdict), *verdict.notes)]
+    return printable.lines("\n".join([*said, f"  reproduce: {verdict.reproduce}"]))
 
 
 def verdicts(run: RunFile, details: bool = False) -> list[str]:
-    """The block of the section: every verdict but *unchanged* is a row, and those are counted with what they rule out.
+    """The block of the section: how many of each kind, a row for every change, and which limit the baseline allows.
 
-    details: whether to say what the verdicts rest on by family, too.
+    Unchanged cases are counted with their range. details: with what the intervals and limits rest on, too.
     """
     if not run.verdicts:
         return []
     name = names(run)
     ordered = worst_first(run.verdicts)
     compared = [v for v in ordered if v.change is not None]
-    lines = ["verdicts" + (f" against {', '.join(_sessions(compared))}" if compared else "")]
-    shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
-    if shown:
-        lines += _table(shown, name)
     unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
-    lines += [f"  {text}" for text in _unchanged(unchanged)]
-    lines += [f"  {text}" for text in _explained(ordered, name)]
-    lines += [f"  {text}" for text in _notes(ordered, name)]
-    said = [*bearing.carried(ordered), *(bearing.details(run) if details else []), bearing.shared(run)]
-    lines += [part for text in said if text for part in wrapped(text, "  ")]
-    counts = Counter(v.kind for v in ordered)
-    return [*lines, "  " + ", ".join(f"{counts[kind]} {kind}" for kind in Judgement if counts[kind])]
+    shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
+    lines = [_counted(ordered), *(_table(shown, name, details) if shown else [])]
+    lines += [f"  {text}" for text in _unchanged(unchanged, details)]
+    lines += [f"  {text}" for text in (*_explained(ordered, name), *_notes(ordered, name))]
+    texts = [f"baseline: {_files(_sessions(compared))}"] if compared else []
+    texts += [*bearing.carried(ordered, details), *(bearing.details(run) if details else []), bearing.shared(run)]
+    return [*lines, *(part for text in texts if text for part in wrapped(text, "  "))]
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    """`verdicts: 2 regressed (fails the run), 30 unchanged`."""
+    counts = Counter(v.kind for v in verdicts)
+    fails = {Judgement.REGRESSED: " (fails the run)"}
+    return "verdicts: " + ", ".join(f"{counts[kind]} {kind}{fails.get(kind, '')}" for kind in Judgement if counts[kind])
 
 
 def undecided(run: RunFile) -> list[str]:
-    """How many cases the run could not decide, and which slow-down they may hide; before, those of other choices."""
+    """How many cases were not compared because of autotune choices, and how many are undecided and may hide what."""
     lines = []
     if other := of_other_choices(run.verdicts):
         lines += wrapped(f"{other} (this alone fails no test)")
     if left := left_undecided(run.verdicts):
-        lines += wrapped(f"undecided: {left} (see --attn-require-verdict)")
+        lines += wrapped(f"undecided: {left} (--attn-require-verdict makes the run fail)")
     return lines
 
 
 def left_undecided(verdicts: Sequence[Verdict]) -> str:
-    """`2 of 90 compared cases; a slow-down of up to 2.41 % could have been missed`, empty where none is left."""
+    """`2 of 90 compared cases; a slow-down of up to 2.41 % may be missed`, empty where none is left."""
     ends = [verdict.high for verdict in verdicts if verdict.kind is Judgement.INCONCLUSIVE]
     if not ends:
         return ""
     known = [high for high in ends if high is not None]
     missed = "any slow-down" if len(known) < len(ends) else f"a slow-down of up to {max(known) * 100:.2f} %"
     compared = sum(verdict.change is not None for verdict in verdicts)
-    return f"{len(ends)} of {counted(compared, 'compared case')}; {missed} could have been missed"
+    return f"{len(ends)} of {counted(compared, 'compared case')}; {missed} may be missed"
 
 
 def of_other_choices(verdicts: Sequence[Verdict]) -> str:
@@ -114,40 +132,44 @@ def names(run: RunFile) -> Callable[[Verdict], str]:
 
 
 def marks(verdict: Verdict) -> str:
-    """What a reader must know of a verdict's figures at first sight: ` (unknown unit)`, ` (measured once)`."""
+    """What qualifies the figures of a verdict: ` (unknown unit)`, ` (measured once)`."""
     said = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
     said += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
     return f" ({', '.join(said)})" if said else ""
 
 
-def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
-    """Legend and rows, with a last column on the clock where it was another one during some of the calls."""
-    legend = [
-        "  interval, if noise is as stored and assumed: the lower end is wrong in at most 1 % of runs, the upper in 1 % of",
-        "  cases; finds: the smallest slow-down that 95 of 100 such runs would call regressed; n: launches",
-    ]
-    header, rows = _HEADER, [_row(v, name) for v in verdicts]
+def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details: bool) -> list[str]:
+    """The rows, with a column on the clock where it differed from the baseline's in some calls."""
+    legend = [*_LEGEND] if details else []
+    header, rows = [*_HEADER], [_row(v, name) for v in verdicts]
+    if details:
+        header = [[*cells, *more] for cells, more in zip(header, _DETAILS, strict=True)]
+        rows = [[*row, _finds(v), str(v.launches)] for row, v in zip(rows, verdicts, strict=True)]
     if any(_other_clock(verdict) is not None for verdict in verdicts):
-        legend[1] += "; clock: how far above the baseline's it was during the call"
-        legend.append("  (now is the latency at the baseline's clock; –: in seconds, as measured)")
+        legend.append(_LEGEND_OF_CLOCK)
         header = [[*cells, head] for cells, head in zip(header, ("clock", "%"), strict=True)]
         clocks = ["–" if v.clock_change is None else _percent(v.clock_change, 1) for v in verdicts]
         rows = [[*row, clock] for row, clock in zip(rows, clocks, strict=True)]
     return [*legend, *aligned(header, rows, left=2)]
 
 
+def _finds(verdict: Verdict) -> str:
+    return "–" if verdict.known_unit is False and verdict.found_by is None else _percent(verdict.found_by, 2)
+
+
 def _other_clock(verdict: Verdict) -> float | None:
-    """By how much the clock was another one; None where it was about the baseline's, or was not told."""
+    """Relative clock difference to the baseline; None where it is small or unknown."""
     by = verdict.clock_change
     return by if by is not None and abs(by) >= _OTHER_CLOCK else None
 
 
 def _clock(verdict: Verdict) -> list[str]:
-    """What was measured, where that was at another clock."""
+    """The latency as measured, where the clock differed from the baseline's."""
     by = _other_clock(verdict)
     if by is None or verdict.measured_s is None:
         return []
-    return [f"{milliseconds(verdict.measured_s)} ms as measured, at a clock {_percent(by, 1)} %"]
+    measured = f"measured {milliseconds(verdict.measured_s)} ms"
+    return [f"{measured}; clock during the call: {_percent(by, 1)} % against the baseline's (corrected above)"]
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -165,12 +187,10 @@ def _row(verdict: Verdict, name: Callable[[Verdict], str]) -> list[str]:
         _percent(verdict.change, 2),
         f"[{_percent(verdict.low, 2)}, {_percent(verdict.high, 2)}]",
         _limit(verdict.limit),
-        "–" if verdict.known_unit is False and verdict.found_by is None else _percent(verdict.found_by, 2),
-        str(verdict.launches),
     ]
 
 
-def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
+def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
     if not verdicts:
         return []
     changes = sorted(v.change for v in verdicts if v.change is not None)
@@ -178,39 +198,49 @@ def _unchanged(verdicts: Sequence[Verdict]) -> list[str]:
     screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
     limits = sorted({v.limit for v in verdicts if v.limit is not None})
     text = f"unchanged: {counted(len(verdicts), 'case')}, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
-    text += f"; limit {_limits(limits)} %"
-    if found:
-        text += f"; finds {_percent(found[len(found) // 2], 2)} % in the median, {_percent(found[-1], 2)} % at worst"
+    text += f", limit {_limits(limits)} %"
+    if found and details:
+        text += f"; finds {_percent(found[len(found) // 2], 2)} % (median), {_percent(found[-1], 2)} % (worst)"
     if screened:
-        text += f"; unknown unit, upper end at most {_percent(max(screened), 2)} %"
+        text += f"; unknown unit: the intervals end at {_percent(max(screened), 2)} % or below"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
         extremes = " to ".join(dict.fromkeys(_percent(by, 1) for by in (clocks[0], clocks[-1])))
-        return [text, f"  clock during the call {extremes} % (corrected) in {len(clocks)} of them"]
+        return [text, f"  clock during the call: {extremes} % in {len(clocks)} of them (corrected)"]
     return [text]
 
 
 def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
-    """Why a verdict has no figure, or what its figures do not tell: those that share kind and reason are one line."""
+    """Why a verdict has no figures, or what they do not show; one line for each kind and reason."""
     groups: dict[tuple[Judgement, str], list[str]] = {}
     for verdict in verdicts:
-        said = "; ".join(_more(verdict) if verdict.change is not None else [reason.text for reason in verdict.reasons])
+        said = "; ".join(_more(verdict) if verdict.change is not None else map(_without_cause, verdict.reasons))
         if said:
             # The others with figures are rows of the table.
             is_row = verdict.change is None or verdict.kind is not Judgement.UNCHANGED
             figure = "" if is_row else f" {_percent(verdict.change, 2)} %"
             groups.setdefault((verdict.kind, said), []).append(f"{name(verdict)}{figure}")
-    return [f"{kind}: {_some(names)}: {said}" for (kind, said), names in groups.items()]
+    whole = Counter(v.kind for v in verdicts)
+    return [
+        f"{kind}: {said}" if len(names) == whole[kind] > _FEW else f"{kind}: {_some(names)}: {said}"
+        for (kind, said), names in groups.items()
+    ]
+
+
+def _without_cause(reason: Reason) -> str:
+    """The sentence; of a case that was not measured without the reason, which stands under `not measured`."""
+    text, found, _ = reason.text.partition(" here: ")
+    return f"{text} here" if found and reason.code == NOT_MEASURED else reason.text
 
 
 def _more(verdict: Verdict) -> list[str]:
-    """The reasons of a verdict with figures that these do not tell, but for those about the output."""
+    """The reasons of a verdict with figures that the figures do not show, without those about the output."""
     told = (*IN_THE_ROW, *OF_THE_OUTPUT)
     return [r.text for r in verdict.reasons if r.code not in told] if verdict.change is not None else []
 
 
 def _of_the_output(verdict: Verdict) -> list[str]:
-    """What makes a verdict one on the output or its memory, and not on the latency."""
+    """The reasons of a verdict that are about accuracy or workspace, and not about latency."""
     reasons = verdict.reasons if verdict.change is not None else ()
     return [reason.text for reason in reasons if reason.code in OF_THE_OUTPUT]
 
@@ -229,7 +259,18 @@ def _sessions(verdicts: Sequence[Verdict]) -> list[str]:
     return list(dict.fromkeys(name for verdict in verdicts for name in verdict.compared_with))
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def _files(names: Sequence[str]) -> str:
+    """Stored sessions, their folder once: `nvidia-h200/0001_a.json, 0002_b.json`."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        folders.setdefault(folder, []).append(file)
+    return ", ".join(
+        f"{folder}/{', '.join(files)}" if folder else ", ".join(files) for folder, files in folders.items()
+    )
+
+
+def _some(names: Sequence[str], most: int = _FEW) -> str:
     """All of a few names, a count and the first of many."""
     return ", ".join(names) if len(names) <= most else f"{len(names)} cases ({names[0]} …)"
 

@@ -71,14 +71,14 @@ def choose(folder: Path, device_name: str) -> Choice:
     fullest = max((one.cases for one in sessions), default=0)
     reviewed = next((one for one in sessions if one.cases >= _WHOLE * fullest), None)
     if own is not None:
-        beside = f"; newest whole reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
-        said.append(f"comparing with your newest save {_shown(own.path, folder)}{beside}")
+        beside = f"; latest complete reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
+        said.append(f"comparing with {_shown(own.path, folder)} (latest local save){beside}")
     elif reviewed is not None:
         if newer := sessions[: sessions.index(reviewed)]:
             named = ", ".join(_shown(one.path, folder) for one in newer)
-            said.append(f"passed over, with fewer than half of the cases of the fullest session: {named}")
+            said.append(f"skipped, with fewer than half of the cases of the largest session: {named}")
         said.append(
-            f"comparing with the newest whole reviewed session {_shown(reviewed.path, folder)} (no save of your own fits)"
+            f"comparing with {_shown(reviewed.path, folder)} (latest complete reviewed session; no local save fits)"
         )
     else:
         said.append(
@@ -250,7 +250,7 @@ def _odd_figures(record: Record) -> Iterator[str]:
     workload, sample = record.workload, record.sample
     for name, size in zip(("batch", "seq", "heads", "head_dim"), workload.shape, strict=True):
         if size < 1:
-            yield f"{name} {size}, at least 1 is needed"
+            yield f"{name} {size}, expected at least 1"
     seconds = {"first_call_s": record.first_call_s, "compilers_s": record.compilers_s, "kernel_s": record.kernel_s}
     seconds.update(record.spent_s)
     clocks: tuple[float, ...] = ()
@@ -264,14 +264,14 @@ def _odd_figures(record: Record) -> Iterator[str]:
             yield f"{sample.unsettled} unsettled rounds of {len(sample.rounds_s)}"
     for name, value in seconds.items():
         if value is not None and not _is_within(value, 0, LONGEST_S):
-            yield f"{name} {value:g}, between 0 and {LONGEST_S:g} s is needed"
+            yield f"{name} {value:g}, expected 0 to {LONGEST_S:g} s"
     for check in record.checks if sample is not None else ():
         for metric in ("rel_l1", "rel_l2"):
             if not _is_within(getattr(check.error, metric), 0, math.inf):
-                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, a finite error is needed"
+                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, expected a finite error"
     for clock_hz in clocks:
         if not _is_within(clock_hz, 1, FASTEST_HZ):
-            yield f"a clock of {clock_hz:g} Hz, between 1 and {FASTEST_HZ:g} Hz is needed"
+            yield f"a clock of {clock_hz:g} Hz, expected 1 to {FASTEST_HZ:g} Hz"
 
 
 def _reviewed(folder: Path, device_name: str, said: list[str]) -> list[Path]:
@@ -279,7 +279,7 @@ def _reviewed(folder: Path, device_name: str, said: list[str]) -> list[Path]:
     try:
         return session_files(folder, device_name)
     except Unlisted as exc:
-        said.append(f"passed over: {exc}")
+        said.append(f"skipped: {exc}")
     try:
         return numbered(folder / slug(device_name))
     except OSError:  # that is what was said
@@ -298,7 +298,7 @@ def _newest_own(folder: Path, device_name: str, said: list[str]) -> _Stored | No
             others[stored.device] = others.get(stored.device, 0) + 1
     if others:
         counted = ", ".join(f"{count} of {device}" for device, count in others.items())
-        said.append(f"passed over saves of other devices: {counted}")
+        said.append(f"skipped local saves of other devices: {counted}")
     return max(newest, key=lambda stored: stored.saved_at, default=None)
 
 
@@ -308,7 +308,7 @@ def _usable(files: Iterable[Path], said: list[str]) -> Iterator[_Stored]:
         try:
             document = load_document(path, need_measurements=True)
         except Unreadable as exc:
-            said.append(f"passed over: {exc}")
+            said.append(f"skipped: {exc}")
         else:
             device = str(document["machine_info"].get("device") or "an unknown device")
             yield _Stored(path, device, str(document.get("datetime", "")), len(document["benchmarks"]))
@@ -401,7 +401,7 @@ def _names(folder: Path, said: list[str]) -> list[str]:
     try:
         return _entries(folder)
     except OSError as exc:
-        said.append(f"passed over: {folder} cannot be listed: {exc.strerror}")
+        said.append(f"skipped: {folder} cannot be listed: {exc.strerror}")
         return []
 
 

@@ -19,7 +19,7 @@ from attnbench.storage.writing import laid_out, write_new
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
 #: What a run says of its end where it stopped at the first record that no session may hold.
-STOPPED = "no session can come of it any more; --keep-going measures the rest"
+STOPPED = "cannot become a baseline session; use --keep-going to run the rest"
 
 
 @dataclass(frozen=True)
@@ -134,16 +134,16 @@ def refusals(run: RunFile) -> list[str]:
     found += dict.fromkeys(why for record in run.records if (why := why_not(record)))
     measured = [record for record in run.records if record.sample is not None]
     if not measured:
-        return [*found, "no case was measured, at least one is needed"]
+        return [*found, "no case was measured, expected at least one"]
     # By case: those that are launched apart, or under --attn-isolate, have launches of their own.
     launches = Counter(case for case, _ in {(record.case, record.launch) for record in measured})
     if few := sorted(case for case, count in launches.items() if count < FEWEST_LAUNCHES):
         which = "" if len(few) == len(launches) else f": {', '.join(few)}"
-        found.append(f"1 launch, at least {FEWEST_LAUNCHES} are needed to know how launches differ{which}")
+        found.append(f"1 launch, expected at least {FEWEST_LAUNCHES} to know how launches differ{which}")
     first, *others = run.launches
     for other in others:
         if differing := differences(first.fingerprint, other.fingerprint):
-            found.append(f"the launches were not on one set-up: {', '.join(differing)}")
+            found.append(f"the launches ran on different set-ups: {', '.join(differing)}")
     return found
 
 
@@ -154,14 +154,14 @@ def why_not(record: Record) -> str | None:
         failed = record.status in (Status.INCORRECT, Status.ERROR)
         return f"{record.case} is {record.status}: {record.reasons[0].text}" if failed else None
     if sample.timer == HOST_TIMER:
-        return "timed by the host's clock on a CPU, whose noise nothing is known of: a GPU is needed"
+        return "CPU timings cannot be a baseline; record on a GPU"
     if record.injected is not None:
         return f"slowed down on purpose (--attn-inject): {record.case}"
     if sample.unsettled and not sample.self_throttled:
         rounds = f"{sample.unsettled} of {len(sample.rounds_s)} rounds"
         return (
-            f"unsettled: {record.case} started {rounds} below the clock's ceiling, 0 needed: another process on the GPU, "
-            "or heat"
+            f"{record.case} is unsettled: {rounds} started below the clock's ceiling, expected 0: another process uses the "
+            "GPU, or it is hot"
         )
     return None
 

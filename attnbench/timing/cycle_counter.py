@@ -1,15 +1,17 @@
-"""The cycle counters of all multiprocessors, written down before and after a piece of work.
+"""The cycle counters of all multiprocessors, read before and after a piece of work.
 
-Every group of multiprocessors (GPC) has a clock of its own: on two H200s they were 0.6 to 1.7 % apart during one call, in
-steps, and not the same ones for every kernel. A single counter tells of one group, which is another one from process to
-process, so flash-attn 4's cycles had two modes 0.8 % apart. The mean over all has one (docs/method.md). Each counter is
-subtracted from itself: what two multiprocessors count has nothing to do with each other.
+Every group of multiprocessors (GPC) has a clock of its own. On two H200s they differed by 0.6 to 1.7 % during one call, in
+steps, and by kernel. A single counter shows one group, a different one in each process, so flash-attn 4's cycles had two
+modes 0.8 % apart. The mean over all has one mode (docs/measurements/sampling.md). Differences are taken per multiprocessor,
+because the counters of two multiprocessors are unrelated.
 """
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
+
+from attnbench import torch_private
 
 if TYPE_CHECKING:
     import torch
@@ -31,16 +33,14 @@ extern "C" __global__ void attnbench_stamp(long long* out, int slot, int round, 
 
 @functools.cache
 def _kernel() -> Any:
-    """The stamp, compiled once per process by NVRTC, which every CUDA build of torch brings."""
-    import torch
-
-    return torch.cuda._compile_kernel(_SOURCE, "attnbench_stamp")  # noqa: SLF001 - has no public form in torch 2.11
+    """The kernel that writes a stamp, compiled once per process by NVRTC, which every CUDA build of torch brings."""
+    return torch_private.compile_cuda(_SOURCE, "attnbench_stamp")
 
 
 def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:
-    """Mean difference of the two stamps over the multiprocessors that have both of this round; None for too few.
+    """Mean cycles between the two stamps over the multiprocessors that have both of this round; None below `fewest`.
 
-    slots: `[2, multiprocessors, 2]`, of the start and of the end: cycle counter, and number of the round.
+    slots: int64 `[2, multiprocessors, 2]`: start and end; per multiprocessor the cycle counter and the round's number.
     """
     first, second = slots.unbind()
     both = (first[:, 1] == round_) & (second[:, 1] == round_)
@@ -48,10 +48,10 @@ def mean_cycles(slots: torch.Tensor, round_: int, fewest: int) -> int | None:
     return round(between.double().mean().item()) if len(between) >= max(1, fewest) else None
 
 
-class CycleStamps:
-    """A start and an end stamp around a piece of work on the current stream, by one thread on every multiprocessor.
+class CycleCounter:
+    """Counts the SM cycles of work on the current stream: one thread on every multiprocessor stamps its start and its end.
 
-    Raises whatever torch raises where NVRTC is missing.
+    Making one raises whatever torch raises where NVRTC is missing.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class CycleStamps:
         self._stamp(1)
 
     def cycles(self) -> int | None:
-        """Mean cycles between the two, waiting for them; None where fewer than half of the multiprocessors had both."""
+        """Mean cycles between the stamps; waits for them. None where fewer than half of the multiprocessors have both."""
         return mean_cycles(self._slots.cpu(), self._round, fewest=(self._blocks + 1) // 2)
 
     def _stamp(self, slot: int) -> None:

@@ -1,8 +1,8 @@
-"""Injected slow-downs: a spin behind the call, inside the interval that is timed, to see which slow-down is found.
+"""Injected slow-downs: a spin behind the call, inside the timed interval, to test which slow-downs are found.
 
-On CUDA the spin is one more kernel. Its launch alone costs 1 to 3 µs, half a percent of a 0.4 ms kernel, and its cycles
-pass at the clock that the call has left behind, which is not the ceiling. So what a spin adds is measured, behind the very
-call that is slowed down and by the protocol that will time it, and the cycles are solved for.
+On CUDA the spin is one more kernel. Its launch alone costs 1 to 3 µs, half a percent of a 0.4 ms kernel, and it runs at the
+clock that the call has left behind, which is below the ceiling. So what a spin adds is measured behind the very call that is
+slowed down, with the same timing protocol, and the number of cycles is solved for.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from attnbench import torch_private
 from attnbench.globs import UnknownName, matches_case, select
-from attnbench.hardware.sm_clock import SpinClock, spin_clock
+from attnbench.hardware.sm_clock import SmClock, sm_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.stats import median_s
 from attnbench.timing.pacer import CudaPacer
 from attnbench.units import change, microseconds
 
-#: Rounds of each of the three calls that a calibration compares, and plain calls that one on the CPU takes.
+#: Rounds of each of the three calls that a calibration on CUDA compares, and calls that one on the CPU takes.
 CUDA_ROUNDS, CPU_CALLS = 10, 5
-#: The probing spin adds this multiple of the wanted share, so that the wanted one lies between it and none at all; of
-#: small shares that would drown in the noise of the rounds, so it adds this share at least.
+#: The calibrating spin adds this multiple of the wanted share, so that the wanted one lies between none and it. A small
+#: share would drown in the noise of the rounds, so it adds at least this share.
 PROBE_PER_SHARE, PROBE_MIN_SHARE = 2.0, 0.02
 
 _SHARE = re.compile(r"\+(\d+(?:\.\d+)?)%")
@@ -54,13 +55,13 @@ class Calibration:
         wanted_s, launch_s = share * self.plain_s, self.launched_s - self.plain_s
         if wanted_s < launch_s:
             raise _cannot(
-                f"{change(share)}, which is {microseconds(wanted_s)} µs: found that the launch of a spin alone adds "
-                f"{microseconds(launch_s)} µs here, needed is +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
+                f"{change(share)} ({microseconds(wanted_s)} µs): launching a spin alone adds {microseconds(launch_s)} µs; "
+                f"use +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
             )
         if self.probed_s <= self.launched_s:
             raise _cannot(
-                f"{change(share)}: found that a spin of {self.probe_cycles} cycles takes no longer than one of none, "
-                f"needed is a call whose rounds scatter by less than that spin"
+                f"{change(share)}: a spin of {self.probe_cycles} cycles takes no longer than one of 0 cycles, because the "
+                "rounds scatter by more than the spin adds; use a larger percentage"
             )
         return round((wanted_s - launch_s) * self.probe_cycles / (self.probed_s - self.launched_s))
 
@@ -69,11 +70,9 @@ class SpunCall:
     """A call with a spin of `cycles` behind it, on the same stream; with None it is the call and nothing else."""
 
     def __init__(self, call: Callable[[], None]) -> None:
-        import torch
-
         self.cycles: int | None = None
         self._call = call
-        self._spin: Callable[[int], None] = torch.cuda._sleep
+        self._spin = torch_private.spin_kernel()
 
     def __call__(self) -> None:
         self._call()
@@ -83,15 +82,15 @@ class SpunCall:
 
 def parse_injections(entries: tuple[str, ...]) -> tuple[Injection, ...]:
     """Entries `torch_flash:+2%`. Raises ValueError that names the entry."""
-    found = []
+    injections = []
     for entry in entries:
         glob, separator, text = entry.rpartition(":")
         match = _SHARE.fullmatch(text)
         share = float(match.group(1)) / 100 if match else 0.0
         if not (separator and glob and share > 0):
-            raise ValueError(f"{entry!r} is no injection, GLOB:+P% is needed: torch_flash:+2%")
-        found.append(Injection(glob, share))
-    return tuple(found)
+            raise ValueError(f"expected GLOB:+P% with P above 0, such as torch_flash:+2%, got {entry!r}")
+        injections.append(Injection(glob, share))
+    return tuple(injections)
 
 
 def share_for(injections: Sequence[Injection], record: Record) -> float | None:
@@ -110,19 +109,19 @@ def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kin
 
 def slowed(call: Callable[[], None], share: float, device: str) -> Callable[[], None]:
     """`call`, longer by `share` of its latency on this device. Raises CaseEnded (error) where that cannot be done."""
-    return _slowed_on_cuda(call, share, spin_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
+    return _slowed_on_cuda(call, share, sm_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
 
 
-def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SpinClock) -> SpunCall:
+def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SmClock) -> SpunCall:
     spun = SpunCall(call)
     spun.cycles = _calibrated(spun, share, clock).cycles(share)
     return spun
 
 
-def _calibrated(spun: SpunCall, share: float, clock: SpinClock) -> Calibration:
-    """Paced rounds of the three calls in turn, so that whatever drifts does so for all of them alike.
+def _calibrated(spun: SpunCall, share: float, clock: SmClock) -> Calibration:
+    """Paced rounds of the three calls in turn, so that a drift affects all three alike.
 
-    The pacer is theirs alone: none of these rounds is in the sample of the case.
+    They have a pacer of their own: none of these rounds is in the sample of the case.
     """
     pacer = CudaPacer(clock, spun)
     probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * pacer.round_s())

@@ -1,11 +1,11 @@
-"""Settle and pace: what makes the same kernel read the same, whatever ran before (docs/method.md says why).
+"""Settle the clock and pace the rounds, so that a kernel reads the same whatever ran before (docs/method.md).
 
 Attention at full rate draws more than the board's power limit, so the clock wanders within a second. Before each round the
 device spins, which draws almost nothing, until its clock reads the ceiling. Then, without waiting again: a tail spin that
 hides Python and the launch, a write of twice the L2 cache, a stamp of the cycle counters, the start event, the call, the end
 event, and a second stamp. The clock moves in steps of 15 MHz (0.76 %) even within one call, where no reading before or after
-sees it; the cycles between the stamps do not care. A round whose start event was no longer pending when everything behind it
-was queued was not hidden: it is taken again with a longer tail.
+sees it; the number of cycles between the stamps does not depend on it. If the start event is no longer pending when
+everything behind it is queued, the host's time is in the interval: the round is taken again with a longer tail.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
-from attnbench.hardware.sm_clock import SpinClock
+from attnbench import torch_private
+from attnbench.hardware.sm_clock import SmClock
 from attnbench.model import Sample
-from attnbench.timing.cycle_counter import CycleStamps
-from attnbench.timing.settling import Protocol, probed
+from attnbench.timing.cycle_counter import CycleCounter
+from attnbench.timing.settling import TimingProtocol, probed
 
-#: A call this long lowers its own clock whatever the device did before it, so more rounds do not make it settle.
+#: A call of this many seconds lowers its own clock whatever the device did before it, so it gets this many rounds at most.
 SELF_THROTTLING_S, SELF_THROTTLED_ROUNDS = 0.1, 10
+#: Rounds with nothing in them, whose median is subtracted from every round.
 EMPTY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
-class Round:
-    """One timed call.
+class RoundReading:
+    """What was read of one timed call.
 
-    cycles: of the SM clock between the stamps, None where they could not be counted; before_hz: the clock before it;
-    settled: whether that had reached the ceiling; hidden: whether the host kept out of the interval.
+    seconds: between the two events, the empty interval subtracted. cycles: of the SM clock between the stamps, None where
+    they could not be counted. before_hz: the SM clock before the round. settled: whether it had reached the ceiling.
+    hidden: whether the host's time stayed out of the interval. probes: spins that read the clock before the round.
     """
 
     seconds: float
@@ -52,7 +55,7 @@ class Contents(Interface):
 
 
 class SameContents:
-    """For calls whose output nobody looks at: those that a calibration or an experiment takes."""
+    """For calls whose output is not checked: those of a calibration or an experiment."""
 
     def advance(self) -> None:
         """The contents stay."""
@@ -65,53 +68,59 @@ class SameContents:
 
 
 class CudaPacer:
-    """Paces the rounds of one call on the current device and stream, and keeps what it saw of each."""
+    """Paces the rounds of one call on the current device and stream, and keeps a reading of each.
+
+    rounds: the readings so far. host_s: median seconds that the call takes to return. empty_s: median seconds of a round
+    with nothing in it.
+    """
 
     def __init__(
         self,
-        clock: SpinClock,
+        clock: SmClock,
         call: Callable[[], None],
-        protocol: Protocol | None = None,
+        protocol: TimingProtocol | None = None,
         contents: Contents | None = None,
     ) -> None:
         """`call` queues the work once; it is called a few times here to learn what it costs.
 
-        `contents` are switched before every round, one that is taken again too, and the round's output is checked.
+        `contents` change before every round, also before one that is taken again, and the output of each is checked.
+        Raises RuntimeError where the host is too slow to stay out of any interval.
         """
         import torch
 
         self._torch: Any = torch
+        self._spin = torch_private.spin_kernel()
         self._clock = clock
         self._call = call
         self._contents = contents or SameContents()
-        self._protocol = protocol or Protocol()
+        protocol = protocol or TimingProtocol()
+        self._protocol = protocol
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        self._stamps = _stamps()
+        self._cycle_counter = _cycle_counter()
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
-        self.rounds: list[Round] = []
+        self.rounds: list[RoundReading] = []
         self.empty_s = 0.0
         self.host_s, self._call_s = self._costs()
-        rule = self._protocol
-        self._probe_s = min(max(rule.probe_per_call * self._call_s, rule.probe_min_s), rule.probe_max_s)
-        self._tail_s = max(rule.tail_min_s, rule.tail_per_host * self.host_s)
+        self._probe_s = min(max(protocol.probe_per_call * self._call_s, protocol.probe_min_s), protocol.probe_max_s)
+        self._tail_s = max(protocol.tail_min_s, protocol.tail_per_host * self.host_s)
         self.empty_s = self._empty_interval()
-        self._settle_limit_s = rule.settle_limit_s + rule.settle_calls * self._call_s
+        self._settle_limit_s = protocol.settle_limit_s + protocol.settle_calls * self._call_s
         self._waited_s = 0.0
-        self._open: _OpenRound | None = None
+        self._pending: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
-        """How many rounds this call takes where `count` are wanted: at most 10 of one that lowers its own clock."""
+        """`count`, or at most 10 for a call that lowers its own clock."""
         return min(count, SELF_THROTTLED_ROUNDS) if self._call_s >= SELF_THROTTLING_S else count
 
     def warm_up(self) -> None:
-        """Take paced rounds that nobody keeps: a kernel's cycles are not its own right after the device idled.
+        """Take paced rounds that are not kept: right after idling a kernel is 0.1 to 0.2 % off.
 
-        `Protocol.warm_rounds` of them, or as many as fit into `warm_limit_s` where the call is long; contents stay.
+        `TimingProtocol.warm_rounds` of them, or as many as fit into `warm_limit_s`. The contents stay.
         """
-        rule = self._protocol
-        until_s = time.perf_counter() + rule.warm_limit_s
-        for _ in range(rule.warm_rounds):
-            probed(self._clock, rule, self._probe_s, rule.warm_limit_s)
+        protocol = self._protocol
+        until_s = time.perf_counter() + protocol.warm_limit_s
+        for _ in range(protocol.warm_rounds):
+            probed(self._clock, protocol, self._probe_s, protocol.warm_limit_s)
             if time.perf_counter() >= until_s:
                 return
             self._hide()
@@ -124,10 +133,10 @@ class CudaPacer:
         before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
         self._waited_s += waited_s
         self._hide()
-        self._open = _OpenRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
+        self._pending = PendingRound(before_hz, before_hz >= self._protocol.enough_hz(self._clock.ceiling), probes)
 
     def round_s(self) -> float:
-        """Take one round of the call and give its seconds, for whoever has no benchmark runner to drive it."""
+        """Take one round and return its seconds, where no benchmark runner drives the call."""
         self.before_round()
         start = self.instant()
         self._call()
@@ -135,23 +144,25 @@ class CudaPacer:
 
     def instant(self) -> CudaInstant:
         """The clock that pytest-benchmark reads: the first reading of a round starts it, the second ends it."""
-        if self._open is None:
+        if self._pending is None:
             self.before_round()
-        assert self._open is not None
-        return self._open.start(self) if self._open.started is None else self._open.end(self)
+        assert self._pending is not None
+        return self._pending.start(self) if self._pending.started is None else self._pending.end(self)
 
-    def finish(self, opened: _OpenRound) -> float:
-        """Wait for the round, keep it, and return its seconds, the empty interval taken off."""
-        opened = self._hidden(opened, self._call_round)
+    def finish(self, pending: PendingRound) -> float:
+        """Wait for the round, keep its reading, and return its seconds, the empty interval subtracted."""
+        pending = self._hidden(pending, self._call_round)
         self._contents.compare()  # queued behind the round, whose end is waited for next
-        seconds = opened.seconds() - self.empty_s
+        seconds = pending.seconds() - self.empty_s
         cycles = self.counted_cycles()
-        self.rounds.append(Round(seconds, cycles, opened.before_hz, opened.settled, opened.hidden, opened.probes))
-        self._open = None
+        self.rounds.append(
+            RoundReading(seconds, cycles, pending.before_hz, pending.settled, pending.hidden, pending.probes)
+        )
+        self._pending = None
         return seconds
 
     def sample(self, rounds_s: list[float]) -> Sample:
-        """What is kept of the rounds: their seconds, as the timer gave them, and what was seen around each.
+        """The sample of the rounds: their seconds, as the timer gave them, and the readings around each.
 
         Raises CaseEnded (incorrect) where the last output is wrong.
         """
@@ -178,20 +189,20 @@ class CudaPacer:
 
     def stamp_start(self) -> None:
         """Queue the first stamp of the cycle counter, where there is one."""
-        if self._stamps is not None:
-            self._stamps.start()
+        if self._cycle_counter is not None:
+            self._cycle_counter.start()
 
     def stamp_end(self) -> None:
         """Queue the second stamp."""
-        if self._stamps is not None:
-            self._stamps.end()
+        if self._cycle_counter is not None:
+            self._cycle_counter.end()
 
     def counted_cycles(self) -> int | None:
-        """Cycles between the two stamps, waiting for them."""
-        return None if self._stamps is None else self._stamps.cycles()
+        """Cycles between the two stamps; waits for them. None where there is no counter, or too few of it could be read."""
+        return None if self._cycle_counter is None else self._cycle_counter.cycles()
 
     def _hide(self) -> None:
-        self._torch.cuda._sleep(self._clock.cycles(self._tail_s))
+        self._spin(self._clock.cycles(self._tail_s))
         self._flush.zero_()
 
     def _costs(self) -> tuple[float, float]:
@@ -199,7 +210,7 @@ class CudaPacer:
         host_s, call_s = [], []
         for _ in range(5):
             self._torch.cuda.synchronize()
-            self._torch.cuda._sleep(self._clock.cycles(2e-3))
+            self._spin(self._clock.cycles(2e-3))
             start = self.event()
             began = time.perf_counter()
             self._call()
@@ -210,7 +221,7 @@ class CudaPacer:
         return statistics.median(host_s), statistics.median(call_s)
 
     def _empty_interval(self) -> float:
-        """Median seconds of a hidden round with nothing in it: a host that is late would be in one that is not.
+        """Median seconds of a hidden round with nothing in it. A round that is not hidden would contain the host's time.
 
         Raises RuntimeError where none can be hidden.
         """
@@ -218,57 +229,57 @@ class CudaPacer:
         seconds = [one.seconds() for one in rounds if one.hidden]
         if not seconds:
             raise RuntimeError(
-                f"the host is late: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events in "
-                f"each of {EMPTY_ROUNDS} rounds, so no time can be told from its own. Free its CPUs, and run again"
+                f"the host is too slow: it took longer than {self._protocol.longest_tail_s * 1e3:g} ms to queue two events "
+                f"in each of {EMPTY_ROUNDS} rounds, which would count as the kernel's time. Free its CPUs and run again"
             )
         return statistics.median(seconds)
 
-    def _hidden(self, taken: _OpenRound, again: Callable[[], _OpenRound]) -> _OpenRound:
-        """The round, taken again behind a tail twice as long while the host was in it and that is still allowed."""
+    def _hidden(self, taken: PendingRound, again: Callable[[], PendingRound]) -> PendingRound:
+        """The round, taken again behind a tail twice as long until it is hidden or the tail is at its longest."""
         while not taken.hidden and self._tail_s < self._protocol.longest_tail_s:
             self._tail_s *= 2
             taken = again()
         return taken
 
-    def _call_round(self) -> _OpenRound:
+    def _call_round(self) -> PendingRound:
         self.before_round()
-        assert self._open is not None
-        self._open.start(self)
+        assert self._pending is not None
+        self._pending.start(self)
         self._call()
-        self._open.end(self)
-        return self._open
+        self._pending.end(self)
+        return self._pending
 
-    def _empty_round(self) -> _OpenRound:
+    def _empty_round(self) -> PendingRound:
         self._hide()
-        empty = _OpenRound(0.0, True, 0)
+        empty = PendingRound(0.0, True, 0)
         empty.start(self)
         empty.end(self)
         return empty
 
 
-def _stamps() -> CycleStamps | None:
-    """Stamps of the cycle counter, None where NVRTC is not there to compile them: then there are seconds only."""
+def _cycle_counter() -> CycleCounter | None:
+    """The cycle counter, None where NVRTC is missing to compile its kernel: then a round has seconds only."""
     try:
-        return CycleStamps()
+        return CycleCounter()
     except Exception:
         return None
 
 
 class CudaInstant:
-    """The start or the end of a paced round; subtracting waits for the device and closes the round."""
+    """The start or the end of a paced round; subtracting waits for the device and finishes the round."""
 
-    __slots__ = ("_opened", "_pacer")
+    __slots__ = ("_pacer", "_pending")
 
-    def __init__(self, pacer: CudaPacer, opened: _OpenRound) -> None:
+    def __init__(self, pacer: CudaPacer, pending: PendingRound) -> None:
         self._pacer = pacer
-        self._opened = opened
+        self._pending = pending
 
     def __sub__(self, earlier: CudaInstant) -> float:
         del earlier
-        return self._pacer.finish(self._opened)
+        return self._pacer.finish(self._pending)
 
 
-class _OpenRound:
+class PendingRound:
     """A round between its two events."""
 
     def __init__(self, before_hz: float, settled: bool, probes: int) -> None:

@@ -1,7 +1,7 @@
 """The timers, in the form that pytest-benchmark calls: `timer()` twice, and a difference in seconds.
 
-pytest-benchmark only ever subtracts what its timer returned, so an instant may be a device event: the subtraction is
-where the device is waited for, outside the interval.
+pytest-benchmark only ever subtracts what its timer returned, so an instant may be a device event. The subtraction waits
+for the device, outside the interval.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class HostInstant:
 
 
 class StoredInstant:
-    """The start or end of a round that another process took: the difference is that round's seconds, to the bit."""
+    """The start or end of a round that another process took: the difference is exactly that round's seconds."""
 
     __slots__ = ("_round_s",)
 
@@ -44,25 +44,25 @@ class StoredInstant:
 
 
 class Timer:
-    """What pytest-benchmark gets as `timer`: one object per test, whose clock is chosen when the case is known."""
+    """What pytest-benchmark gets as `timer`: one object per test, whose instants are chosen when the case is known."""
 
     def __init__(self) -> None:
-        self._clock: Callable[[], Instant] = HostInstant
+        self._now: Callable[[], Instant] = HostInstant
         self.__name__ = "perf_counter"
 
     def __call__(self) -> Instant:
-        return self._clock()
+        return self._now()
 
-    def use(self, name: str, clock: Callable[[], Instant]) -> None:
-        """Read `clock` from now on; `name` is what pytest-benchmark stores as the timer."""
+    def use(self, name: str, now: Callable[[], Instant]) -> None:
+        """Return what `now` gives from here on; `name` is what pytest-benchmark stores as the timer."""
         self.__name__ = name
-        self._clock = clock
+        self._now = now
 
     def release(self) -> None:
-        """Let go of the clock, which may hold device memory, and keep its name for what is stored."""
-        self._clock = HostInstant
+        """Drop what gives the instants, which may hold device memory, and keep its name, which is stored."""
+        self._now = HostInstant
 
     def replay(self, name: str, rounds_s: Iterable[float]) -> None:
-        """Give back stored rounds, in order: each pair of calls differs by the next round."""
+        """Replay stored rounds, in order: each pair of calls differs by the seconds of the next round."""
         ends = deque(instant for round_s in rounds_s for instant in (StoredInstant(round_s), StoredInstant(round_s)))
         self.use(name, ends.popleft)

@@ -77,7 +77,7 @@ def newer_elsewhere(stored: Sequence[Stored], line: Sequence[Stored], unit: str 
         return ""
     name = others[-1][0].name
     differing = difference([one for one in others if one[0].name == name], line)
-    return f"{name} is newer, but another GPU's and of another version, so it is not compared with: {differing}"
+    return f"not compared with {name}, which is newer but from another GPU and another version: {differing}"
 
 
 def difference(history: Sequence[Stored], line: Sequence[Stored]) -> str:

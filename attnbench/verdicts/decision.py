@@ -386,7 +386,8 @@ def _steps_above(limit: float, steps: int) -> float:
 
 
 UNSETTLED = Reason(
-    "unsettled", "slower, but started below the clock's ceiling in more than a tenth of the rounds: nothing is claimed"
+    "unsettled",
+    "slower, but more than 10 % of the rounds started below the clock's ceiling, so it is not called a regression",
 )
 
 
@@ -397,9 +398,7 @@ def _objection(case: _Case, claimed: Judgement, said: Change) -> Reason | None:
     if any(one.unsettled and not one.self_throttled for one in case.held.both()):
         return UNSETTLED
     if said.measure == CYCLES and case.is_opposed:
-        text = (
-            f"slower in cycles ({said.value:+.2%}), but faster in seconds: the clock rose by more than the kernel lost"
-        )
+        text = f"slower in cycles ({said.value:+.2%}), but faster in seconds, because the clock rose by more"
         return Reason("clock", text)
     return None
 
@@ -417,8 +416,8 @@ def _left_out(held: Sides, launches: int) -> tuple[Reason, ...]:
     """That launches of ours were slow by themselves."""
     if not held.left_out:
         return ()
-    was = "was slower by itself and is" if held.left_out == 1 else "were slower by themselves and are"
-    text = f"{held.left_out} of {launches} launches {was} left out: the others agree"
+    was = "was slow on its own and is" if held.left_out == 1 else "were slow on their own and are"
+    text = f"{held.left_out} of {launches} launches {was} left out; the others agree"
     return (Reason("slow-launch", text),)
 
 
@@ -426,13 +425,13 @@ def _reason(kind: Judgement, said: Change, ends: _Ends, rule: Rule, limit: float
     """Why, on a known unit."""
     if kind is Judgement.REGRESSED and said is not ends.main:
         text = (
-            f"at least {said.low:+.2%} in seconds, where the limit is {limit:.2%} and two steps of the clock, and "
-            f"{round(ends.counted, 6) + 0.0:+.2%} in cycles: the clock during the call is lower (does the kernel draw more "
+            f"at least {said.low:+.2%} in seconds (limit {limit:.2%} plus two clock steps), but "
+            f"{round(ends.counted, 6) + 0.0:+.2%} in cycles: the clock is lower during the call (does the kernel draw more "
             "power?)"
         )
         return Reason("slower-clock", text)
     if kind is Judgement.REGRESSED:
-        text = f"at least {said.low:+.2%}, where {rule.tolerated:.1%} is tolerated and {limit:.2%} is the limit"
+        text = f"at least {said.low:+.2%}; tolerated {rule.tolerated:.1%}, limit {limit:.2%}"
         return Reason("slower", text)
     if kind is Judgement.IMPROVED:
         return Reason("faster", f"at least {-ends.gain:.2%} faster")
@@ -447,8 +446,8 @@ def _below(said: Change, limit: float) -> Reason:
 
 def _undecided(said: Change) -> Reason:
     if math.isinf(said.error):
-        return Reason("rounds", "fewer than 3 rounds do not tell how they scatter: nothing is claimed")
-    return Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%} nothing is decided")
+        return Reason("rounds", "fewer than 3 rounds: their scatter is unknown, so nothing is decided")
+    return Reason("interval", f"between {said.low:+.2%} and {said.high:+.2%}: undecided")
 
 
 def _of_screen(claimed: Judgement, said: Change, limit: float, noise: Noise) -> tuple[Reason, ...]:
@@ -457,11 +456,11 @@ def _of_screen(claimed: Judgement, said: Change, limit: float, noise: Noise) -> 
         return (_below(said, limit),)
     if math.isinf(said.error):
         return (_undecided(said),)
-    by = f"the baseline is from other units, and units of one model differ by {noise.unit.doubt:.1%} (sd)"
-    here = "record a session on this unit (scripts/record_baseline)"
+    by = f"the baseline is from other GPUs of this model, which differ by {noise.unit.doubt:.1%} (sd)"
+    here = "record a session on this GPU (attnbench record)"
     if claimed is Judgement.IMPROVED:
         return (_below(said, limit), Reason("unknown-unit", f"suspected gain: {by}. To decide, {here}"))
-    here += ", or measure the tree before the change here too (--benchmark-save, --benchmark-compare)"
+    here += ", or compare with the code before the change on this GPU (--benchmark-save, --benchmark-compare)"
     if claimed is Judgement.REGRESSED:
         return (Reason("unknown-unit", f"suspected slow-down: {by}. To decide, {here}"),)
     return (_undecided(said), Reason("unknown-unit", f"{by}. To decide, {here}"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Judgement, Launch, Reason, Record, Verdict
-from attnbench.storage.sessions import Baseline, Session, once
+from attnbench.storage.sessions import HOST_TIMER, Baseline, Session, once
 from attnbench.units import change, mebibytes
 from attnbench.verdicts import autotuned, code_lines
 from attnbench.verdicts.decision import Rule, compare
@@ -23,6 +23,8 @@ REORDERED_GROWTH = 0.05
 #: By how much the workspace may exceed every stored one, as a share and in bytes, whichever is more: it repeats to 0.5 %,
 #: and 2 MiB is the block in which torch's allocator takes small tensors.
 WORKSPACE_GROWTH, WORKSPACE_BYTES = 0.01, 2 * 2**20
+#: The reason of a stored case that was selected and has no latency here.
+NOT_MEASURED = "not-measured"
 #: The reason where the fingerprint of the sessions that hold the case is another one.
 SET_UP = "fingerprint"
 #: The reason where no stored launch made the autotune choices of ours, and what more may be said of that.
@@ -54,7 +56,7 @@ def judge(
     stored = baseline.records.get(first.case, ())
     plain = Verdict(first.case, Judgement.NO_BASELINE, launches=len(records), reproduce=reproduce, nodeid=first.nodeid)
     if not stored:
-        return Judged(_without(plain, baseline))
+        return Judged(_without(plain, first, baseline))
     same_inputs = [(session, theirs) for session, theirs in stored if _same_inputs(first, theirs)]
     if not same_inputs:
         text = (
@@ -238,11 +240,11 @@ def missing(record: Record, baseline: Baseline, reproduce: str) -> Verdict | Non
         return None
     why = "; ".join(reason.text for reason in record.reasons) or f"status {record.status}"
     text = f"in {stored[-1][0].name}, and {record.status} here: {why}"
-    reason = Reason("not-measured", text)
+    reason = Reason(NOT_MEASURED, text)
     return Verdict(record.case, Judgement.MISSING, (reason,), reproduce=reproduce, nodeid=record.nodeid)
 
 
-def _without(plain: Verdict, baseline: Baseline) -> Verdict:
+def _without(plain: Verdict, ours: Record, baseline: Baseline) -> Verdict:
     """No session holds the case: *incomparable* where one of another fingerprint does, else *no-baseline*.
 
     The reason names every session with the same difference, whichever of them holds the case: so all cases share it.
@@ -252,12 +254,19 @@ def _without(plain: Verdict, baseline: Baseline) -> Verdict:
             alike = [other.name for other, theirs in baseline.unfit if theirs == differing]
             text = (
                 f"{_listed(alike)} cannot be compared with this run: {', '.join(differing)}. "
-                "Record a session with scripts/record_baseline"
+                "Record a session with attnbench record"
             )
             return _changed(plain, Judgement.INCOMPARABLE, Reason(SET_UP, text))
     stored = baseline.sessions or baseline.unfit
-    text = "no stored session holds this case" if stored else "no session of this device is stored"
+    text = (
+        "no stored session holds this case" if stored else f"no session of this device is stored; {_how_to_store(ours)}"
+    )
     return _changed(plain, Judgement.NO_BASELINE, Reason("not-stored", text))
+
+
+def _how_to_store(ours: Record) -> str:
+    on_cpu = ours.sample is not None and ours.sample.timer == HOST_TIMER
+    return "CPU timings cannot be a baseline" if on_cpu else "record one with scripts/record_baseline"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -24,12 +24,8 @@ def parse_limits(entries: Sequence[str]) -> tuple[Limit, ...]:
     for entry in entries:
         glob, separator, text = entry.rpartition(":")
         share = _share(text)
-        if separator and not (glob and share):
-            raise ValueError(
-                f"{entry!r} is no limit of some cases, GLOB:P% with a percentage above 0 is needed: sage_*:2%"
-            )
-        if not share:
-            raise ValueError(f"{entry!r} is no slow-down, a percentage above 0 is needed: 1%")
+        if not share or (separator and not glob):
+            raise ValueError(f"expected P% or GLOB:P% with P above 0, such as 1% or sage_*:2%, got {entry!r}")
         found.append(Limit(glob, share))
     return tuple(found)
 

@@ -30,9 +30,9 @@ WEIGHTS = 2**22
 class Inputs:
     """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
 
-    `sets` are what kernels get, and `kept` the same memory behind tensors that no kernel gets: one may give its input
-    another shape, or other memory. `sha256` is over the bytes of the timed q, k and v as they were really used, `checksums`
-    are those of every tensor on its device, and `weights` what they were made with.
+    sets: the tensors that kernels get. kept: other tensors of the same memory, which no kernel gets, because a kernel may
+    give its input another shape or other memory. sha256: of the bytes of the timed q, k and v, in their dtype. checksums:
+    of every tensor, taken on its device with `weights`.
     """
 
     workload: Workload
@@ -73,7 +73,7 @@ class Inputs:
                 kept.copy_(made)
 
     def renew(self) -> None:
-        """Give the next kernel tensors of its own, of the same memory: what the last one did to its own stays with them."""
+        """Give the next kernel new tensors of the same memory, without what the last kernel did to its tensors."""
         self.sets.update({distribution: _same_memory(triple) for distribution, triple in self.kept.items()})
 
     def _pairs(self) -> Iterator[tuple[str, tuple[Triple, Triple]]]:
@@ -109,7 +109,7 @@ def _same_memory(triple: Triple) -> Triple:
 
 
 def _is_freed(tensor: torch.Tensor) -> bool:
-    """Whether its memory was given back below it; reading it would end the process."""
+    """Whether its memory was freed; reading it would crash the process."""
     return tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize
 
 
@@ -123,7 +123,7 @@ def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
 def _make(workload: Workload, distribution: str) -> Triple:
     if distribution not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"workload {workload.name!r}: distribution {distribution!r} is none of {known}")
+        raise ValueError(f"workload {workload.name!r}: unknown distribution {distribution!r}; known: {known}")
     return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
 
 

@@ -1,4 +1,4 @@
-"""The table of workloads, and how a name on the command line finds its rows."""
+"""The table of workloads, and how names on the command line select its rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def all_workloads() -> dict[str, Workload]:
 def default_patterns(device: str) -> tuple[str, ...]:
     """What is selected when nobody names a workload: 1024 px on a GPU (and simulated), half of 256 px on the CPU.
 
-    All six lengths would take a CPU of two cores four minutes, most of them in compilers: longer than a first look lasts.
+    All six lengths would take a CPU of two cores four minutes, mostly to compile: too long for a first look.
     """
     return ("flux-256px-t128", "flux-256px-t256", "flux-256px-t512") if device == "cpu" else ("flux-1024px-*",)
 
@@ -76,7 +76,7 @@ def parse_spelt(text: str) -> Workload | None:
         return None
     axes = [int(n) for n in re.split("[x×]", match.group(1))]
     if len(axes) != 4:
-        raise ValueError(f"workload {text!r} has {len(axes)} axes, 4 are needed: BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]")
+        raise ValueError(f"workload {text!r}: expected 4 axes (BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]), got {len(axes)}")
     batch, seq, heads, head_dim = axes
     dtype = "bf16" if match.group(2) is None else match.group(2)
     workload = Workload("", batch, seq, heads, head_dim, dtype, why="spelt out on the command line")
@@ -89,7 +89,9 @@ def _validate(workload: Workload) -> None:
     __tracebackhide__ = True
     printable.require_name("workload name", workload.name)
     if workload.dtype not in TORCH_DTYPES:
-        raise ValueError(f"workload {workload.name!r}: dtype {workload.dtype!r} is none of {', '.join(TORCH_DTYPES)}")
+        raise ValueError(
+            f"workload {workload.name!r}: unknown dtype {workload.dtype!r}; known: {', '.join(TORCH_DTYPES)}"
+        )
     if min(workload.shape) < 1:
         raise ValueError(f"workload {workload.name!r}: every axis of {workload.shape} must be at least 1")
     if workload.mask != "none" or workload.direction != "forward":

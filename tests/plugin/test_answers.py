@@ -65,7 +65,7 @@ def pytest_runtest_call(item):
     first, second = first_and_second(sim)
     [reason] = first["reasons"]
     assert (first["status"], reason["code"]) == ("error", "launch")
-    assert reason["text"].startswith("its process was ended: something in it wrote to its result pipe ")
+    assert reason["text"].startswith("its process was ended: something in it wrote to its result pipe")
     assert reason["text"].isprintable()
     assert second["status"] == "measured"
     assert "Traceback" not in str(first)
@@ -201,7 +201,7 @@ def pytest_runtest_call(item):
     one_process().assert_outcomes(passed=1, failed=1)
     first, second = first_and_second(sim)
     assert first["reasons"][0]["text"] == (
-        "its process ended with exit code 1; the last that it printed: "
+        "its process ended with exit code 1; its last output: "
         "attnbench: something in this process closed the pipe to the pytest that started it"
     )
     assert (pytester.path / "mine.txt").read_text() == ""

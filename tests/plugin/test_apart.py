@@ -11,10 +11,10 @@ import pytest
 #: they are loaded, and what the variable was when the interpreter had just started.
 CONFTEST = """
 import os
-from attnbench import Apart, Device, HeadDim, register
+from attnbench import OwnProcess, Device, HeadDim, register
 
 AT_THE_START = os.environ.get("OTHER_LIBRARY", "unset")
-APART = Apart("other", "the other library brings a runtime of its own", lambda: {"OTHER_LIBRARY": "preloaded"})
+APART = OwnProcess("other", "the other library brings a runtime of its own", lambda: {"OTHER_LIBRARY": "preloaded"})
 
 def kernel(name):
     def load(workload):
@@ -30,16 +30,17 @@ def kernel(name):
         return attention
     return load
 
-register("other_one", "other", apart=APART)(kernel("other_one"))
+register("other_one", "other", own_process=APART)(kernel("other_one"))
 register("plain", "plain")(kernel("plain"))
-register("other_two", "other", apart=APART)(kernel("other_two"))
-register("broken", "broken", apart=Apart("broken", "its variables cannot be found", lambda: {}["HOME"]))(kernel("broken"))
+register("other_two", "other", own_process=APART)(kernel("other_two"))
+LOST = OwnProcess("broken", "its variables cannot be found", lambda: {}["HOME"])
+register("broken", "broken", own_process=LOST)(kernel("broken"))
 register("broken_on_a_gpu", "broken", requires=(Device("cuda"),))(kernel("broken_on_a_gpu"))
-register("other_on_a_gpu", "other", apart=APART, requires=(Device("cuda"),))(kernel("other_on_a_gpu"))
+register("other_on_a_gpu", "other", own_process=APART, requires=(Device("cuda"),))(kernel("other_on_a_gpu"))
 
 NARROW = HeadDim(lambda head_dim: head_dim <= 32, "at most 32")
 
-@register("lost", "lost", apart=Apart("lost", "it takes the context with it"), requires=(NARROW,))
+@register("lost", "lost", own_process=OwnProcess("lost", "it takes the context with it"), requires=(NARROW,))
 def lost(workload):
     from attnbench.model import CaseEnded, Reason, Status
 
@@ -47,7 +48,7 @@ def lost(workload):
 """
 SHAPES = ("--attn-workload=1x64x2x32:bf16", "--attn-workload=1x96x2x32:bf16")
 RUN = ("--attn-device=cpu", "--attn-rounds=1", "--benchmark-json=run.json", *SHAPES)
-SAID = "other_one, other_two: launched apart, as the other library brings a runtime of its own"
+SAID = "other_one, other_two: ran in its own process: the other library brings a runtime of its own"
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_variables_that_cannot_be_worked_out_cost_their_own_rows(project: Any) -
     result = project("--benchmark-only", "--attn-backend=broken", "--attn-backend=plain", *RUN)
     result.assert_outcomes(passed=2, failed=2)
     reasons = {r["backend"]: r["reasons"] for r in project.records().values()}
-    assert reasons["broken"] == [{"code": "launch", "text": "cannot be launched apart: KeyError: 'HOME'"}]
+    assert reasons["broken"] == [{"code": "launch", "text": "cannot run in its own process: KeyError: 'HOME'"}]
 
 
 def test_variables_that_cannot_be_worked_out_are_a_row_where_nothing_else_runs(project: Any) -> None:
@@ -93,7 +94,7 @@ def test_variables_that_cannot_be_worked_out_are_a_row_where_nothing_else_runs(p
     result.assert_outcomes(failed=2, skipped=2)
     reasons = {r["backend"]: r["reasons"][0]["text"] for r in project.records().values()}
     assert reasons == {
-        "broken": "cannot be launched apart: KeyError: 'HOME'",
+        "broken": "cannot run in its own process: KeyError: 'HOME'",
         "broken_on_a_gpu": "needs device cuda, found cpu",
     }
 

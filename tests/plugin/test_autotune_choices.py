@@ -54,7 +54,7 @@ def test_a_case_of_other_choices_is_tried_once_more_and_then_not_compared(
     settled = "triton_tem_fused_simulated_0: BLOCK=A here, BLOCK=B in the baseline"
     assert found["reasons"][0]["text"] == f"no stored launch made these autotune choices: {settled}"
     assert found["reasons"][1]["text"] == (
-        "measured again with an empty compiler's cache, which led to none of the stored choices either"
+        "measured again with an empty compiler cache, and autotuning made none of the stored choices"
     )
     assert verdict(sim, CUDNN)["kind"] == "unchanged"
     said = "1 case was not compared: no stored launch made its autotune choices"
@@ -133,18 +133,18 @@ def test_a_try_that_fails_leaves_the_case_incomparable_and_says_why(
     assert result.ret == 0
     assert verdict(sim)["kind"] == "incomparable"
     assert verdict(sim)["reasons"][1]["text"].startswith(
-        "with an empty compiler's cache: a fresh process could not measure it again"
+        "with an empty compiler cache: a fresh process could not measure it again"
     )
 
 
 @pytest.mark.parametrize(
     ("relaunch", "first_call_s", "said"),
     [
-        ("0", 1.0, "not measured once more (--attn-relaunch=0)"),
+        ("0", 1.0, "not measured again (--attn-relaunch=0)"),
         (
             "3",
             CHOICES_BUDGET_S + 1,
-            f"not measured once more: too little is left of the {CHOICES_BUDGET_S:g} s that a run has for it",
+            f"not measured again: it would exceed the {CHOICES_BUDGET_S:g} s that a run may spend on this",
         ),
     ],
     ids=["no relaunch", "too long"],

@@ -158,7 +158,7 @@ def test_where_the_commit_has_no_session_the_work_tree_s_counts_and_is_marked(si
     baseline()
     result = sim(*ARGUMENTS, FROM, "--attn-require-baseline")
     assert result.ret == pytest.ExitCode.OK
-    note = f"compared with a session that is new in this change: {commit} has none of this case that is comparable"
+    note = f"compared with a session that this change adds: {commit} has no comparable one of this case"
     assert verdict(sim)["notes"] == [note]
     assert (verdict(sim)["kind"], verdict(sim)["compared_with"]) == ("unchanged", [NAME])
     assert f"  {note}: numpy@eager · flux-256px-t128" in result.outlines
@@ -178,7 +178,7 @@ def test_what_the_commit_lacks_is_decided_case_by_case(sim, baseline, pytester):
     assert verdicts[CASE]["notes"] == []
     other = verdicts["torch_math@eager-flux-256px-t128"]
     assert other["compared_with"] == ["simulated-device/0002_recorded.json"]
-    assert "is new in this change" in other["notes"][0]
+    assert "this change adds" in other["notes"][0]
 
 
 def test_sessions_of_another_set_up_give_way_to_those_that_a_change_records(sim, reviewed, repository):
@@ -193,7 +193,7 @@ def test_sessions_of_another_set_up_give_way_to_those_that_a_change_records(sim,
     reviewed.write_text(recorded)  # in place, under the same name
     sim(*ARGUMENTS, FROM)
     assert verdict(sim)["kind"] == "unchanged"
-    assert "is new in this change" in verdict(sim)["notes"][0]
+    assert "this change adds" in verdict(sim)["notes"][0]
 
 
 def test_an_unchanged_folder_is_said_in_one_line(sim, reviewed, repository):
@@ -364,7 +364,7 @@ def test_baselines_outside_of_the_repository_are_refused(sim, repository, tmp_pa
 
 
 def test_without_a_folder_of_baselines_the_option_is_refused_and_a_variable_waits(sim, monkeypatch):
-    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("name it in the ini key attn_baselines")
+    assert refused(sim, FROM, "-o", "attn_baselines=").endswith("set the ini key attn_baselines")
     monkeypatch.setenv("ATTN_BASELINES_FROM", "HEAD")
     assert sim(*ARGUMENTS, "-o", "attn_baselines=").ret == pytest.ExitCode.OK
 
@@ -379,12 +379,12 @@ def test_a_damaged_session_of_the_commit_is_named_with_the_commit(sim, reviewed,
 
 
 def test_a_job_summary_names_what_a_change_edits(sim, reviewed, repository, capsys):
-    from attnbench.report.__main__ import main
+    from attnbench.cli.command import main
 
     slowed(reviewed)
     sim(*ARGUMENTS, SLOW, FROM)
     capsys.readouterr()
-    assert main(["--markdown", "run.json"]) == 0
+    assert main(["summary", "run.json"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("## attnbench (simulated, baselines edited): 1 regressed")
     assert "**This change edits the baselines.** Verdicts use the sessions of `HEAD (" in text

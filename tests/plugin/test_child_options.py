@@ -107,7 +107,7 @@ def test_what_a_fresh_process_lacks_is_said_in_a_sentence(sim: Any, pytester: py
     sim(*CASE, "--attn-isolate").assert_outcomes(failed=1)
     [reason] = sim.records()[MATH]["reasons"]
     assert reason["text"] == (
-        "its process could not start: it ended with exit code 4; the last that it printed: "
+        "its process could not start: it ended with exit code 4; its last output: "
         "the following arguments are required: --only-there"
     )
 

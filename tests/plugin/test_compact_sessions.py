@@ -115,7 +115,7 @@ def test_what_pytest_benchmark_shows_and_stores_is_of_the_rounds_that_are_stored
 def test_a_session_is_reported_as_its_run_is(session: Path) -> None:
     shown = [
         subprocess.run(
-            [sys.executable, "-m", "attnbench.report", path], capture_output=True, timeout=60, check=True
+            [sys.executable, "-m", "attnbench", "report", path], capture_output=True, timeout=60, check=True
         ).stdout
         for path in ("run.json", str(session))
     ]
@@ -182,4 +182,4 @@ def test_a_workload_that_a_session_holds_with_another_shape_is_not_compared(sim:
     records[0]["workload"]["seq"] += 1
     session.write_text(json.dumps(document))
     result = sim("--benchmark-only", "--attn-backend=numpy", "-o", "attn_baselines=", f"--benchmark-compare={session}")
-    result.stdout.fnmatch_lines([f"not compared, as {session} stored the workload of that name with another shape, *"])
+    result.stdout.fnmatch_lines([f"not compared: {session} has this workload with another shape, *"])

@@ -33,7 +33,10 @@ DAMAGE: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "foreign": (lambda text: '{"hello": 1}', "is JSON, but not from pytest-benchmark: it has no list 'benchmarks'"),
     "list": (lambda text: "[1, 2]", "is JSON, but not from pytest-benchmark: it has no list 'benchmarks'"),
     "unmeasured": (_changed(benchmarks=[]), "holds no measurement: nothing in that run could be measured"),
-    "newer": (_changed(attnbench={"schema": 99}), "its attnbench schema is 99, this version reads up to *: upgrade*"),
+    "newer": (
+        _changed(attnbench={"schema": 99}),
+        "its attnbench schema is 99, but this version reads up to *: upgrade*",
+    ),
     "odd": (_changed(attnbench={"schema": 1, "records": 3}), "its attnbench records do not fit schema 2: *"),
     "no-machine": (_changed(machine_info=None), "is not from pytest-benchmark: it has no 'machine_info'"),
     "no-stats": (_with_stats(lambda stats: {"min": 1.0}), "entry 0 of 'benchmarks' (*) lacks stats max, *"),
@@ -95,7 +98,7 @@ def test_a_bare_comparison_passes_over_an_unusable_save_and_says_so(sim: Any, st
     path = _damage(stored, kind)
     result = sim(*ONE, "--benchmark-compare")
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*passed over: *{path.name}*", "*torch_math@eager*(0001_good)*"])
+    result.stdout.fnmatch_lines([f"*skipped: *{path.name}*", "*torch_math@eager*(0001_good)*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
@@ -109,7 +112,7 @@ def test_a_fifo_is_not_opened(sim: Any, stored: Path, pytester: pytest.Pytester,
     result.stderr.fnmatch_lines([f"ERROR: --benchmark-compare={wanted}: *{path.name} cannot be read: it is a FIFO, *"])
     result = sim(*ONE, "--benchmark-compare")
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*passed over: *{path.name} cannot be read: it is a FIFO, *"])
+    result.stdout.fnmatch_lines([f"*skipped: *{path.name} cannot be read: it is a FIFO, *"])
 
 
 def test_a_folder_of_saves_that_cannot_be_listed_is_an_error_where_it_is_looked_into(
@@ -119,7 +122,7 @@ def test_a_folder_of_saves_that_cannot_be_listed_is_an_error_where_it_is_looked_
     stored.parent.symlink_to(stored.parent)  # to itself, which root cannot list either
     result = sim(*ONE, "--benchmark-compare")
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*passed over: {stored.parent} cannot be listed: Too many levels of symbolic links*"])
+    result.stdout.fnmatch_lines([f"*skipped: {stored.parent} cannot be listed: Too many levels of symbolic links*"])
 
 
 def test_a_save_that_pytest_benchmark_alone_wrote_can_be_compared_with_and_is_marked(sim: Any, stored: Path) -> None:

@@ -19,10 +19,10 @@ import torch
 
 from attnbench.backends.registry import Backend
 from attnbench.backends.variant import Variant
+from attnbench.cli.command import main
 from attnbench.execution import local_case
 from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, Reason, Record, Status, Workload
-from attnbench.report.__main__ import main as report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,7 +153,7 @@ def test_what_inductor_chose_and_whether_its_cache_had_it_is_said_of_each_graph(
         # On the CPU; a line per Triton kernel comes with CUDA.
         assert [one["choices"] for one in found] == [["extern_kernels.bmm: 2 calls"]] * 2
         caches = [(r["compilation"] or {}).get("cache") for some in run.records.values() for r in some]
-        report([str(run.file)])
+        main(["report", str(run.file)])
         (line,) = re.findall(r"^first calls of compiled cases, by Inductor's cache: .*", capsys.readouterr().out, re.M)
         assert f" {caches.count(cache)} {cache}, " in line
 
@@ -205,7 +205,7 @@ def test_a_loader_that_fails_to_undo_what_it_set_up_leaves_no_graph_to_the_next_
 
     forgotten = []
     monkeypatch.setattr(local_case, "forget_compiled", lambda: forgotten.append("all"))
-    variant, workload = Variant(Backend("undone", "mine", load), "default"), Workload("w", 1, 16, 1, 16)
+    variant, workload = Variant(Backend(load, "undone", "mine"), "default"), Workload("w", 1, 16, 1, 16)
     reached = Reason("not-reached", "not yet")
     draft = Record("undone@default-w", "undone", "mine", "default", workload, "a", Status.NOT_RUN, (reached,))
     case = TorchCase(variant, draft, lambda: None, dict)

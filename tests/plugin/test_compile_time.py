@@ -39,5 +39,5 @@ def test_the_compilers_that_loading_and_first_call_wait_for_are_in_its_record_an
     assert spent_s["compiles"] >= 0.3
     assert spent_s["compiles_in_load"] >= 0.3
     assert spent_s["cached"] == 0
-    (said,) = [line for line in result.outlines if line.startswith("eager cases that waited for a compiler")]
+    (said,) = [line for line in result.outlines if line.startswith("compiler CPU time in eager cases")]
     assert said.rpartition(": ")[2].split()[::3] == ["compiles@eager", "compiles_in_load@eager"]

@@ -87,15 +87,15 @@ def test_a_run_that_times_nothing_says_so_and_names_the_options_without_effect(s
     result = sim("--benchmark-disable", "--attn-limit=3%", "--attn-require-baseline", "--attn-timeout=9")
     head, *_, idle = header(result).split("; ")
     assert head == "attnbench: 0.1.0, device simulated (chosen), accuracy only (--benchmark-disable)"
-    assert idle == "without effect, as nothing is timed: --attn-limit, --attn-require-baseline"
+    assert idle == "no effect, because nothing is timed: --attn-limit, --attn-require-baseline"
 
 
 def test_under_xdist_the_options_without_effect_are_named_once(sim, baseline, monkeypatch):
     baseline()
     monkeypatch.setenv("ATTN_ROUNDS", "3")
     result = sim.fresh("-n1", "--attn-require-baseline", "--attn-backend=numpy")
-    assert "accuracy only, as pytest-xdist is on" in header(result)
-    assert header(result).endswith("without effect, as nothing is timed: ATTN_ROUNDS, --attn-require-baseline")
+    assert "accuracy only (pytest-xdist)" in header(result)
+    assert header(result).endswith("no effect, because nothing is timed: ATTN_ROUNDS, --attn-require-baseline")
 
 
 def test_an_ini_key_that_a_variable_gives_is_named_with_it(plain, monkeypatch):

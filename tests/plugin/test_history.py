@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.cli.record import main
+from attnbench.cli.command import main
 
 TWO = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 RUN = ("--benchmark-only", "--benchmark-json=run.json", "--attn-relaunch=0", *TWO)
@@ -113,11 +113,11 @@ def test_a_run_that_is_verbose_names_the_history_and_so_does_its_report(
     result = sim(*RUN, "-v", "--color=no")
     result.stdout.fnmatch_lines(
         [
-            "  history, not compared with: 4 older sessions of other versions",
+            "  not compared: 4 older sessions of other versions",
             f"    {releases[3]}: torch 2.3, the baseline's is 2.4 (2 cases)",
         ]
     )
-    command = [sys.executable, "-m", "attnbench.report", "-v", "run.json"]
+    command = [sys.executable, "-m", "attnbench", "report", "-v", "run.json"]
     again = subprocess.run(command, capture_output=True, cwd=pytester.path, timeout=60, check=True).stdout.decode()
     assert again in "".join(f"{line}\n" for line in result.outlines)
     assert f"    {releases[0]}: " in again
@@ -154,11 +154,11 @@ def test_a_recording_of_code_with_local_changes_says_what_that_means(
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     command = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message=empty"]
     subprocess.run(command, cwd=pytester.path, check=True)
-    assert main(["--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
+    assert main(["record", "--launches=2", "-p", "attnbench.plugin", "--attn-backend=mine"]) == 0
     said = capfd.readouterr().err.splitlines()
-    (line,) = [line for line in said if "local changes" in line]
+    (line,) = [line for line in said if "uncommitted changes" in line]
     assert line.startswith(
-        "attnbench: its code has local changes, so no other session will count together with this one: mine;"
+        "attnbench: uncommitted changes in the code of mine: no other session can be combined with this one. For a"
     )
 
 

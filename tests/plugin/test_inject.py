@@ -22,7 +22,7 @@ def test_every_output_says_what_was_injected(sim: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "attnbench: *, 30 rounds; INJECTED torch_flash:+2%, *:+0.5%; cases selected by *",
-            "test_attention?torch_flash@eager* INJECTED +2 % *",
+            "torch_flash@eager* INJECTED +2 % *",
             "INJECTED slow-down: torch_math@eager +0.5 % (1 case), torch_flash@eager +2 % (1 case)",
         ]
     )
@@ -64,8 +64,8 @@ def test_a_case_that_is_not_timed_is_not_said_to_be_slowed_down(sim: Any) -> Non
         ("torch_flsh:+2%", "no selected case matches 'torch_flsh'; nearest: torch_flash*"),
         ("numpy:+2%", "no selected case matches 'numpy'; *"),  # there is one, and it was not selected
         ("torch_flash@default:+2%", "no selected case matches 'torch_flash@default'; nearest: torch_flash@eager*"),
-        ("torch_flash:2%", "'torch_flash:2%' is no injection, GLOB:+P% is needed: torch_flash:+2%"),
-        ("torch_flash:+0%", "'torch_flash:+0%' is no injection, GLOB:+P% is needed: torch_flash:+2%"),
+        ("torch_flash:2%", "expected GLOB:+P% with P above 0, such as torch_flash:+2%, got 'torch_flash:2%'"),
+        ("torch_flash:+0%", "expected GLOB:+P% with P above 0, such as torch_flash:+2%, got 'torch_flash:+0%'"),
     ],
 )
 def test_an_entry_that_slows_nothing_down_is_a_usage_error(

@@ -84,7 +84,7 @@ def pytest_runtest_call(item):
     assert sim(*CASES, "--attn-isolate").ret == 1
     [reason] = sim.records()[MATH]["reasons"]
     assert reason["text"].startswith("its process was ended by SIGABRT in pytest_runtest_call (")
-    assert reason["text"].endswith("the last that it printed: CUTLASS: misaligned operand")
+    assert reason["text"].endswith("its last output: CUTLASS: misaligned operand")
     assert sim.records()[FLASH]["status"] == "measured"
 
 
@@ -161,7 +161,7 @@ if IN_CHILD:
     assert sim("--benchmark-only", "--benchmark-json=run.json", *backends, "--attn-isolate").ret == 1
     said = {record["reasons"][0]["text"] for record in sim.records().values()}
     assert said == {
-        "its process could not start: it ended with exit code 4; the last that it printed: RuntimeError: only in the child"
+        "its process could not start: it ended with exit code 4; its last output: RuntimeError: only in the child"
     }
     assert len(sim.records()) == 6
     assert (pytester.path / "starts.txt").read_text().count("start") == 2

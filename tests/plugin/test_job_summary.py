@@ -89,13 +89,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_is_no_run_is_a_summary_too_and_exit_code_two(pytester, job_summary, name):
+def test_a_file_that_is_no_run_is_a_summary_too_and_exit_code_four(pytester, job_summary, name):
     content, said = BAD[name]
     path, page = pytester.path / "run.json", pytester.path / "summary.md"
     if content is not None:
         path.write_text(content)
     done = job_summary(path, GITHUB_STEP_SUMMARY=page)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     text = page.read_text()
@@ -109,7 +109,7 @@ def test_figures_that_no_run_can_have_are_a_sentence(sim, pytester, job_summary)
     path = pytester.path / "run.json"
     path.write_text(re.sub(r'"seq":\d+', f'"seq":1{"0" * 400}', path.read_text()))
     done = job_summary(path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert done.stdout.startswith("## attnbench: no result\n")
     assert "Traceback" not in done.stderr
 
@@ -127,7 +127,7 @@ def test_it_says_how_to_call_it(pytester, job_summary, arguments, code):
     page = pytester.path / "summary.md"
     done = job_summary(*arguments, GITHUB_STEP_SUMMARY=page)
     assert done.returncode == code
-    assert "Usage: scripts/job_summary FILE" in done.stdout
+    assert "usage: attnbench summary [-h] FILE" in done.stdout + done.stderr
     assert not page.exists()
 
 

@@ -258,7 +258,7 @@ SAID = {
     "one_percent_off": ("incorrect", "rel_l2 found 0.01"),
     "clips_outliers": ("incorrect", "on outlier-k inputs"),
     "remembers_its_answer": ("incorrect", "2048 elements are NaN or Inf"),
-    "another_kernel": ("incorrect", "another_kernel must run a kernel that matches 'my_own_op', and ran: aten::"),
+    "another_kernel": ("incorrect", "expected a kernel that matches 'my_own_op', but another_kernel ran: aten::"),
 }
 
 

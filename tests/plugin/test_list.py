@@ -96,4 +96,4 @@ def test_a_listing_of_an_unknown_name_is_a_usage_error(sim, pytester):
 def test_a_listing_without_a_terminal_says_why_it_prints_nothing(sim):
     result = sim("--attn-list", "-p", "no:terminal")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --attn-list prints through pytest's terminal*"])
+    result.stderr.fnmatch_lines(["ERROR: --attn-list needs pytest's terminal reporter: *"])

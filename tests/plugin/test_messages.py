@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.report.__main__ import main as report
+from attnbench.cli.command import main
 
 TINY = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=1", "--attn-mode=eager")
 SHAPE = "1x16x1x16:fp32"
@@ -39,8 +39,8 @@ def test_control_characters_and_commands_reach_neither_terminal_nor_file(bench, 
     words = r'"\x1b[2J\x07\u202e " + "word " * 20 + " ::error::from_a_kernel ##[error]x " + "::warning::x " * 30'
     printed = run(bench, pytester, words, "-rA").stdout.str()
     capsys.readouterr()
-    report(["run.json"])
-    report(["run.json", "--markdown"])
+    main(["report", "run.json"])
+    main(["summary", "run.json"])
     again = capsys.readouterr().out
     for text in (printed, again, json.dumps(bench.stored(), ensure_ascii=False)):
         assert not set("\x1b\x07\u202e") & set(text.replace("\\u001b", "\x1b"))
@@ -101,7 +101,7 @@ def test_an_exception_of_a_fixture_that_says_nothing_is_named(bench, pytester):
 def test_a_file_of_somebody_else_is_refused_in_a_line_that_can_be_shown(tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"attnbench": {"schema": "\x1b[2J\n::error::x" * 9999}}))
-    assert report([str(path)]) == 2
+    assert main(["report", str(path)]) == 4
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said[:-1].isprintable()

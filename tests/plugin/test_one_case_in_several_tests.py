@@ -126,9 +126,9 @@ def pytest_runtest_setup(item):
     }
     result.stdout.fnmatch_lines(
         [
+            "verdicts: 1 regressed (fails the run), 1 unchanged",
             "regressed  torch_flash@eager · flux-256px-t128 (test 2) *",
             "  unchanged: 1 case, *",
-            "  1 regressed, 1 unchanged",
         ]
     )
     summary = markdown(run_from(sim.stored()))

@@ -83,16 +83,16 @@ def test_an_empty_variable_is_not_set(sim, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("rounds", "0", "'0' is no number of rounds, a whole number from 1 is needed"),
-        ("rounds", "many", "'many' is no number of rounds, a whole number from 1 is needed"),
-        ("timeout", "-3", "'-3' is no time limit, a number of seconds above 0 is needed"),
-        ("timeout", "nan", "'nan' is no time limit, a number of seconds above 0 is needed"),
-        ("device", "gpu", "'gpu' is no device; known: cpu, cuda, sim"),
+        ("rounds", "0", "expected an integer >= 1, got '0'"),
+        ("rounds", "many", "expected an integer >= 1, got 'many'"),
+        ("timeout", "-3", "expected a number of seconds above 0, got '-3'"),
+        ("timeout", "nan", "expected a number of seconds above 0, got 'nan'"),
+        ("device", "gpu", "unknown device 'gpu'; known: cpu, cuda, sim"),
         ("backend", "torch_flsh", "no backend matches 'torch_flsh'; nearest: torch_flash*"),
         ("workload", "flux", "no workload matches 'flux'; *"),
         ("mode", "fast", "no mode matches 'fast'; *"),
-        ("reference", "cudnn", "'cudnn' is no reference; *"),
-        ("sim", "numpy:sad", "'numpy:sad' is none of seed=N, launch=N, unit=NAME, GLOB:+P%, GLOB:OUTCOME*"),
+        ("reference", "cudnn", "unknown reference 'cudnn'; *"),
+        ("sim", "numpy:sad", "expected seed=N, launch=N, unit=NAME, GLOB:+P%, *, got 'numpy:sad'"),
     ],
 )
 def test_a_bad_value_names_the_place_where_it_was_given(sim, pytester, monkeypatch, name, value, complaint):
@@ -122,7 +122,7 @@ def test_a_flag_variable_with_another_word_is_a_usage_error(sim, monkeypatch):
     monkeypatch.setenv("ATTN_ISOLATE", "maybe")
     result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: ATTN_ISOLATE=maybe: 1 or 0 is needed"])
+    result.stderr.fnmatch_lines(["ERROR: ATTN_ISOLATE: expected 1 or 0, got 'maybe'"])
 
 
 def test_an_open_quote_in_the_ini_file_is_a_usage_error(sim, pytester):
@@ -147,7 +147,7 @@ def test_a_variable_that_nothing_reads_is_a_usage_error_with_the_nearest(sim, mo
     result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["ERROR: environment: 'ATTN_BACKENDS' is no variable of attnbench; nearest: ATTN_BACKEND*"]
+        ["ERROR: environment: unknown variable of attnbench 'ATTN_BACKENDS'; nearest: ATTN_BACKEND*"]
     )
 
 
@@ -166,7 +166,7 @@ def test_variables_of_other_programs_do_not_disturb_a_project_without_cases(pyte
 def test_the_simulation_is_refused_on_a_real_device(bench):
     result = bench("--attn-sim=seed=2", "--attn-device=cpu")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --attn-sim chooses what the simulated device shows: add --attn-device sim"])
+    result.stderr.fnmatch_lines(["ERROR: --attn-sim configures the simulated device: add --attn-device=sim"])
 
 
 def test_help_lists_every_option_with_its_default(sim):

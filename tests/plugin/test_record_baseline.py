@@ -1,4 +1,4 @@
-"""`scripts/record_baseline`: a session is written whole, numbered and reviewed, or not at all."""
+"""`attnbench record`: a session is written whole, numbered and reviewed, or not at all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from attnbench.cli.record import main
+from attnbench.cli.command import main
 from attnbench.codec import run_from
 from attnbench.storage.benchmark_json import NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")
 FOLDER = Path("baselines", "simulated-device")
-UNTOUCHED = "attnbench: nothing was written; what was stored before is untouched\n"
+UNTOUCHED = "attnbench: nothing was written; sessions stored before are unchanged\n"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def sessions() -> dict[str, str]:
 
 
 def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: None) -> None:
-    command = [sys.executable, "-m", "attnbench.cli.record", "--launches", "2", *SUITE]
+    command = [sys.executable, "-m", "attnbench", "record", "--launches", "2", *SUITE]
     first = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert first.returncode == 0
     ((name, content),) = sessions().items()
@@ -69,7 +69,7 @@ def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: Non
     assert sim.stored()["attnbench"]["verdicts"][0]["compared_with"] == [f"simulated-device/{name}"]
     result = sim(*one, "--benchmark-compare=simulated-device/0001")
     assert result.ret == 0
-    assert any(line.startswith("test_attention[torch_flash@eager") and "0001" in line for line in result.outlines)
+    assert any(line.startswith("torch_flash@eager (") and "0001" in line for line in result.outlines)
 
 
 def test_the_next_session_has_the_next_number_may_be_slower_and_names_launches_that_differ(
@@ -87,18 +87,18 @@ def pytest_configure(config):
         config.option.attn_sim = ["torch_flash:+1%", *config.option.attn_sim]
 """
     )
-    assert main(["--launches=2", *SUITE, "--attn-sim=torch_*:+5%"]) == 0
+    assert main(["record", "--launches=2", *SUITE, "--attn-sim=torch_*:+5%"]) == 0
     assert [name[:5] for name in sessions()] == ["0001_", "0002_"]
     assert earlier.read_text() == content
     printed = capfd.readouterr()
-    (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: its")]
+    (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: launches of ")]
     assert "REQUIRE_BASELINE" not in printed.out, "the header names what the user set, and not what a recording sets"
-    assert re.fullmatch(r"attnbench: its launches differ by [01]\.\d\d%: torch_flash@eager-flux-256px-t128", said)
+    assert re.fullmatch(r"attnbench: launches of torch_flash@eager-flux-256px-t128 differ by [01]\.\d\d%", said)
 
 
 def test_sessions_that_hold_a_part_of_the_cases_each_are_one_baseline(sim: Any, baseline: Any, project: None) -> None:
     baseline("--attn-mode=eager", "--attn-backend=torch_flash")
-    assert main(["--launches=2", *SUITE[:3], "--attn-backend=torch_cudnn"]) == 0
+    assert main(["record", "--launches=2", *SUITE[:3], "--attn-backend=torch_cudnn"]) == 0
     result = sim("--benchmark-json=run.json", "--benchmark-only", *SUITE[2:], "--attn-require-baseline")
     assert result.ret == 0
     verdicts = sim.stored()["attnbench"]["verdicts"]
@@ -114,7 +114,7 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
     baseline("--attn-mode=eager", "--attn-backend=torch_flash")
     before = sessions()
     faults = ("--attn-inject=torch_flash:+2%", "--attn-sim=torch_cudnn:error")
-    assert main(["--launches=2", "--keep-going", *SUITE, *faults]) == 1
+    assert main(["record", "--launches=2", "--keep-going", *SUITE, *faults]) == 1
     said = capfd.readouterr().err
     assert said.endswith(
         "attnbench: refused: slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128\n"
@@ -126,13 +126,13 @@ def test_every_reason_against_a_session_is_said_and_nothing_is_written(
 
 BROKEN = "torch_flash@eager-flux-256px-t128 is error: simulated: cannot be loaded: ImportError: undefined symbol"
 INJECTED = "slowed down on purpose (--attn-inject): torch_flash@eager-flux-256px-t128"
-ENDED = "the run ended early: no session can come of it any more; --keep-going measures the rest"
+ENDED = "the run ended early: cannot become a baseline session; use --keep-going to run the rest"
 
 
 @pytest.mark.parametrize(
     ("fault", "reasons"),
     [
-        ("--attn-sim=torch_flash:error", [ENDED, BROKEN, "no case was measured, at least one is needed"]),
+        ("--attn-sim=torch_flash:error", [ENDED, BROKEN, "no case was measured, expected at least one"]),
         ("--attn-inject=torch_flash:+2%", [ENDED, INJECTED]),
     ],
     ids=["failed", "injected"],
@@ -140,7 +140,7 @@ ENDED = "the run ended early: no session can come of it any more; --keep-going m
 def test_the_first_case_that_rules_a_session_out_ends_the_run(
     project: None, capfd: Any, fault: str, reasons: list[str]
 ) -> None:
-    assert main(["--launches=2", *SUITE, fault]) == 1
+    assert main(["record", "--launches=2", *SUITE, fault]) == 1
     captured = capfd.readouterr()
     assert "not-run: torch_cudnn@eager" in captured.out
     refused = [line for line in captured.err.splitlines() if line.startswith("attnbench: ")]
@@ -158,15 +158,15 @@ def test_benchmarked(benchmark):
     assert not "this one"
 """
     )
-    assert main(["--launches=2", *SUITE[:4]]) == 1
-    assert capfd.readouterr().err.endswith("attnbench: refused: a test failed, the lines above say which\n" + UNTOUCHED)
+    assert main(["record", "--launches=2", *SUITE[:4]]) == 1
+    assert capfd.readouterr().err.endswith("attnbench: refused: a test failed; see the lines above\n" + UNTOUCHED)
     assert not sessions()
 
 
 def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> None:
-    assert main(["--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
+    assert main(["record", "--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
     assert capfd.readouterr().err.endswith(
-        "attnbench: refused: no case was measured, at least one is needed\n" + UNTOUCHED
+        "attnbench: refused: no case was measured, expected at least one\n" + UNTOUCHED
     )
     assert not sessions()
 
@@ -177,10 +177,11 @@ def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> No
 def test_a_run_that_pytest_refuses_ends_with_its_code(
     project: None, capfd: Any, arguments: list[str], code: int
 ) -> None:
-    assert main(["--launches=2", *SUITE[:3], *arguments]) == code
-    assert capfd.readouterr().err.endswith(
-        f"attnbench: nothing was written: pytest ended with exit code {code}, the lines above say why\n"
-    )
+    assert main(["record", "--launches=2", *SUITE[:3], *arguments]) == code
+    _, ended = capfd.readouterr().err.split("attnbench: nothing was written: ")
+    said = f"pytest ended with exit code {code}; see the lines above\n"
+    hint = "attnbench: to measure the suite of the package: attnbench record --pyargs attnbench.suite\n"
+    assert ended == said + (hint if code == 5 else "")
     assert not sessions()
 
 
@@ -189,7 +190,7 @@ def test_several_occasions_are_as_many_sessions_some_time_apart(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr("attnbench.cli.record.time.sleep", slept.append)
-    assert main(["--launches=2", "--occasions=3", "--apart=3600", *SUITE[:4]]) == 0
+    assert main(["record", "--launches=2", "--occasions=3", "--apart=3600", *SUITE[:4]]) == 0
     assert [name[:5] for name in sessions()] == ["0001_", "0002_", "0003_"]
     assert [3500 < seconds <= 3600 for seconds in slept] == [True, True]
     said = capfd.readouterr().err
@@ -201,13 +202,16 @@ def test_a_signal_between_two_occasions_leaves_the_sessions_before(
     project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attnbench.cli.record.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
-    assert main(["--launches=2", "--occasions=2", *SUITE[:4]]) == 2
+    assert main(["record", "--launches=2", "--occasions=2", *SUITE[:4]]) == 2
     assert len(sessions()) == 1
     assert capfd.readouterr().err.splitlines()[-1] == "attnbench: ended by SIGTERM after 1 of 2 sessions"
 
 
 def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: Any) -> None:
-    assert main(["--launches=2", "--occasions=2", "--apart=0", *SUITE[:4], "--attn-sim=torch_flash:incorrect"]) == 1
+    assert (
+        main(["record", "--launches=2", "--occasions=2", "--apart=0", *SUITE[:4], "--attn-sim=torch_flash:incorrect"])
+        == 1
+    )
     assert capfd.readouterr().err.count("nothing was written") == 1
     assert not sessions()
 
@@ -215,14 +219,14 @@ def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: An
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--occasions=0", "--occasions 0: at least 1 is needed"),
-        ("--apart=-1", "--apart -1: a number of seconds of at least 0 is needed"),
-        ("--apart=nan", "--apart nan: a number of seconds of at least 0 is needed"),
+        ("--occasions=0", "--occasions: expected an integer >= 1, got 0"),
+        ("--apart=-1", "--apart: expected a number of seconds >= 0, got -1"),
+        ("--apart=nan", "--apart: expected a number of seconds >= 0, got nan"),
     ],
 )
 def test_occasions_that_cannot_be_are_wrong_usage(project: None, capsys: Any, option: str, said: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([option])
+        main(["record", option])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -230,15 +234,15 @@ def test_occasions_that_cannot_be_are_wrong_usage(project: None, capsys: Any, op
 @pytest.mark.parametrize("value", ["1", "0", "two"])
 def test_fewer_than_two_launches_are_wrong_usage(project: None, capsys: Any, value: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([f"--launches={value}"])
+        main(["record", f"--launches={value}"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "at least 2 are needed to know how launches differ" in said or "invalid int value" in said
+    assert "expected an integer >= 2, to know how launches differ" in said or "invalid int value" in said
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(project: None, capfd: Any) -> None:
     Path("elsewhere").write_text("a file in its place")
-    assert main(["--launches=2", "--into", "elsewhere", *SUITE[:4]]) == 1
+    assert main(["record", "--launches=2", "--into", "elsewhere", *SUITE[:4]]) == 1
     captured = capfd.readouterr()
     assert captured.err == "attnbench: refused: elsewhere cannot be written to: File exists\n" + UNTOUCHED
     assert not captured.out
@@ -262,7 +266,7 @@ def pytest_runtest_call(item):
 """
     )
     started = pytester.popen(
-        [sys.executable, "-m", "attnbench.cli.record", *HANGS],
+        [sys.executable, "-m", "attnbench", "record", *HANGS],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -298,7 +302,7 @@ def test_a_recording_that_is_ended_leaves_old_sessions_and_no_process(
     os.kill(recording.pid, sent) if to == "it alone" else os.killpg(recording.pid, sent)
     _, said = recording.communicate(timeout=60)
     assert recording.returncode == 2
-    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2, the lines above say why\n")
+    assert said.endswith("attnbench: nothing was written: pytest ended with exit code 2; see the lines above\n")
     assert "Traceback" not in said
     assert sessions() == before
     assert not [pid for pid in processes if runs(pid)]
@@ -315,9 +319,9 @@ def test_a_recording_that_is_killed_leaves_no_process(scratch: Path, recording: 
 
 def test_a_recording_says_which_signal_ended_its_pytest(project: None, capfd: Any, pytester: pytest.Pytester) -> None:
     pytester.makeconftest("import os\ndef pytest_collection_finish():\n    os.kill(os.getpid(), 9)\n")
-    assert main(["--launches=2", *SUITE[:4]]) == 128 + signal.SIGKILL
+    assert main(["record", "--launches=2", *SUITE[:4]]) == 128 + signal.SIGKILL
     said = capfd.readouterr().err
-    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL, the lines above say why\n")
+    assert said.endswith("attnbench: nothing was written: pytest was ended by SIGKILL; see the lines above\n")
 
 
 WHILE = {
@@ -352,7 +356,7 @@ def test_a_signal_outside_of_the_measurement_is_exit_code_2_too(
     monkeypatch.setattr(function, signalled)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # CI may have been started where it is ignored
     try:
-        assert main(["--launches=2", *SUITE[:4]]) == 2
+        assert main(["record", "--launches=2", *SUITE[:4]]) == 2
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -360,12 +364,10 @@ def test_a_signal_outside_of_the_measurement_is_exit_code_2_too(
     assert len(sessions()) == written
 
 
-def test_the_script_says_how_it_is_called_without_installing_anything() -> None:
+def test_the_script_shows_the_help_of_the_command_without_installing_anything() -> None:
     script = ROOT / "scripts" / "record_baseline"
     said = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert said.stdout.startswith(
-        "Usage: scripts/record_baseline [--launches N] [--occasions N] [--into FOLDER] [--keep-going] [PYTEST ARGUMENTS]\n"
-    )
+    assert said.stdout.startswith("usage: attnbench record [OPTIONS] [PYTEST ARGUMENTS]\n")
     assert said.stderr == ""
 
 

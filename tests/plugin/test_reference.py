@@ -63,7 +63,7 @@ def test_a_sampled_reference_has_the_rows_that_it_names(monkeypatch):
     monkeypatch.setattr(reference_module, "ALL_ROWS_UP_TO", 40)
     monkeypatch.setattr(reference_module, "SAMPLED_ROWS", 9)
     reference = reference_module.make_reference(triple, seed=3)
-    assert reference.rows_said == "9 of 50 query rows, seed 3"
+    assert reference.rows_text == "9 of 50 query rows, seed 3"
     assert len(set(reference.rows.tolist())) == 9
     torch.testing.assert_close(reference.output, whole[:, reference.rows], rtol=1e-12, atol=1e-13)
 

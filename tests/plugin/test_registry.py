@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 
 import pytest
+
+from attnbench import Backend, register
 
 TINY = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x32x2x16:fp32")
 
@@ -114,9 +118,12 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
         ('@register(5, "x")', "backend name 5: must be text, found int"),
         ('@register("a", "")', "backend 'a': family '': must be non-empty and printable"),
         ('@register("a" * 201, "x")', "backend name 'aaa*'…: must be at most 200 characters, found 201"),
-        ('@register("a", "x", tolerance="8-bit")', "backend 'a': tolerance '8-bit' is none of 16-bit*"),
-        ('@register("a", "x", layout="sbhd")', "backend 'a': layout 'sbhd' is none of bshd, bhsd"),
-        ('@register("a", "x", modes=("fast",))', "backend 'a': modes ('fast',) must be some of eager, default, *"),
+        ('@register("a", "x", tolerance="8-bit")', "backend 'a': unknown tolerance '8-bit'; known: 16-bit*"),
+        ('@register("a", "x", layout="sbhd")', "backend 'a': unknown layout 'sbhd'; known: bshd, bhsd"),
+        (
+            '@register("a", "x", modes=("fast",))',
+            "backend 'a': modes ('fast',): expected one or more of eager, default, *",
+        ),
         ('@register("torch_flash", "x")', "backend 'torch_flash' is registered twice, by *torch_sdpa.py:* and *"),
     ],
 )
@@ -126,6 +133,20 @@ def test_a_wrong_registration_is_shown_with_its_line_and_one_sentence(sim, pytes
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", f"    {registration}", f"E   ValueError: {sentence}"])
     assert not [line for line in result.errlines if "registry.py:" in line and not line.startswith("E ")]
+
+
+def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
+    pytester.makeconftest(
+        'from attnbench import register\n@register("a", "x", laoyut="bhsd")\ndef load(workload): pass\n'
+    )
+    result = sim()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["conftest.py:2: in <module>", "E   TypeError: *unexpected keyword argument 'laoyut'"])
+
+
+def test_register_takes_the_fields_of_a_backend():
+    fields = [field.name for field in dataclasses.fields(Backend) if field.name != "load"]
+    assert list(inspect.signature(register).parameters) == fields
 
 
 def test_the_same_file_may_register_again(sim, pytester):

@@ -29,7 +29,7 @@ RUNS = {
 def test_the_section_of_a_run_is_rendered_again_byte_for_byte(sim, pytester, monkeypatch, name):
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
     result = sim("--benchmark-only", "--benchmark-json=run.json", "--color=no", *RUNS[name])
-    command = [sys.executable, "-m", "attnbench.report", "run.json"]
+    command = [sys.executable, "-m", "attnbench", "report", "run.json"]
     again = subprocess.run(command, capture_output=True, cwd=pytester.path, timeout=60, check=False)
     assert (again.returncode, again.stderr) == (0, b"")
     section = again.stdout.decode()
@@ -41,7 +41,7 @@ def test_the_section_of_a_run_is_rendered_again_byte_for_byte(sim, pytester, mon
 def test_another_width_and_colour_of_the_terminal_do_not_change_it(sim, pytester, monkeypatch):
     monkeypatch.setenv("COLUMNS", "61")
     sim("--benchmark-only", "--benchmark-json=run.json")
-    command = [sys.executable, "-m", "attnbench.report", "run.json"]
+    command = [sys.executable, "-m", "attnbench", "report", "run.json"]
     narrow = subprocess.run(command, capture_output=True, cwd=pytester.path, timeout=60, check=True).stdout
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -44,7 +44,7 @@ def _assert_said_once(result: pytest.RunResult, where: str, cause: str) -> None:
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     result.stdout.fnmatch_lines(
         [
-            f"attnbench: could not save this run to *{where}*: {cause}; what was stored before is untouched",
+            f"attnbench: could not save this run to *{where}*: {cause}; files stored before are unchanged",
             "*cases: *measured*",  # what was measured is shown all the same
         ]
     )

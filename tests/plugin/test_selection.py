@@ -51,12 +51,15 @@ def test_a_workload_may_be_spelt_out_and_is_bf16_without_a_dtype(sim):
     [
         ("--attn-backend=torch_flsh", "--attn-backend: no backend matches 'torch_flsh'; nearest: torch_flash*"),
         ("--attn-workload=flux-1024px", "--attn-workload: no workload matches 'flux-1024px'; nearest: flux-1024px-t*"),
-        ("--attn-workload=1x64x2x16:int8", "--attn-workload: *dtype 'int8' is none of bf16, fp16, fp32"),
+        ("--attn-workload=1x64x2x16:int8", "--attn-workload: *unknown dtype 'int8'; known: bf16, fp16, fp32"),
         ("--attn-workload=1x0x2x16", "--attn-workload: *every axis of (1, 0, 2, 16) must be at least 1"),
         ("--attn-mode=egar", "--attn-mode: no mode matches 'egar'; known: eager, default, max-autotune"),
-        ("--attn-device=gpu", "--attn-device: 'gpu' is no device; known: cpu, cuda, sim"),
-        ("--attn-reference=torch_flash", "--attn-reference: 'torch_flash' is no reference; nearest: torch_flash@*"),
-        ("--attn-reference=torch_flash@*", "--attn-reference: 'torch_flash@*' is no reference; nearest: torch_flash@*"),
+        ("--attn-device=gpu", "--attn-device: unknown device 'gpu'; known: cpu, cuda, sim"),
+        ("--attn-reference=torch_flash", "--attn-reference: unknown reference 'torch_flash'; nearest: torch_flash@*"),
+        (
+            "--attn-reference=torch_flash@*",
+            "--attn-reference: unknown reference 'torch_flash@*'; nearest: torch_flash@*",
+        ),
     ],
 )
 @pytest.mark.parametrize("collecting", ["--collect-only", "--benchmark-only"])
@@ -109,7 +112,7 @@ def test_the_marker_attn_selects_and_deselects_cases(sim, pytester):
 def test_a_run_that_selects_no_case_says_so(sim):
     result = sim("--benchmark-only", "-k", "nothing_has_this_name")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["attnbench: none of the 15 cases was selected (by -k, -m or --deselect)"])
+    result.stdout.fnmatch_lines(["attnbench: no case is left; -k, -m or --deselect removed all 15"])
 
 
 def test_a_test_that_only_needs_a_workload_gets_each_once(sim, pytester):

@@ -23,7 +23,7 @@ def stored(sim, pytester):
 
 def compared_with(result: pytest.RunResult) -> list[str]:
     """Sources that stand in pytest-benchmark's table beside NOW."""
-    rows = [line for line in result.outlines if line.startswith("test_attention[")]
+    rows = [line for line in result.outlines if line.startswith(("test_attention[", "numpy@eager ("))]
     return [line.split(" (", 1)[1].split(")")[0] for line in rows if "(NOW)" not in line]
 
 
@@ -88,8 +88,8 @@ def test_a_bare_comparison_takes_the_newest_own_save_and_says_so_and_what_else_t
     result = sim(ONE, "--benchmark-compare", "--benchmark-columns=mean")
     assert compared_with(result) == ["0002_second"]
     sentence = (
-        f"comparing with your newest save baselines/{stored.name}/0002_second.json; "
-        "newest whole reviewed session: baselines/simulated-device/0007_abc.json"
+        f"comparing with baselines/{stored.name}/0002_second.json (latest local save); "
+        "latest complete reviewed session: baselines/simulated-device/0007_abc.json"
     )
     assert sentence in result.stdout.str()
 
@@ -99,7 +99,7 @@ def test_a_bare_comparison_takes_the_reviewed_session_where_there_is_no_own_save
     result = sim(ONE, "--benchmark-compare", "--benchmark-columns=mean", "-q")
     assert [source[-10:] for source in compared_with(result)] == ["0001_first"]
     result.stdout.fnmatch_lines(
-        ["comparing with the newest whole reviewed session baselines/simulated-device/0001_first.json*"]
+        ["comparing with baselines/simulated-device/0001_first.json (latest complete reviewed session*"]
     )
 
 
@@ -114,7 +114,7 @@ def test_a_bare_comparison_with_nothing_there_measures_and_says_how_to_save(sim)
     [
         ("a/b/c", "--benchmark-compare=a/b/c: there is no such file; a number (0003) or a folder *"),
         ("/nosuch", "--benchmark-compare=/nosuch: there is no such file; *"),
-        ("test_suite.py", "--benchmark-compare took test_suite.py, which names tests and no stored run: *"),
+        ("test_suite.py", "--benchmark-compare=test_suite.py names tests, not a stored run: *"),
     ],
 )
 def test_what_is_no_stored_run_is_a_usage_error(sim, value, sentence):
@@ -130,7 +130,7 @@ def test_another_machine_is_one_sentence(sim, pytester, stored):
     path.write_text(json.dumps(document))
     result = sim(ONE, "--benchmark-compare=0001")
     said = [line for line in result.outlines if line.startswith("NOT COMPARABLE")]
-    assert said == ["NOT COMPARABLE with what is compared: protocol simulated here, cuda-events/1 there"]
+    assert said == ["NOT COMPARABLE with the stored run: protocol simulated here, cuda-events/1 there"]
     assert "flags" not in result.stdout.str() + result.stderr.str()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 ONE = ("--attn-backend=numpy", "--benchmark-only")
@@ -20,12 +22,12 @@ def test_sized(benchmark, size): benchmark.pedantic(sum, args=([size],), rounds=
     [
         (
             "param:workload",
-            "'workload' is no parameter of the collected benchmarks; known: attn_variant, attn_workload",
+            "unknown parameter of the collected benchmarks 'workload'; known: attn_variant, attn_workload",
         ),
-        ("fullname,param:x", "'x' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
-        ("param:", "'' is no parameter of the collected benchmarks; known: attn_variant, attn_workload"),
-        ("params", "'params' is no grouping of pytest-benchmark; nearest: param, param:NAME*"),
-        ("group,,name", "'' is no grouping of pytest-benchmark; known: group, name, func*"),
+        ("fullname,param:x", "unknown parameter of the collected benchmarks 'x'; known: attn_variant, attn_workload"),
+        ("param:", "unknown parameter of the collected benchmarks ''; known: attn_variant, attn_workload"),
+        ("params", "unknown grouping of pytest-benchmark 'params'; nearest: param, param:NAME*"),
+        ("group,,name", "unknown grouping of pytest-benchmark ''; known: group, name, func*"),
     ],
 )
 def test_a_grouping_that_no_benchmark_has_is_refused_before_anything_runs(sim, word, complaint):
@@ -102,3 +104,62 @@ def test_a_table_that_raises_does_not_hide_a_slow_down_beyond_compare_fail(sim, 
     result = sim(*ONE, "--benchmark-compare=0001", "--benchmark-compare-fail=median:5%", "--attn-sim=numpy:+50%")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "Performance has regressed" in result.stderr.str()
+
+
+def header(result, group="flux-256px-t128"):
+    """Column heads of pytest-benchmark's table of a group, and the names of its rows."""
+    lines = iter(result.outlines)
+    next(line for line in lines if f"benchmark '{group}'" in line)
+    heads = re.split(r" {2,}", next(lines))
+    rows = [line.split("  ")[0] for line in lines]
+    return heads[1:], rows[1 : rows.index("")]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns", "name"),
+    [
+        (60, ["Median", "Rounds"], "torch_flash@default"),
+        (80, ["Min", "Median", "Rounds"], "torch_flash@default"),
+        (100, ["Min", "Median", "IQR", "Rounds"], "torch_flash@default"),
+        (140, ["Min", "Median", "IQR", "Rounds"], "test_attention[torch_flash@default-flux-256px-t128]"),
+    ],
+)
+def test_the_table_fits_the_terminal(sim, monkeypatch, width, columns, name):
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = sim("--benchmark-only", "--attn-backend=torch_flash", "--benchmark-sort=name")
+    heads, names = header(result)
+    assert (heads, names[0]) == (columns, name)
+    start = next(at for at, line in enumerate(result.outlines) if "benchmark 'flux" in line)
+    end = next(at for at, line in enumerate(result.outlines) if "attnbench (simulated)" in line)
+    assert max(map(len, result.outlines[start:end])) <= width
+    assert not any("Legend" in line for line in result.outlines)
+    assert "" not in (result.outlines[start - 2], result.outlines[end - 2])
+    assert result.outlines[start - 1] == result.outlines[end - 1] == ""
+
+
+def test_columns_and_names_that_were_chosen_stay(sim, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = sim(*ONE, "--benchmark-columns=min,max,mean,ops", "--benchmark-name=normal")
+    heads, names = header(result)
+    assert heads == ["Min", "Max", "Mean", "OPS (Kops/s)"]
+    assert names[0].startswith("test_attention[numpy@eager-flux-256px-t128]")
+    result.stdout.fnmatch_lines(["Legend:", "  OPS: *"])
+    assert not any("Outliers:" in line for line in result.outlines)
+
+
+def test_two_tests_of_a_case_keep_their_names_in_a_narrow_table(sim, pytester, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    pytester.makepyfile(
+        test_suite="from attnbench.suite.test_attention import test_attention\ntest_again = test_attention\n"
+    )
+    assert {name.strip("-") for name in header(sim(*ONE))[1]} == {
+        "test_attention[numpy@eager]",
+        "test_again[numpy@eager]",
+        "",
+    }
+
+
+def test_a_table_with_benchmarks_of_others_stays_as_pytest_benchmark_makes_it(sim, pytester):
+    pytester.makepyfile(test_other=OTHER)
+    heads, _ = header(sim(*ONE))
+    assert heads[-3:] == ["OPS (Kops/s)", "Rounds", "Iterations"]

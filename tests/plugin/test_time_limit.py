@@ -66,7 +66,7 @@ def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured
     for record in hung:
         assert (record["status"], record["sample"]) == ("error", None)
         [reason] = record["reasons"]
-        assert reason == {"code": "time-limit", "text": "took longer than 2 s (--attn-timeout) and was given up"}
+        assert reason == {"code": "time-limit", "text": "took longer than 2 s (--attn-timeout) and was stopped"}
     assert "Traceback" not in result.stdout.str()
     assert [entry["extra_info"]["case"] for entry in bench.stored()["benchmarks"]] == [fine["case"]]
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
@@ -111,7 +111,7 @@ def test_an_ignored_alarm_that_is_due_earlier_ends_nothing_and_counts_as_none(be
     assert record["reasons"][0]["code"] == "time-limit"
 
 
-def test_outside_the_main_thread_a_line_says_that_the_limit_is_not_in_force(bench, pytester):
+def test_outside_the_main_thread_a_line_says_that_the_limit_has_no_effect(bench, pytester):
     pytester.makeconftest(KERNELS)
     results = []
     run = lambda: results.append(bench(*ARGUMENTS, "--attn-backend=fine", "--attn-rounds=2"))  # noqa: E731
@@ -119,6 +119,6 @@ def test_outside_the_main_thread_a_line_says_that_the_limit_is_not_in_force(benc
     thread.start()
     thread.join()
     [result] = results
-    said = "--attn-timeout (900 s) was not in force: pytest does not run in the main thread, which alone gets signals"
+    said = "--attn-timeout (900 s) has no effect: pytest does not run in the main thread, so it gets no signals"
     assert result.outlines.count(said) == 1
     result.stdout.fnmatch_lines(["1 case: 1 measured"])

@@ -337,7 +337,7 @@ def test_a_package_that_fails_to_import_says_why_when_it_is_loaded_and_when_it_i
 
 
 def test_its_process_is_started_with_the_cudnn_that_pip_installed_for_torch(stand_in, tmp_path, monkeypatch):
-    apart = all_backends()["te_fused"].apart
+    apart = all_backends()["te_fused"].own_process
     assert apart.unset() == {}, "torch may have the system's here, as Transformer Engine will"
     stand_in({f"nvidia/cudnn/lib/{name}": "" for name in ("libcudnn.so.9", "libcudnn_graph.so.9", "libother.so.1")})
     folder = tmp_path / "nvidia/cudnn"
@@ -360,7 +360,7 @@ def test_the_family_is_apart_as_one_group_and_offers_the_modes_that_it_claims():
     assert transformer_engine in FAMILIES
     found = {name: b for name, b in all_backends().items() if b.family == "transformer-engine"}
     assert set(found) == set(NAMES)
-    assert len({b.apart for b in found.values()}) == 1
+    assert len({b.own_process for b in found.values()}) == 1
     assert {(b.modes, b.fullgraph, b.layout) for b in found.values()} == {(MODES, False, "bshd")}
 
 

@@ -12,7 +12,7 @@ def test_accuracy_is_checked_in_parallel_and_nothing_is_timed(sim):
     result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "attnbench: *, accuracy only, as pytest-xdist is on; *",
+            "attnbench: *, accuracy only (pytest-xdist); *",
             "numpy *eager *checked*",
             "5 cases: 4 checked, 1 incorrect",
         ]

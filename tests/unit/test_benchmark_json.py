@@ -75,16 +75,19 @@ def test_an_own_save_of_this_device_comes_before_a_reviewed_session_of_it(
 
     said = "\n".join(choice.said)
     assert choice.path == (own_path if own == "fits" else reviewed_path)
-    assert said.count("passed over: ") == 2 * damaged
-    assert ("passed over saves of other devices: 1 of NVIDIA A100" in said) == (own == "another device")
+    assert said.count("skipped: ") == 2 * damaged
+    assert ("skipped local saves of other devices: 1 of NVIDIA A100" in said) == (own == "another device")
     if choice.path is None:
         assert f"nothing to compare with for {GPU} in {folder}" in choice.said[-1]
         assert "--benchmark-save=NAME" in choice.said[-1]
     elif own == "fits":
-        assert f"your newest save baselines/{MACHINE}/0001_mine.json" in choice.said[-1]
-        assert (f"newest whole reviewed session: baselines/{SLUG}/0001_abc.json" in choice.said[-1]) == reviewed
+        assert f"comparing with baselines/{MACHINE}/0001_mine.json (latest local save)" in choice.said[-1]
+        assert (f"latest complete reviewed session: baselines/{SLUG}/0001_abc.json" in choice.said[-1]) == reviewed
     else:
-        assert f"the newest whole reviewed session baselines/{SLUG}/0001_abc.json" in choice.said[-1]
+        assert (
+            f"comparing with baselines/{SLUG}/0001_abc.json (latest complete reviewed session; no local save fits)"
+            in choice.said[-1]
+        )
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -104,11 +107,11 @@ def test_a_reviewed_session_of_a_few_cases_is_passed_over_and_named(folder, stor
     choice = choose(folder, GPU)
     assert choice.path == whole, "an older one that is fuller still is no reason to take that"
     added = f"baselines/{SLUG}/0004_added.json, baselines/{SLUG}/0003_added.json"
-    assert choice.said[0] == f"passed over, with fewer than half of the cases of the fullest session: {added}"
+    assert choice.said[0] == f"skipped, with fewer than half of the cases of the largest session: {added}"
     store(f"{MACHINE}/0001_mine.json")
-    beside = f"newest whole reviewed session: baselines/{SLUG}/0002_whole.json"
+    beside = f"latest complete reviewed session: baselines/{SLUG}/0002_whole.json"
     assert choose(folder, GPU).said == (
-        f"comparing with your newest save baselines/{MACHINE}/0001_mine.json; {beside}",
+        f"comparing with baselines/{MACHINE}/0001_mine.json (latest local save); {beside}",
     )
 
 
@@ -121,13 +124,13 @@ def test_an_own_save_is_taken_however_few_cases_it_has(folder, store):
 def test_an_older_damaged_file_is_nobodys_business(folder, store):
     store(f"{MACHINE}/0001_broken.json", content="")
     store(f"{MACHINE}/0002_whole.json")
-    assert choose(folder, GPU).said == (f"comparing with your newest save baselines/{MACHINE}/0002_whole.json",)
+    assert choose(folder, GPU).said == (f"comparing with baselines/{MACHINE}/0002_whole.json (latest local save)",)
 
 
 def test_many_saves_of_other_devices_are_one_sentence(folder, store):
     for number in range(1, 8):
         store(f"{MACHINE}/{number:04}_a.json", "a CPU" if number % 2 else "NVIDIA A100")
-    assert choose(folder, GPU).said[0] == "passed over saves of other devices: 4 of a CPU, 3 of NVIDIA A100"
+    assert choose(folder, GPU).said[0] == "skipped local saves of other devices: 4 of a CPU, 3 of NVIDIA A100"
 
 
 def test_numbers_decide_within_a_folder_and_count_as_numbers(folder, store):
@@ -270,7 +273,7 @@ def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, make, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rounds_s": [1e308, 1e308]}, "rounds_s 1e\\+308, between 0 and 1e\\+06 s is needed"),
+        ({"rounds_s": [1e308, 1e308]}, "rounds_s 1e\\+308, expected 0 to 1e\\+06 s"),
         ({"rounds_s": []}, "a Sample needs at least one round"),
         ({"rounds_s": [-1.0]}, "every round of a Sample is a positive number"),
         ({"rounds_s": [math.nan]}, "every round of a Sample is a positive number"),
@@ -304,7 +307,7 @@ def test_a_workload_without_a_size_is_refused(store, run_file, record, size):
     run = to_plain(run_file(record()))
     run["records"][0]["workload"]["seq"] = size
     path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
-    with pytest.raises(Unreadable, match=f"has seq {size}, at least 1 is needed"):
+    with pytest.raises(Unreadable, match=f"has seq {size}, expected at least 1"):
         load_document(path)
 
 
@@ -324,7 +327,7 @@ LIKE = "torch_flash@eager-flux-256px-t128 0123456789ab"
         ([{"like": 7}], "its record 1 is the difference from 7, which does not stand before it"),
         ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not stand before it'),
         ([{"like": "b a", "case": "a", "launch": "a"}, {"like": "a a", "case": "b"}], 'from "b a", which does not'),
-        ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, at least 1 is needed"),
+        ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, expected at least 1"),
         ([{"like": LIKE, "launch": "x"}], "names launch 'x', which the file does not hold"),
         ([{"like": LIKE, "sample": None}], "'measured' needs a sample"),
     ],
@@ -345,7 +348,7 @@ def test_a_reviewed_session_with_another_name_is_passed_over_and_said(folder, st
     store(f"{SLUG}/session.json")
     choice = choose(folder, GPU)
     assert choice.path is None
-    assert choice.said[0].startswith(f"passed over: {folder}/{SLUG}/session.json is not read: ")
+    assert choice.said[0].startswith(f"skipped: {folder}/{SLUG}/session.json is not read: ")
 
 
 @pytest.mark.parametrize("name", ["", MACHINE, SLUG], ids=["baselines", "own", "reviewed"])
@@ -355,7 +358,7 @@ def test_a_folder_that_is_none_is_passed_over_and_said(folder, store, name):
     (folder / name).symlink_to("nowhere")
     choice = choose(folder, GPU)
     assert choice.path == whole
-    passed_over = [said for said in choice.said if "passed over: " in said]
+    passed_over = [said for said in choice.said if "skipped: " in said]
     assert all("cannot be listed: No such file or directory" in said for said in passed_over)
     assert passed_over
 

@@ -132,7 +132,7 @@ def test_a_newer_version_on_another_unit_is_said(stored):
         return newer_elsewhere(stored_ones, baseline_line(stored_ones, unit)[0], unit)
 
     assert said(found, "here") == (
-        "0004 is newer, but another GPU's and of another version, so it is not compared with: torch 2.12, the baseline's is "
+        "not compared with 0004, which is newer but from another GPU and another version: torch 2.12, the baseline's is "
         "2.11"
     )
     assert [said(found[:3], "here"), said(found, "there"), said(found, "elsewhere"), said(found, None)] == [""] * 4

@@ -94,8 +94,8 @@ def test_a_gpus_key_holds_its_ceiling(monkeypatch):
         version=SimpleNamespace(cuda="13.0"),
         __version__="2.11.0+cu130",
     )
-    monkeypatch.setattr(device, "spin_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
-    monkeypatch.setattr(device, "_nvml", lambda uuid: {})
+    monkeypatch.setattr(device, "sm_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
+    monkeypatch.setattr(device.nvml, "gpu_fields", lambda uuid: {})
     key = device._cuda(torch).key
     assert (key["ceiling_mhz"], key["protocol"]) == (1980, "cuda-events/4")
 

@@ -94,7 +94,7 @@ def test_the_records_of_one_launch_count_once_whatever_form_they_come_in(folder,
         gathered = gather(order)
         assert [record.nodeid for record in gathered.records] == ["", ""]
         assert gathered.launches == {"0123456789ab": run.launches[0]}
-        assert "counted once: 8 records that an earlier file or line holds, too" in summary(gathered)
+        assert "counted once: 8 records repeated from an earlier file or line" in summary(gathered)
 
 
 def test_our_own_record_comes_before_its_export_to_kbt(folder, run_file, record):
@@ -113,8 +113,8 @@ def test_other_contents_under_the_id_of_a_launch_are_said_and_the_first_taken(fo
     assert gathered.records == first.records
     assert gathered.gpus == ("A CPU",)
     assert summary(gathered)[-2:] == [
-        "conflict: b.json: 1 record with other contents than in a.json, whose are taken",
-        "conflict: c.json: launch 0123456789ab has another fingerprint than in a.json, which is taken",
+        "conflict: b.json: 1 record of a launch in a.json, with other contents: those there count",
+        "conflict: c.json: launch 0123456789ab has a different fingerprint in a.json, which counts",
     ]
 
 
@@ -166,11 +166,11 @@ BAD = {
     "lines.jsonl": (
         "{}\n[1]\n",
         Outcome.UNREADABLE,
-        "none of its 2 lines can be read; line 1: it is JSON, but no record",
+        "none of its 2 lines can be read; line 1: JSON, but not a record",
     ),
-    "words.jsonl": ("hello\n", Outcome.UNREADABLE, "line 1: it is not JSON (column 1"),
-    "deep.jsonl": ("[" * 10**5 + "]" * 10**5, Outcome.UNREADABLE, "line 1: it cannot be read"),
-    "digits.jsonl": ("9" * 5000, Outcome.UNREADABLE, "line 1: it cannot be read"),
+    "words.jsonl": ("hello\n", Outcome.UNREADABLE, "line 1: not JSON (column 1"),
+    "deep.jsonl": ("[" * 10**5 + "]" * 10**5, Outcome.UNREADABLE, "line 1: cannot be read"),
+    "digits.jsonl": ("9" * 5000, Outcome.UNREADABLE, "line 1: cannot be read"),
 }
 
 
@@ -207,7 +207,7 @@ def test_what_is_no_file_is_a_row_too(folder):
         Outcome.UNREADABLE,
         Outcome.UNREADABLE,
     ]
-    assert gathered.files[2].problem == "it is no regular file"
+    assert gathered.files[2].problem == "not a regular file"
     assert gathered.records == ()
 
 
@@ -227,13 +227,13 @@ def test_lines_that_cannot_be_read_are_named_and_the_others_go_in(folder, run_fi
     (file,) = gathered.files
     assert [one.line for one in file.skipped] == [3, 4, 5, 7, 8]
     assert [one.reason for one in file.skipped] == [
-        "it is not JSON (column 2: Expecting property name enclosed in double quotes)",
-        "it is not UTF-8",
-        f"{CASE} has seq 0, at least 1 is needed",
-        "its lat_ms.raw_times holds nan, milliseconds above 0 are needed",
+        "not JSON (column 2: Expecting property name enclosed in double quotes)",
+        "not UTF-8",
+        f"{CASE} has seq 0, expected at least 1",
+        "its lat_ms.raw_times holds nan, expected milliseconds above 0",
         "its workload 'wl' lacks batch, seq_len, heads, head_dim: only attention can be read",
     ]
-    assert "skipped: mixed.jsonl, line 4: it is not UTF-8" in summary(gathered)
+    assert "skipped: mixed.jsonl, line 4: not UTF-8" in summary(gathered)
     assert "skipped: and 3 more" in summary(gathered, most=2)
 
 

@@ -57,5 +57,5 @@ def test_nothing_known_is_said():
 
 def test_where_a_name_is_required_a_glob_is_none():
     require("device", "cpu", ("cpu", "cuda"))
-    with pytest.raises(UnknownName, match=r"'c\*' is no device; known: cpu, cuda"):
+    with pytest.raises(UnknownName, match=r"unknown device 'c\*'; known: cpu, cuda"):
         require("device", "c*", ("cpu", "cuda"))

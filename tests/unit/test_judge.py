@@ -85,14 +85,17 @@ def test_too_few_rounds_are_no_interval(verdict):
 
 
 def test_a_case_that_no_session_holds_has_no_baseline(verdict, session):
-    empty, another = "no session of this device is stored", "no stored session holds this case"
+    empty, another = (
+        "no session of this device is stored; record one with scripts/record_baseline",
+        "no stored session holds this case",
+    )
     for baseline, text in ((Baseline(), empty), (Baseline((session(case="another"),)), another)):
         found = verdict(baseline)
         assert (found.kind, found.change, found.launches) == (Judgement.NO_BASELINE, None, 1)
         assert found.reasons[0].text == text
 
 
-TO_RECORD = "Record a session with scripts/record_baseline"
+TO_RECORD = "Record a session with attnbench record"
 
 
 def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, session):

@@ -216,7 +216,7 @@ def test_a_line_of_the_least_that_is_needed():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"impl": None}, "its impl is None, a name is needed"),
+        ({"impl": None}, "its impl is None, expected a name"),
         ({"wl": without(THEIRS["wl"], "heads", "head_dim")}, "lacks heads, head_dim: only attention can be read"),
         ({"wl": {**THEIRS["wl"], "seq_len": 0}}, "its seq_len is 0"),
         ({"wl": {**THEIRS["wl"], "seq_len": "4224"}}, "its seq_len is '4224'"),

@@ -70,8 +70,8 @@ def test_a_kernel_that_is_spelt_wrongly_is_answered_with_the_form(text):
         hub_kernel(text)
     assert caught.value.kind == "backend"
     assert str(caught.value) == (
-        f"{text!r} is no kernel on the Hub: write hf:OWNER/NAME@VERSION or hf:OWNER/NAME@VERSION:FUNCTION, "
-        "as in hf:kernels-community/flash-attn2@3"
+        "expected hf:OWNER/NAME@VERSION or hf:OWNER/NAME@VERSION:FUNCTION, as in hf:kernels-community/flash-attn2@3, "
+        f"got {text!r}"
     )
 
 
@@ -79,8 +79,8 @@ def test_a_version_is_mandatory_and_the_sentence_says_why():
     with pytest.raises(UnknownName) as caught:
         hub_kernel("hf:me/mine")
     assert str(caught.value) == (
-        "'hf:me/mine' names no version: a kernel on the Hub changes under its name, and the package `kernels` loads "
-        "none without; write hf:me/mine@1, or a tag, branch or commit"
+        "'hf:me/mine' names no version, but kernels on the Hub change under their names: write hf:me/mine@1, or a tag, "
+        "branch or commit"
     )
 
 

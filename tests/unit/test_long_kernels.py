@@ -9,7 +9,7 @@ from attnbench.timing.pacer import CudaPacer
 
 def pacer_of(gpu, kernel_s):
     gpu.kernel_s = lambda: kernel_s
-    return CudaPacer(sm_clock.SpinClock(), gpu.kernel)
+    return CudaPacer(sm_clock.SmClock(), gpu.kernel)
 
 
 @pytest.mark.parametrize(("kernel_s", "wanted", "taken"), [(0.09, 30, 30), (0.12, 30, 10), (0.12, 3, 3), (2.0, 30, 10)])

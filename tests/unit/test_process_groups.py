@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnbench.backends.registry import Apart, Backend
+from attnbench.backends.registry import Backend, OwnProcess
 from attnbench.backends.requirements import Device, HeadDim
 from attnbench.execution.process_groups import Group, Grouping
 from attnbench.hardware.facts import Facts
@@ -13,8 +13,8 @@ SMALL, WIDE = Workload("small", 1, 64, 2, 64), Workload("wide", 1, 64, 2, 512)
 OWN = {"ATTNBENCH_TEST_LIBRARY": "its own"}
 
 
-def backend(name, apart=None, *requires):
-    return Backend(name, "a project", load=lambda workload: None, apart=apart, requires=requires)
+def backend(name, own_process=None, *requires):
+    return Backend(lambda workload: None, name, "a project", own_process=own_process, requires=requires)
 
 
 def grouping(*backends, facts=CPU, workloads=(SMALL,), each_backend=False):
@@ -25,10 +25,10 @@ def grouping(*backends, facts=CPU, workloads=(SMALL,), each_backend=False):
     return made
 
 
-APART = Apart("other", "why")
-WITH_ENVIRONMENT = Apart("other", "why", lambda: OWN)
+APART = OwnProcess("other", "why")
+WITH_ENVIRONMENT = OwnProcess("other", "why", lambda: OWN)
 PLAIN, OTHER, SECOND = backend("plain"), backend("other", APART), backend("second", APART)
-THIRD = backend("third", Apart("third", "another reason"))
+THIRD = backend("third", OwnProcess("third", "another reason"))
 
 
 def test_a_group_among_others_is_launched_apart_and_they_are_not():
@@ -75,7 +75,7 @@ def test_a_case_that_cannot_run_here_says_so_in_this_process_and_its_environment
         raise AssertionError("its library may not be there")
 
     narrow = HeadDim(lambda d: d <= 64, "at most 64")
-    made = grouping(PLAIN, backend("other", Apart("other", "why", environment), Device("cuda")))
+    made = grouping(PLAIN, backend("other", OwnProcess("other", "why", environment), Device("cuda")))
     assert made.apart("other-small") is None
     made = grouping(PLAIN, backend("other", APART, narrow), workloads=(SMALL, WIDE))
     assert (made.apart("other-small"), made.apart("other-wide")) == (APART, None)

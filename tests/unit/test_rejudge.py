@@ -24,4 +24,5 @@ def test_a_stored_run_is_judged_by_the_sessions_that_are_named(tmp_path):
     assert "runs with a false regressed: 0 of 1" in one
     shutil.copy(second, folder)
     two = rejudge("--baselines", tmp_path, third)
-    assert "limits 2.2" in one and "limits 2.0" in two  # two sessions carry a smaller limit than one
+    assert "limits 2.2" in one
+    assert "limits 2.0" in two  # two sessions carry a smaller limit than one

@@ -144,7 +144,7 @@ def test_such_a_case_is_incorrect_and_keeps_its_route(monkeypatch, record, kerne
     """Also where Inductor put another kernel in place, which alone would make the variant unsupported."""
     traced = route.Traced((DeviceOp(kernel),), (route.Unordered("beside", SIDE),))
     monkeypatch.setattr(route, "trace", lambda call, device, settle: traced)
-    backend = Backend("b", "f", load=lambda workload: None, foreign={"cuda": "fused"})
+    backend = Backend(lambda workload: None, "b", "f", foreign={"cuda": "fused"})
     case = TorchCase(Variant(backend, "default"), record(status="checked"), lambda: None, dict)
     case._device, case._inputs = "cuda", SimpleNamespace(timed=())
     with pytest.raises(CaseEnded) as ended:
@@ -177,7 +177,7 @@ def test_the_kernels_own_time_is_that_of_all_steps_that_the_route_matches(monkey
     monkeypatch.setattr(route, "trace", lambda call, device, settle: route.Traced(ran))
     monkeypatch.setattr(route, "wrong_route", lambda *_: ())
     case = TorchCase(
-        Variant(Backend("b", "f", load=lambda workload: None, route=routes), "eager"),
+        Variant(Backend(lambda workload: None, "b", "f", route=routes), "eager"),
         record(status="checked"),
         lambda: None,
         dict,

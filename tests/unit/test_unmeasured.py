@@ -54,9 +54,7 @@ def test_what_is_wrong_is_listed_before_what_cannot_run(run_file, record):
 def test_cases_that_share_their_reasons_are_one_entry_that_names_them_all(run_file, record):
     pairs = itertools.product(["a@eager", "a@default", "b@eager"], [flux(256), flux(512), flux(1024)])
     run = run_file(*(record(variant, workload, "unsupported") for variant, workload in pairs))
-    assert table(run, "not measured")[1:] == [
-        "  unsupported: a@{eager,default}, b@eager on all 3 workloads: because it is unsupported"
-    ]
+    assert table(run, "not measured")[1:] == ["  unsupported: a, b@eager on all 3 workloads: because it is unsupported"]
 
 
 def test_an_entry_of_some_cases_names_exactly_those(run_file, record):
@@ -85,3 +83,41 @@ def test_the_text_of_an_exception_neither_breaks_the_lines_nor_fills_the_screen(
     assert "RuntimeError: first second line" in " ".join(listed)
     assert len(listed) < 12
     assert "(whole in the stored record)" in listed[-1]
+
+
+ABSENT = Reason("package", "package 'x' is not installed (pip install x)")
+NO_CUDA = Reason("device", "needs device cuda, found cpu")
+
+
+def missing(record, variant, *reasons, workload=None):
+    return record(variant, workload or flux(), "unsupported", reasons=reasons)
+
+
+def test_backends_that_are_not_installed_are_one_line_of_names(run_file, record):
+    absent = [
+        missing(record, f"{name}@{mode}", ABSENT, NO_CUDA, workload=flux(pixels))
+        for name in ("x", "x_fp8", "x_fp8[per_warp]")
+        for mode in ("eager", "default")
+        for pixels in (256, 512)
+    ]
+    run = run_file(record(), *absent, missing(record, "y@eager", NO_CUDA))
+    assert table(run, "not measured")[1:] == [
+        "  unsupported: y@eager on flux-256px-t128: needs device cuda, found cpu",
+        "  not installed: x, x_fp8 (3 backends; --attn-list says how to install them)",
+    ]
+    detailed = list(itertools.dropwhile(lambda line: line != "not measured", section(run, details=True)))
+    assert any("package 'x' is not installed (pip install x)" in line for line in detailed)
+    assert not any(line.startswith("  not installed") for line in detailed)
+
+
+def test_a_package_that_is_too_old_keeps_its_reason(run_file, record):
+    old = Reason("package", "needs x 2.2 or newer, found 2.0 (pip install x)")
+    assert table(run_file(record(), missing(record, "x@eager", old)), "not measured")[1:] == [
+        f"  unsupported: x@eager on flux-256px-t128: {old.text}"
+    ]
+
+
+def test_a_run_in_which_nothing_ran_says_how_to_install_what_is_missing(run_file, record):
+    assert table(run_file(missing(record, "x@eager", ABSENT)), "not measured")[1:] == [
+        f"  unsupported: x@eager on flux-256px-t128: {ABSENT.text}"
+    ]

@@ -73,12 +73,12 @@ def backend_in(path, **changes):
     """A backend whose `load` stands in this file."""
     names: dict = {}
     exec(compile(Path(path).read_text(), str(path), "exec"), names)  # as Python imports it
-    return Backend("mine", changes.pop("family", "me"), names["load"], **changes)
+    return Backend(names["load"], "mine", changes.pop("family", "me"), **changes)
 
 
 def ours(*requires, family="flash-attn"):
     """A backend as this package registers them."""
-    return Backend("mine", family, CodeVersions.of, requires=requires)
+    return Backend(CodeVersions.of, "mine", family, requires=requires)
 
 
 def test_a_backend_has_the_versions_of_what_it_requires(install):

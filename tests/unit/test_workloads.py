@@ -46,10 +46,10 @@ def test_what_a_workload_spells_is_read_back():
     ("text", "said"),
     [
         ("0x1x1x1:bf16", r"every axis of \(0, 1, 1, 1\) must be at least 1"),
-        ("1x2x3:bf16", r"has 3 axes, 4 are needed: BATCHxSEQxHEADSxHEAD_DIM\[:DTYPE\]"),
-        ("1x2x3x4x5", "has 5 axes, 4 are needed"),
-        ("1x2x3x4:int3", "dtype 'int3' is none of bf16, fp16, fp32"),
-        ("1x2x3x4:", "dtype '' is none of"),
+        ("1x2x3:bf16", r"expected 4 axes \(BATCHxSEQxHEADSxHEAD_DIM\[:DTYPE\]\), got 3"),
+        ("1x2x3x4x5", "got 5"),
+        ("1x2x3x4:int3", "unknown dtype 'int3'; known: bf16, fp16, fp32"),
+        ("1x2x3x4:", "unknown dtype ''; known:"),
     ],
 )
 def test_a_spelt_workload_that_cannot_be_says_why(text, said):

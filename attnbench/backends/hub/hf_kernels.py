@@ -60,9 +60,9 @@ def backend(kernel: HubKernel, name: str = "") -> Backend:
     """
     known = KNOWN.get((kernel.repo, kernel.function), Known())
     return Backend(
+        _loader(kernel),
         name or kernel.backend,
         FAMILY,
-        _loader(kernel),
         modes=MODES,
         requires=(Distribution("kernels"), *known.requires),
         route=known.route,

@@ -58,17 +58,19 @@ def hub_kernel(text: str) -> HubKernel | None:
 
     Raises UnknownName, which says the right form, when it begins with `hf:` and is not of that form.
     """
-    if found := _BACKEND.fullmatch(text):
-        owner, name, pin, function = found.groups()
+    if match := _BACKEND.fullmatch(text):
+        owner, name, pin, function = match.groups()
         return _kernel(f"{owner}/{name}", unquote(pin), function)
     if not text.startswith("hf:"):
         return None
-    if found := _ASKED.fullmatch(text):
-        return _kernel(*found.groups())
+    if match := _ASKED.fullmatch(text):
+        return _kernel(*match.groups())
     if re.fullmatch(rf"hf:{_PART}/{_PART}", text, re.ASCII):
-        why = "a kernel on the Hub changes under its name, and the package `kernels` loads none without"
-        raise UnknownName("backend", f"{text!r} names no version: {why}; write {text}@1, or a tag, branch or commit")
-    raise UnknownName("backend", f"{text!r} is no kernel on the Hub: write {_FORM}")
+        why = "kernels on the Hub change under their names"
+        raise UnknownName(
+            "backend", f"{text!r} names no version, but {why}: write {text}@1, or a tag, branch or commit"
+        )
+    raise UnknownName("backend", f"expected {_FORM}, got {text!r}")
 
 
 def _kernel(repo: str, pin: str, function: str | None) -> HubKernel:

@@ -27,11 +27,11 @@ class Loaded:
 
     def function(self, kernel: HubKernel) -> Any:
         """The function that `kernel` names. Raises CaseEnded (error), which lists those that there are."""
-        found: Any = self.module
+        value: Any = self.module
         for part in kernel.function.split("."):
-            found = getattr(found, part, None)
-        if callable(found):
-            return found
+            value = getattr(value, part, None)
+        if callable(value):
+            return value
         names = _functions(self.module)
         has = (
             f"it has {_listed(names)}: name one, as in hf:{kernel.repo}@{kernel.pin}:{names[0]}"
@@ -110,10 +110,12 @@ def _source(repo: str, module: ModuleType) -> str:
 
 def _in_short(repo: str, cause: Exception) -> Exception:
     """What `kernels` said, without what does not matter here; what it did not say is handed on."""
-    said = str(cause)
-    first = said.partition("\n")[0]
+    message = str(cause)
+    first = message.partition("\n")[0]
     if "Cannot find a build variant" in first:
-        return _ended(Status.UNSUPPORTED, "build", f"needs a build of {repo} for {_machine()}, found {_builds(said)}")
+        return _ended(
+            Status.UNSUPPORTED, "build", f"needs a build of {repo} for {_machine()}, found {_builds(message)}"
+        )
     if "does not support the current device: " in first:
         device = first.partition("does not support the current device: ")[2].partition(". ")[0]
         return _ended(Status.UNSUPPORTED, "build", f"{repo}: {device}")
@@ -137,9 +139,9 @@ def _is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def _builds(said: str) -> str:
+def _builds(message: str) -> str:
     """The builds that there are, those of this system first, and a later version that `kernels` found to fit."""
-    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
+    lines = [line.strip() for line in message.splitlines()[1:] if line.strip()]
     names = [line.partition(":")[0] for line in lines if line.startswith(("torch", "tvm"))]
     names.sort(key=lambda name: (not name.endswith(f"-{_system()}"), name))
     later = next((f"; {line}" for line in lines if line.startswith("However")), "")
@@ -170,8 +172,8 @@ def _functions(module: ModuleType) -> list[str]:
 
 def _callables(module: ModuleType) -> list[str]:
     """Names of what can be called, without classes and what is private."""
-    found = ((n, v) for n, v in vars(module).items() if not n.startswith("_"))
-    return [name for name, value in found if callable(value) and not isinstance(value, type)]
+    public = ((n, v) for n, v in vars(module).items() if not n.startswith("_"))
+    return [name for name, value in public if callable(value) and not isinstance(value, type)]
 
 
 def _listed(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`python -m attnbench.report FILE` on what is no stored run: one sentence, exit code 2."""
+"""`attnbench report FILE…` and `attnbench summary FILE`, on stored runs and on what is none."""
 
 import json
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.cli.command import main
 from attnbench.codec import to_plain
-from attnbench.report.__main__ import main
+from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ def document(run, **changes):
 
 def as_program(*arguments, **variables):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-m", "attnbench.report", *map(str, arguments)]
+    command = [sys.executable, "-m", "attnbench", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
 
 
@@ -30,24 +31,24 @@ BAD = {
     "a truncated file": (lambda run: document(run)[:-40], "was cut off"),
     "foreign JSON": (lambda run: '{"results": []}', "not from pytest-benchmark"),
     "a run of another suite": (lambda run: '{"machine_info": {}, "benchmarks": []}', "not written by an attnbench run"),
-    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, this version reads up to 2: upgrade"),
+    "a newer schema": (lambda run: document(run, schema=99), "schema is 99, but this version reads up to 2: upgrade"),
     "a field of another type": (lambda run: document(run, reference=[]), r"Expected `str`, got `array`"),
     "nested lists": (lambda run: '{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply for a stored run"),
     "a number of 5000 digits": (lambda run: '{"a": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
     "a workload without a size": (
         lambda run: document(run).replace('"seq": ', '"seq": -'),
-        "at least 1 is needed",
+        "expected at least 1",
     ),
     "a run that selected nothing": (lambda run: document(run, records=[]), "holds no case"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_and_exit_code_two(tmp_path, capsys, run_file, record, name):
+def test_bad_input_is_one_sentence_and_exit_code_four(tmp_path, capsys, run_file, record, name):
     content, said = BAD[name]
     path = tmp_path / "run.json"
     path.write_text(content(run_file(record())))
-    assert main([str(path)]) == 2
+    assert main(["report", str(path)]) == 4
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"attnbench: {path}")
@@ -57,15 +58,15 @@ def test_bad_input_is_one_sentence_and_exit_code_two(tmp_path, capsys, run_file,
 
 @pytest.mark.parametrize(("name", "said"), [("none.json", "No such file or directory"), ("", "Is a directory")])
 def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, name, said):
-    done = as_program(tmp_path / name)
-    assert done.returncode == 2
+    done = as_program("report", tmp_path / name)
+    assert done.returncode == 4
     assert done.stderr.decode() == f"attnbench: {tmp_path / name} cannot be read: {said}\n"
 
 
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "run.json")
-    done = as_program(tmp_path / "run.json")
-    assert done.returncode == 2
+    done = as_program("report", tmp_path / "run.json")
+    assert done.returncode == 4
     said = f"attnbench: {tmp_path}/run.json cannot be read: it is a FIFO, and a stored run is a regular file\n"
     assert done.stderr.decode() == said
 
@@ -73,14 +74,8 @@ def test_a_fifo_is_not_waited_for(tmp_path):
 def test_a_byte_order_mark_is_no_damage(tmp_path, capsys, run_file, record):
     path = tmp_path / "run.json"
     path.write_text(document(run_file(record())), encoding="utf-8-sig")
-    assert main([str(path)]) == 0
+    assert main(["report", str(path)]) == 0
     assert capsys.readouterr().out == "".join(f"{line}\n" for line in section(run_file(record())))
-
-
-def test_without_a_file_it_says_how_to_call_it():
-    done = as_program()
-    assert done.returncode == 2
-    assert b"usage: python -m attnbench.report" in done.stderr
 
 
 def test_a_run_is_printed_and_a_terminal_without_unicode_gets_escapes(tmp_path, run_file, record):
@@ -88,14 +83,44 @@ def test_a_run_is_printed_and_a_terminal_without_unicode_gets_escapes(tmp_path, 
     path.write_text(document(run_file(record())))
     text = "".join(f"{line}\n" for line in section(run_file(record())))
     assert "×" in text
-    assert as_program(path, PYTHONIOENCODING="utf-8").stdout.decode() == text
+    assert as_program("report", path, PYTHONIOENCODING="utf-8").stdout.decode() == text
     assert (
-        as_program(path, PYTHONIOENCODING="ascii").stdout.decode() == text.encode("ascii", "backslashreplace").decode()
+        as_program("report", path, PYTHONIOENCODING="ascii").stdout.decode()
+        == text.encode("ascii", "backslashreplace").decode()
     )
 
 
-def test_it_needs_neither_torch_nor_pytest():
-    seen = "import sys, attnbench.report.__main__; print({'torch', 'pytest', 'numpy'} & set(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, env=environment, timeout=60, check=True)
-    assert done.stdout.decode().strip() == "set()"
+def test_several_runs_are_printed_each_below_its_name_and_a_damaged_one_is_passed_over(
+    tmp_path, capsys, run_file, record
+):
+    good, bad, other = (tmp_path / name for name in ("1.json", "2.json", "3.json"))
+    for path in (good, other):
+        path.write_text(document(run_file(record())))
+    bad.write_text("")
+    assert main(["report", str(good), str(bad), str(other)]) == 4
+    captured = capsys.readouterr()
+    text = "".join(f"{line}\n" for line in section(run_file(record())))
+    assert captured.out == f"{good}:\n{text}\n{other}:\n{text}\n"
+    assert captured.err.startswith(f"attnbench: {bad} is not JSON")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_summary_is_utf8_in_any_locale(tmp_path, run_file, record):
+    path = tmp_path / "run.json"
+    path.write_text(document(run_file(record())))
+    done = as_program("summary", path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == markdown(run_file(record()))
+
+
+def test_a_reader_that_has_read_enough_gets_no_traceback(tmp_path, run_file, record):
+    path = tmp_path / "run.json"
+    path.write_text(document(run_file(record())))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "attnbench", "report", path]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,263 @@
+"""The steps of a case in this process: refuse, load, call, check, trace, measure. Data comes in and goes out.
+
+`call` is the variant's, as it is timed: q, k, v, each `[batch, seq, heads, head_dim]`, to an output of the same shape.
+`run` is that call for one such triple, without gradients. `device` is a device type. What goes wrong is raised as
+CaseEnded, with the status and the reasons of the case.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from attnbench import printable, torch_private
+from attnbench.backends import autotune, requirements
+from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.tolerances import TOLERANCES, allowed, violations
+from attnbench.backends.variant import Variant
+from attnbench.checks import route
+from attnbench.checks.checked_call import CheckedCall
+from attnbench.checks.output import poison
+from attnbench.checks.reference import metrics
+from attnbench.execution import compile_time
+from attnbench.execution.round_plan import RoundPlan
+from attnbench.hardware.device import OpenDevice
+from attnbench.hardware.sm_clock import sm_clock
+from attnbench.model import CaseEnded, Check, Compilation, DeviceOp, ErrorMetrics, Reason, Sample, Status, Workload
+from attnbench.timing.pacer import CudaPacer
+from attnbench.timing.settling import settle
+from attnbench.timing.timer import HostInstant, Timer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import torch
+
+    from attnbench.backends.registry import Backend
+    from attnbench.checks.reference import Reference
+    from attnbench.workloads.inputs import Triple
+
+    Run = Callable[[Triple], Any]
+
+#: Blocks of the output's size that are filled with NaN beside its own, and calls until one of them is used.
+SPARE_BLOCKS, POISON_TRIES = 4, 3
+
+
+# --- Refuse
+
+
+def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
+    """Every reason why this case cannot run here: unmet requirements first, then the library's own words.
+
+    Raises CaseEnded (error) where the library fails when it is asked.
+    """
+    backend = variant.backend
+    if device.type == "sim":
+        return ()  # nothing runs there: what a simulated case shows is the scenario's
+    unmet = requirements.unmet(backend.requires, device.facts, workload)
+    if unmet or backend.refuses is None:
+        return unmet
+    with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
+        refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
+        return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+
+
+# --- Load and compile
+
+
+@contextmanager
+def loading(backend: Backend, device: str) -> Iterator[None]:
+    """Turn what goes wrong while a backend is loaded into CaseEnded.
+
+    Unsupported for want of a function that it says it needs, error for everything else.
+    """
+    with errors_as_rows("cannot be loaded", "load", device):
+        try:
+            yield
+        except (ImportError, AttributeError) as exc:
+            if reasons := requirements.lacking(backend.requires, exc):
+                raise CaseEnded(Status.UNSUPPORTED, *reasons) from exc
+            raise
+
+
+def source_of(backend: Backend) -> str:
+    """What a loaded backend says that it loaded, printable. Raises TypeError where that is no text."""
+    source = backend.source() if backend.source else ""
+    if not isinstance(source, str):
+        raise TypeError(f"its `source` must return text, found {type(source).__name__}")
+    return printable.message(source)
+
+
+@dataclass(frozen=True)
+class CompileMark:
+    """What was compiled in this process before a case loads: generated modules, and CPU seconds of other compilers."""
+
+    modules: tuple[ModuleType, ...]
+    compilers_s: float | None
+
+    @classmethod
+    def now(cls) -> CompileMark:
+        return cls(autotune.loaded_modules(), compile_time.spent_s())
+
+
+def require_graph(compilation: Compilation | None) -> None:
+    """Raise CaseEnded (error) where torch.compile was asked for a graph and made none; None is a case in eager mode."""
+    if compilation is not None and compilation.graphs == 0:
+        text = (
+            "torch.compile made no graph: dynamo ran the call eagerly, which must not be measured under a compiled name"
+        )
+        raise CaseEnded(Status.ERROR, Reason("not-compiled", text))
+
+
+# --- Call
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all that is queued. Raises what a kernel before it raises."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def first_call(run: Run, triple: Triple, device: str) -> tuple[Any, float]:
+    """What the first call returns, and its seconds until the device is done, with what it compiles."""
+    with errors_as_rows("failed on its first call", "first-call", device):
+        start = time.perf_counter()
+        output = run(triple)
+        synchronize(device)
+        return output, time.perf_counter() - start
+
+
+def allocated_bytes(device: str, mode: str) -> int | None:
+    """Bytes of the device that tensors hold before the first call of a case; None where the device does not count them."""
+    if device != "cuda":
+        return None
+    import torch
+
+    torch.cuda.synchronize()
+    if mode == "max-autotune":
+        # Before it captures a graph, torch gives back the room that earlier matrix products left to cuBLAS: 32 MiB on an
+        # H200, by which the case would seem to need less when they are still counted here.
+        torch_private.clear_cublas_workspaces()
+    return int(torch.cuda.memory_allocated())
+
+
+def workspace_bytes(run: Run, triple: Triple, device: str, mode: str, before_bytes: int | None) -> int | None:
+    """Peak bytes that one warm call allocates, its output included; None where the device does not count them.
+
+    A captured graph allocates when it is captured, so for max-autotune the peak counts from `before_bytes`, which
+    `allocated_bytes` gave before the first call.
+    """
+    if before_bytes is None:
+        return None
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    base = before_bytes if mode == "max-autotune" else torch.cuda.memory_allocated()
+    with errors_as_rows("failed on its second call", "call", device):
+        run(triple)
+        synchronize(device)
+    return max(0, torch.cuda.max_memory_allocated() - base)
+
+
+# --- Check
+
+
+def poisoned_call(run: Run, triple: Triple, device: str) -> tuple[Any, bool]:
+    """Call with the memory of the last output full of NaN, and whether such memory was used.
+
+    The allocator hands the block out again; a captured graph replays into the same one. But a kernel's temporaries
+    may take that block first and leave the output one where another kernel's right values still stand, so more
+    blocks of its size are filled, and the call is repeated while it misses them. Of 162 half-written outputs on the
+    CPU, among right ones, 126 were noticed with the one block, and all 162 like this.
+    """
+    output = run(triple)
+    poisoned = False
+    for _ in range(POISON_TRIES):
+        blocks = [output, *(output.new_empty(output.shape) for _ in range(SPARE_BLOCKS))]
+        where = {poison(block).data_ptr() for block in blocks}
+        del output, blocks
+        output = run(triple)
+        poisoned = output.data_ptr() in where
+        if poisoned:
+            break
+    synchronize(device)
+    return output, poisoned
+
+
+def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
+    """Distance of an output `[batch, seq, heads, head_dim]` from the reference, on the query rows that it has."""
+    if reference.rows is None:
+        return metrics(output, reference.output)
+    error = metrics(output.index_select(1, reference.rows), reference.output)
+    row = int(reference.rows[error.worst_index[1]].item())
+    return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
+
+
+def judged(
+    error: ErrorMetrics, reference: Reference, tolerance: str, distribution: str, poisoned: bool
+) -> tuple[Check, tuple[Reason, ...]]:
+    """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
+    limits = allowed(
+        TOLERANCES[tolerance], distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude
+    )
+    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned)
+    return check, violations(error, limits, distribution)
+
+
+# --- Trace
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one call ran, the device seconds of the attention kernel among it, and what is wrong with that."""
+
+    ops: tuple[DeviceOp, ...]
+    kernel_s: float | None
+    reasons: tuple[Reason, ...]
+
+
+def traced_route(run: Run, triple: Triple, backend: Backend, device: str) -> Route:
+    """Run one call under the profiler. Raises CaseEnded (error) where it fails there."""
+    with errors_as_rows("failed under the profiler", "profiler", device):
+        traced = route.trace(lambda: run(triple), device, settle=lambda: settle(sm_clock()))
+    kernel_s = route.kernel_s(backend, device, traced.ops)
+    wrong = route.wrong_route(backend, device, traced.ops)
+    return Route(traced.ops, kernel_s, (*wrong, *route.side_streams(traced.unordered)))
+
+
+def require_route(reasons: tuple[Reason, ...], mode: str) -> None:
+    """Raise CaseEnded where there are reasons against the route: incorrect, or unsupported where Inductor replaced it.
+
+    Inductor may recognise plain attention and put a fused kernel in its place. That is not this backend's fault and
+    nothing is broken: there is just no such variant here, and no latency under its name.
+    """
+    if reasons:
+        rewritten = mode != "eager" and all(reason.code == "replaced" for reason in reasons)
+        raise CaseEnded(Status.UNSUPPORTED if rewritten else Status.INCORRECT, *reasons)
+
+
+# --- Measure
+
+
+def plan_rounds(timed: Callable[[], None], checked: CheckedCall, count: int, timer: Timer, device: str) -> RoundPlan:
+    """Make ready to take `count` rounds of `timed`, fewer of a very long one, and set `timer` to the device's clock.
+
+    timed: `checked`, or `checked` with an injected slow-down behind it.
+    """
+    if device == "cuda":
+        pacer = CudaPacer(sm_clock(), timed, contents=checked)
+        pacer.warm_up()
+        timer.use("cuda_event", pacer.instant)
+        return RoundPlan(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
+    timer.use("perf_counter", HostInstant)
+    return RoundPlan(count, checked.advance, timed, lambda rounds_s: _host_sample(checked, rounds_s))
+
+
+def _host_sample(checked: CheckedCall, rounds_s: list[float]) -> Sample:
+    checked.conclude()
+    return Sample(tuple(rounds_s), "perf_counter")

@@ -1,0 +1,97 @@
+"""`attnbench noise` on sessions of the simulated device, and on what is none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from attnbench.cli.command import main
+from attnbench.report.table import GAP
+
+CASES = ("--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=numpy")
+
+
+def rows(printed: str) -> list[list[str]]:
+    """The cells of the first table."""
+    _, _, table = printed.partition("\n\n")
+    header, _, *lines = table.partition("\n\n")[0].splitlines()
+    assert header.split(GAP)[0].strip() == "family"
+    return [re.split(r" {2,}", line) for line in lines]
+
+
+def noise(capsys, *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["noise", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_one_session_carries_an_assumed_limit_and_names_how_many_are_missing(baseline, capsys):
+    baseline(*CASES)
+    printed = noise(capsys)
+    assert printed.startswith("simulated device · unit ")
+    assert "\n  simulated-device/0001_recorded.json\n" in printed
+    found = rows(printed)
+    assert [row[:3] for row in found] == [["torch", "1", "1"], ["numpy", "1", "1"]]
+    for row in found:
+        assert row[4] == "0.24 assumed"
+        assert 2 < float(row[5]) < 4
+        assert re.fullmatch(r"\d more", row[6])
+    assert re.search(r"^limit .* % for 2 cases: one session .*", printed, re.M)
+    assert "(attnbench record --occasions=" in printed
+
+
+def test_sessions_that_agree_carry_less_than_one(baseline, capsys):
+    limits = []
+    for seed in (1, 2, 3, 4):
+        baseline(*CASES, f"--attn-sim=seed={seed}")
+        limits.append(float(rows(noise(capsys, baseline.folder))[0][5]))
+    assert limits[3] < limits[0]
+    assert rows(noise(capsys, baseline.folder))[0][2] == "4"
+
+
+def test_units_stand_apart_and_verbose_adds_every_case(baseline, capsys):
+    baseline(*CASES)
+    baseline(*CASES, "--attn-sim=unit=other")
+    printed = noise(capsys, "-v")
+    assert len(re.findall(r"^simulated device · unit \w+ · .* · 1 session$", printed, re.M)) == 2
+    (row, _) = re.findall(r"^torch_flash@eager-flux-256px-t128 +3 +(\d\.\d\d) +", printed, re.M)
+    assert 0 < float(row) < 2
+
+
+def test_a_file_is_read_wherever_it_lies(baseline, capsys, tmp_path):
+    path = baseline(*CASES)
+    path = path.rename(tmp_path / "any.json")
+    assert "/any.json\n" in noise(capsys, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "baselines holds no session (NNNN_NAME.json): record one with `attnbench record`"),
+        ("{", "baselines/simulated-device/0001_cut.json is not JSON"),
+    ],
+)
+def test_no_session_and_a_damaged_one_are_a_sentence_and_exit_code_four(sim, pytester, capsys, content, said):
+    folder = pytester.path / "baselines/simulated-device"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "0001_cut.json").write_text(content)
+    assert main(["noise"]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"attnbench: {said}")
+
+
+def test_a_path_that_does_not_exist_is_named(pytester, capsys):
+    assert main(["noise"]) == 4
+    said = "attnbench: baselines does not exist: name a file or a folder of stored sessions\n"
+    assert capsys.readouterr().err == said
+
+
+def test_timings_of_a_cpu_have_no_known_noise(bench, capsys):
+    tiny = ("--attn-device=cpu", "--attn-rounds=3", "--attn-workload=1x64x2x64:bf16", "--attn-backend=torch_math")
+    bench("--benchmark-only", "--benchmark-json=run.json", "--attn-mode=eager", "-o", "attn_baselines=", *tiny)
+    capsys.readouterr()
+    assert main(["noise", "run.json"]) == 4
+    assert capsys.readouterr().err.startswith("attnbench: no session holds timings of a GPU whose noise is known")
