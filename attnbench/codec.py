@@ -1,10 +1,10 @@
 """Records as JSON: one codec for files, for the stream of a launch, and for its schema.
 
-Since schema 2 a record of a file may be the *difference* from an earlier one of its list: fields that are the same are left
-out, and `like` names that one by case and launch, not by its place, which moves when a line is taken out. A field that
-holds a part of the model is a difference itself, and so is each of a list of as many parts. All else (a number, a sentence,
-a list of numbers, a dictionary) stands whole where it differs. Of a record without `like`, and of a part that the earlier
-record lacks, what is left out is the model's default.
+Since schema 2 a record in a file may be the *difference* from an earlier record of its list. Equal fields are left out, and
+`like` names the earlier record by case and launch; its place in the list would move when a line is removed. A field that
+holds a part of the model (another dataclass) is a difference itself, and so is each part in a list of equally many. Every
+other value (a number, a sentence, a list of numbers, a dictionary) is written whole where it differs. Without `like`, and in
+a part that the earlier record lacks, a field that is left out has the model's default.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any, TypeGuard, get_args, get_origin, get_type_hints
 from attnbench import printable
 from attnbench.model import SCHEMA_VERSION, Launch, Record, RunFile
 
-#: Significant digits of what is measured: a round is at most 5e-7 of itself off, a thousandth of what launches differ by.
+#: Significant digits of measured values: a round is off by at most 5e-7 of itself, a thousandth of what launches differ by.
 DIGITS = 7
-#: By field or metric, where other ones are enough, or needed: a step of the clock is 7.6e-3 of it and its readings scatter
-#: by 1e-4; of a cosine the distance from 1 is what is looked at.
+#: Digits of fields and metrics that need more or fewer. A clock step is 7.6e-3 of the clock, and clock readings scatter by
+#: 1e-4. Of a cosine the distance from 1 counts.
 _DIGITS_OF = {"before_hz": 6, "cosine": 12}
 #: The first schema in which a record may be a difference.
 _DIFFERENCES_SINCE = 2
-#: Records that are differences are written out before they are read; all together become no longer than this in JSON.
-MOST_WRITTEN = 2**28
+#: Differences are expanded before they are read. Together they may become this long as JSON, in bytes.
+MOST_EXPANDED = 2**28
 
 
 class Unreadable(ValueError):
-    """A file or line that is not what it should be; the message says what is wrong and where.
+    """A file or line that is not as it should be; the message says what is wrong and where.
 
-    It quotes what it is about, so it is made safe to show here, for whoever shows it.
+    The message quotes contents of the file, so it is made safe to show here.
     """
 
     def __init__(self, text: str) -> None:
@@ -45,7 +45,7 @@ class NewerSchema(Unreadable):
 
 
 def to_plain(value: Record | Launch | RunFile) -> dict[str, Any]:
-    """Dicts, lists, strings and numbers only."""
+    """The same data as dicts, lists, strings and numbers."""
     import msgspec
 
     plain = msgspec.to_builtins(value)
@@ -54,15 +54,15 @@ def to_plain(value: Record | Launch | RunFile) -> dict[str, Any]:
 
 
 def rounded(record: Record) -> Record:
-    """The record with as many digits as are stored, so that what a run says of it is what its file says.
+    """The record with as many digits as are stored, so that a run shows the same values as its file.
 
-    Rounding keeps order, so a check that passed still does; rounded twice is rounded once.
+    Rounding keeps order, so a check that passed still passes. Rounding twice is the same as once.
     """
     return record_from(to_digits(to_plain(record)))
 
 
 def to_digits(plain: Any, name: str = "") -> Any:
-    """Plain data, the numbers that are not whole rounded to `DIGITS`, or to those of the field `name` that they stand in."""
+    """Plain data with floats rounded to `DIGITS` significant digits, or to those of their field. name: of that field."""
     if isinstance(plain, float):
         return float(f"{plain:.{_DIGITS_OF.get(name, DIGITS)}g}")
     if isinstance(plain, dict):
@@ -71,28 +71,27 @@ def to_digits(plain: Any, name: str = "") -> Any:
 
 
 def compact(run: RunFile) -> dict[str, Any]:
-    """The plain form of a file that is kept: as `to_plain`, with nothing in it twice and without defaults.
+    """The plain form of a file that is kept: as `to_plain`, with nothing twice and without defaults.
 
-    A record of a case that has an earlier one is a difference from that, and one of a workload that has an earlier one from
-    that, if this is shorter.
+    A record is written as the difference from the first record of its case, or from one of its workload, if that is shorter.
     """
     plain = _difference(RunFile, to_plain(replace(run, schema=SCHEMA_VERSION, records=())), _defaults(RunFile))
     return {**plain, "records": _differences([to_plain(record) for record in run.records])}
 
 
-def written_out(plain: Mapping[str, Any]) -> Any:
-    """The records of what stands under `attnbench`, each whole.
+def expanded_records(plain: Mapping[str, Any]) -> Any:
+    """The records under the key `attnbench`, each whole.
 
-    Raises Unreadable for a difference from no earlier record, and for more than `MOST_WRITTEN`. What is wrong with a record
-    itself is said by whoever reads it.
+    Raises Unreadable for a difference from a record that does not come before it, and for more than `MOST_EXPANDED` bytes. A
+    record that is wrong in itself is passed on: `run_from` refuses it.
     """
     records, schema = plain.get("records"), plain.get("schema")
     if not isinstance(schema, int) or schema < _DIFFERENCES_SINCE or not isinstance(records, list):
         return records
     whole: list[Any] = []
     sizes: list[int] = []  # of each record in JSON, or a little more
-    places: dict[Any, int] = {}  # by what `like` calls it
-    least, written = len(json.dumps(_defaults(Record))), 0
+    places: dict[Any, int] = {}  # by the name in `like`
+    least, expanded = len(json.dumps(_defaults(Record))), 0
     for at, record in enumerate(records):
         sizes.append(least + len(json.dumps(record)))
         earlier = None
@@ -100,10 +99,10 @@ def written_out(plain: Mapping[str, Any]) -> Any:
             place = _place(record["like"], places, at)
             earlier = whole[place]
             sizes[at] += sizes[place]
-            written += sizes[at]
-        if written > MOST_WRITTEN:
-            most = MOST_WRITTEN / 2**20
-            raise Unreadable(f"its records are differences, of more than {most:.0f} MiB when they are written out")
+            expanded += sizes[at]
+        if expanded > MOST_EXPANDED:
+            most = MOST_EXPANDED / 2**20
+            raise Unreadable(f"its records are differences, of more than {most:.0f} MiB when they are expanded")
         whole.append(_whole(Record, record, earlier))
         if isinstance(record, dict):
             places.setdefault(_name(whole[at]), at)
@@ -111,14 +110,14 @@ def written_out(plain: Mapping[str, Any]) -> Any:
 
 
 def _place(like: Any, places: Mapping[Any, int], at: int) -> int:
-    """Where the record stands that record `at` is a difference from. Raises Unreadable where none before it is called so."""
+    """The index of the record that record `at` is a difference from. Raises Unreadable if none before it has this name."""
     if not isinstance(like, str) or like not in places:
-        raise Unreadable(f"its record {at} is the difference from {json.dumps(like)}, which does not stand before it")
+        raise Unreadable(f"its record {at} is the difference from {json.dumps(like)}, which does not come before it")
     return places[like]
 
 
 def _name(record: Mapping[str, Any]) -> str:
-    """What `like` calls a record, or the first one of its case in that launch."""
+    """The name of a record in `like`: the first one of its case in that launch."""
     return f"{record.get('case')} {record.get('launch')}"
 
 
@@ -137,10 +136,10 @@ def launch_from(plain: Any) -> Launch:
 
 
 def run_from(document: Any) -> RunFile:
-    """What a pytest-benchmark JSON document holds under `attnbench`.
+    """The part of a pytest-benchmark JSON document under `attnbench`.
 
-    Raises Unreadable when the key is missing, the schema is newer than this version reads, or a field is wrong. A
-    record or launch that is repeated counts once.
+    Raises Unreadable if the key is missing, the schema is newer than this version reads, or a field is wrong. A repeated
+    record or launch counts once.
     """
     if not isinstance(document, dict) or not isinstance(document.get("attnbench"), dict):
         raise Unreadable("it has no attnbench records: it was not written by an attnbench run")
@@ -152,13 +151,13 @@ def run_from(document: Any) -> RunFile:
         raise NewerSchema(
             f"its attnbench schema is {schema}, but this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
         )
-    run = _convert({**plain, "records": written_out(plain)}, RunFile)
+    run = _convert({**plain, "records": expanded_records(plain)}, RunFile)
     assert isinstance(run, RunFile)
     return replace(run, launches=_once(run.launches), records=_once(run.records))
 
 
 def json_schema() -> str:
-    """JSON Schema of what stands under `attnbench`, as the file `attnbench/schema/run.schema.json` holds it."""
+    """JSON Schema of the part under `attnbench`, as in the file `attnbench/schema/run.schema.json`."""
     import msgspec
 
     schema = msgspec.json.schema(RunFile)
@@ -178,7 +177,7 @@ def json_schema() -> str:
 
 
 def _schema_of_differences(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Definitions of a record that is a difference, and of its parts: the same fields, none of which has to be there."""
+    """Definitions of a record that is a difference, and of its parts: the same fields, all optional."""
     differences = {}
     waiting = ["Record"]
     while waiting:
@@ -201,27 +200,27 @@ def _schema_of_differences(definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each record as the shortest of what it may be written as."""
-    written = []
-    of_name: dict[str, int] = {}
+    """Each record in its shortest form."""
+    shortest = []
+    of_name: dict[str, int] = {}  # indices of earlier records
     of_case: dict[str, int] = {}
-    of_workload: dict[str, int] = {}  # the first one that was checked, as the reference is the same for all of them
+    of_workload: dict[str, int] = {}  # of the first one with checks: the reference is the same for all of a workload
     for at, record in enumerate(records):
         case, workload = record["case"], json.dumps(record["workload"])
-        earlier = [found[key] for found, key in ((of_case, case), (of_workload, workload)) if key in found]
+        earlier = [index[key] for index, key in ((of_case, case), (of_workload, workload)) if key in index]
         named = {name: one for one in earlier if of_name[name := _name(records[one])] == one}
         candidates = [{"like": name, **_difference(Record, record, records[one])} for name, one in named.items()]
         candidates.append(_difference(Record, record, _defaults(Record)))
-        written.append(min(candidates, key=lambda one: len(json.dumps(one))))
+        shortest.append(min(candidates, key=lambda one: len(json.dumps(one))))
         of_name.setdefault(_name(record), at)
         of_case.setdefault(case, at)
         if workload not in of_workload or (record["checks"] and not records[of_workload[workload]]["checks"]):
             of_workload[workload] = at
-    return written
+    return shortest
 
 
 def _difference(kind: type, plain: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """What `_whole` needs beside `earlier` to give `plain`, which is of the dataclass `kind`."""
+    """What `_whole` needs besides `earlier` to restore `plain`, which is of the dataclass `kind`."""
     parts = _parts(kind)
     return {
         name: _difference_of_part(parts[name], value, earlier.get(name)) if name in parts else value
@@ -237,7 +236,7 @@ def _difference_of_part(kind: type, value: Any, earlier: Any) -> Any:
 
 
 def _whole(kind: type, plain: Any, earlier: Mapping[str, Any] | None) -> Any:
-    """The plain form of a `kind`, of its difference from `earlier`; what is none is left to whoever reads it."""
+    """The plain form of a `kind` from its difference to `earlier`; anything but a dict is passed on as it is."""
     if not isinstance(plain, dict):
         return plain
     parts = _parts(kind)
@@ -259,7 +258,7 @@ def _whole_part(kind: type, value: Any, earlier: Any) -> Any:
 
 
 def _each(values: Sequence[Any], earlier: Any, otherwise: Any) -> Sequence[Any]:
-    """What each of these parts is a difference from: the earlier one in its place, where there are as many."""
+    """For each of these parts, what it is a difference from: the earlier one in its place, if there are equally many."""
     pairs = isinstance(earlier, (list, tuple)) and len(earlier) == len(values)
     return [one if isinstance(one, dict) else otherwise for one in earlier] if pairs else [otherwise] * len(values)
 
@@ -268,8 +267,8 @@ def _each(values: Sequence[Any], earlier: Any, otherwise: Any) -> Sequence[Any]:
 def _parts(kind: type) -> Mapping[str, type]:
     """The fields of a dataclass that hold another one, None, or a sequence of others."""
     hints = {name: hint for name, hint in get_type_hints(kind).items() if get_origin(hint) is not dict}
-    found = {name: [one for one in (hint, *get_args(hint)) if _is_part(one)] for name, hint in hints.items()}
-    return {name: kinds[0] for name, kinds in found.items() if kinds}
+    parts = {name: [one for one in (hint, *get_args(hint)) if _is_part(one)] for name, hint in hints.items()}
+    return {name: kinds[0] for name, kinds in parts.items() if kinds}
 
 
 def _is_part(hint: Any) -> TypeGuard[type]:
@@ -278,7 +277,7 @@ def _is_part(hint: Any) -> TypeGuard[type]:
 
 @cache
 def _defaults(kind: type) -> Mapping[str, Any]:
-    """What stands in a field of a dataclass that is left out, as plain data."""
+    """The defaults of a dataclass's fields, as plain data."""
     import msgspec
 
     made = {field.name: field.default_factory() for field in fields(kind) if field.default_factory is not MISSING}
@@ -289,7 +288,7 @@ def _defaults(kind: type) -> Mapping[str, Any]:
 
 
 def _once(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Each different one, in order; by their text, as two metrics that are not numbers are never equal."""
+    """The distinct parts, in order; compared by their text, because NaN never equals NaN."""
     return tuple({repr(part): part for part in parts}.values())
 
 

@@ -1,4 +1,4 @@
-"""What makes two launches comparable, with nothing in it that names a person's machine."""
+"""What makes two launches comparable, without anything that identifies a person's machine."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ Field = str | int | float | None
 #: Fields that identify one machine or one physical unit: stored only as a salted hash.
 HASHED = ("host", "unit")
 
-#: One step of the SM clock, and within how many a GPU rests: 1965 to 2040 MHz were seen on one H100, 1980 on H200s. A
-#: clock that is locked farther away is another set-up; of one that is locked nearer, verdicts see the rounds' own clocks.
+#: One step of the SM clock, and by how many steps the ceilings of one set-up may differ: 1965 to 2040 MHz were seen on one
+#: H100, 1980 on H200s. A clock that is locked further away is another set-up. If it is locked nearer, verdicts correct by
+#: the clocks of the rounds.
 CEILING_STEP_MHZ = 15
 RESTING_STEPS = 6
 
 
 def make_fingerprint(key: dict[str, Field], context: dict[str, Field], salt: str) -> Fingerprint:
-    """The fingerprint of a launch; `host` and `unit` are replaced by hashes with the repository's salt."""
-    shown = {
+    """The fingerprint of a launch, with hashes of `host` and `unit` salted by the repository's `salt`."""
+    anonymous = {
         name: hashed(value, salt) if name in HASHED and value is not None else value for name, value in context.items()
     }
-    return Fingerprint(dict(key), shown)
+    return Fingerprint(dict(key), anonymous)
 
 
 def hashed(value: Field, salt: str) -> str:
-    """Twelve hex digits of SHA-256 over salt and value: the same unit is recognised, and not named."""
+    """Twelve hex digits of SHA-256 over salt and value: recognises the same unit without naming it."""
     return hashlib.sha256(f"{salt}:{value}".encode()).hexdigest()[:12]
 
 
 def differences(ours: Fingerprint, theirs: Fingerprint) -> tuple[str, ...]:
-    """Fields of the key that differ, `power_limit_w 700.0 here, 650.0 there`.
+    """Fields of the key that differ: `power_limit_w 700.0 here, 650.0 there`.
 
-    Unknown on one side is no difference, and neither are two ceilings of the SM clock at most `RESTING_STEPS` apart.
+    Unknown on one side is no difference, and neither are ceilings of the SM clock that are at most `RESTING_STEPS` apart.
     """
-    found = []
+    differing = []
     for name in sorted(ours.key.keys() | theirs.key.keys()):
         here, there = ours.key.get(name), theirs.key.get(name)
         if here is not None and there is not None and not _same(name, here, there):
-            found.append(f"{name} {here} here, {there} there")
-    return tuple(found)
+            differing.append(f"{name} {here} here, {there} there")
+    return tuple(differing)
 
 
 def ceiling_mhz(hz: float) -> int:
-    """The plateau of the SM clock in whole steps: 1979.4 MHz reads 1980."""
+    """The SM clock's ceiling in MHz, in whole steps: 1979.4e6 Hz is 1980."""
     return round(hz / 1e6 / CEILING_STEP_MHZ) * CEILING_STEP_MHZ
 
 
@@ -62,5 +63,5 @@ def unknown_fields(fingerprint: Fingerprint) -> tuple[str, ...]:
 
 
 def slug(device_name: str) -> str:
-    """The folder of a GPU model under the baselines, `nvidia-h200`."""
+    """The name of a GPU model's folder of baselines: `nvidia-h200`."""
     return re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")

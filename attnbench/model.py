@@ -1,6 +1,6 @@
 """The words of the project as data (standard library only).
 
-Base units inside: seconds, bytes, FLOP. The unit is part of every field's name. Tensor axes are always written
+Values are in base units (seconds, bytes, FLOP, hertz), and the unit is part of the field's name. Tensor axes are always
 `[batch, seq, heads, head_dim]`.
 """
 
@@ -12,40 +12,40 @@ from enum import Enum
 
 from attnbench import printable
 
-#: Version of the stored form of `Record` and `Launch`. Raised when an older reader could misread a newer file.
+#: Version of the stored form. Raised when an older reader could misread a newer file.
 #: 2: a record may be the difference from an earlier one (attnbench/codec.py).
 SCHEMA_VERSION = 2
 
-#: Metrics that are better the larger they are: what a check allows of them is the smallest value, of all others the largest.
+#: Metrics that are better if larger: a check allows a smallest value of them, and a largest of all others.
 SIMILARITIES = ("cosine",)
 
-#: Compile modes: as it is, torch.compile's default, and `mode="max-autotune"`.
+#: Compile modes: not compiled, torch.compile's default, and `mode="max-autotune"`.
 MODES = ("eager", "default", "max-autotune")
 
-#: The name of the code of a backend's own repository among the versions of a record, and what follows local changes.
+#: In the versions of a record: the name of the backend's own repository, and the suffix of a version with local changes.
 REPOSITORY, DIRTY = "repository", "+dirty"
 
 
 class Status(str, Enum):
-    """What became of a case. Only `MEASURED` carries a latency."""
+    """The outcome of a case. Only `MEASURED` carries a latency."""
 
     MEASURED = "measured"
-    CHECKED = "checked"  # accurate, and deliberately not timed (--benchmark-disable, pytest-xdist)
+    CHECKED = "checked"  # accurate, and not timed on purpose (--benchmark-disable, pytest-xdist)
     UNSUPPORTED = "unsupported"  # cannot run here, with all reasons
-    INCORRECT = "incorrect"  # ran, and is wrong: never timed
+    INCORRECT = "incorrect"  # ran, and its output is wrong: never timed
     ERROR = "error"  # installed, but fails to import, compile or run
-    NOT_RUN = "not-run"  # selected, and the run ended or was told to skip before it
+    NOT_RUN = "not-run"  # selected, but the run ended or skipped it
 
     def __str__(self) -> str:
         return self.value
 
 
-class Judgement(str, Enum):
-    """What a comparison with the baseline came to. Only `REGRESSED` fails a test by itself."""
+class VerdictKind(str, Enum):
+    """The result of a comparison with the baseline. Only `REGRESSED` fails a test by itself."""
 
     REGRESSED = "regressed"
-    INCONCLUSIVE = "inconclusive"  # the budget of launches is spent, and the interval still holds both answers
-    MISSING = "missing"  # selected and in the baseline, and not measured
+    INCONCLUSIVE = "inconclusive"  # after all launches the interval still holds both answers
+    MISSING = "missing"  # selected and in the baseline, but not measured
     INCOMPARABLE = "incomparable"  # the fingerprint's key, the inputs or the autotune choices differ
     NO_BASELINE = "no-baseline"
     IMPROVED = "improved"
@@ -56,7 +56,7 @@ class Judgement(str, Enum):
 
 
 class CaseEnded(Exception):
-    """Raised where a case ends without a latency: carries the status and every reason."""
+    """Raised if a case ends without a latency: carries its status and every reason."""
 
     def __init__(self, status: Status, *reasons: Reason) -> None:
         super().__init__("; ".join(reason.text for reason in reasons))
@@ -66,10 +66,10 @@ class CaseEnded(Exception):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why: a code to group by, and one sentence with what was found and what is needed.
+    """Why: a code to group by, and one sentence with found and needed values.
 
-    Others' words come in here, a kernel's error or a stored file's, so the sentence is made one line that can be shown, of
-    at most `attnbench.printable.LONGEST_MESSAGE` characters.
+    The sentence may quote a kernel's error or a stored file, so it is made safe to show: one line of at most
+    `printable.LONGEST_MESSAGE` characters.
     """
 
     code: str
@@ -115,7 +115,7 @@ class Workload:
 
     @property
     def spelt(self) -> str:
-        """The form that `--attn-workload` accepts for a workload without a name, `1x4608x24x128:bf16`."""
+        """The form that `--attn-workload` accepts for a workload without a name: `1x4608x24x128:bf16`."""
         return "x".join(map(str, self.shape)) + f":{self.dtype}"
 
 
@@ -134,6 +134,7 @@ class Case:
 
     @property
     def variant(self) -> str:
+        """`torch_flash@eager`."""
         return variant_name(self.backend, self.mode)
 
     def __str__(self) -> str:
@@ -142,11 +143,11 @@ class Case:
 
 @dataclass(frozen=True)
 class ErrorMetrics:
-    """Distance of an output from the reference, element-wise over `[batch, seq, heads, head_dim]`.
+    """Distance of an output o from the reference r, over all elements of `[batch, seq, heads, head_dim]`.
 
-    rel_l1 = Σ|o−r| / Σ|r| and cosine = o·r / (‖o‖‖r‖) as SageAttention defines them, rel_l2 = ‖o−r‖₂ / ‖r‖₂ (the RMSE
-    relative to the RMS of the reference), mse = mean (o−r)². `worst_index` is where |o−r| is largest, `worst_found` and
-    `worst_expected` the two values there. A non-finite output has `nonfinite` > 0, and metrics of the finite elements only.
+    rel_l1 = Σ|o−r| / Σ|r| and cosine = o·r / (‖o‖‖r‖), as SageAttention defines them. rel_l2 = ‖o−r‖₂ / ‖r‖₂, the RMSE over
+    the RMS of the reference. mse = mean (o−r)². worst_index: where |o−r| is largest; worst_found, worst_expected: o and r
+    there. nonfinite: number of non-finite elements of o; the metrics are of the finite elements only.
     """
 
     max_abs: float
@@ -161,33 +162,34 @@ class ErrorMetrics:
     worst_expected: float | None
 
 
-def is_within(metric: str, found: float, limit: float) -> bool:
-    """Whether `found` is on the right side of what is allowed of `metric`; false where either is not a number."""
-    return found >= limit if metric in SIMILARITIES else found <= limit
+def is_within(metric: str, value: float, limit: float) -> bool:
+    """Whether the value of a metric is on the allowed side of its limit; False if either is NaN."""
+    return value >= limit if metric in SIMILARITIES else value <= limit
 
 
 @dataclass(frozen=True)
 class Check:
-    """Accuracy of one case on one input distribution, beside what the tolerance allowed."""
+    """Accuracy of one case on one input distribution, and what the tolerance allowed."""
 
     distribution: str
     error: ErrorMetrics
     plain: ErrorMetrics  # plain PyTorch attention on the same inputs, every step in their dtype
     fused: ErrorMetrics  # an ideal fused kernel on the same inputs: fp32, but probabilities and output rounded
-    allowed: dict[str, float]  # metric → largest permitted value, of `SIMILARITIES` the smallest
+    allowed: dict[str, float]  # metric → largest allowed value, smallest for `SIMILARITIES`
     rows: str  # "all", or how many query rows were sampled and with which seed
     poisoned: bool  # the output was written into memory that held NaN before
 
     @property
     def passed(self) -> bool:
-        """Finite, and every metric within what was allowed; a metric that is NaN or unknown is not."""
-        found = ((metric, getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items())
-        return not self.error.nonfinite and all(is_within(*one) for one in found)
+        """Whether the output is finite and every metric within what was allowed; NaN or unknown is not within."""
+        return not self.error.nonfinite and all(
+            is_within(metric, getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items()
+        )
 
 
 @dataclass(frozen=True)
 class DeviceOp:
-    """One step of the route: a device kernel, or an aten operator on the CPU. Launch figures where the profiler has them."""
+    """One step of the route: a device kernel, or an aten operator on the CPU. None where the profiler has no value."""
 
     name: str
     count: int = 1
@@ -200,11 +202,11 @@ class DeviceOp:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What torch.compile made of a call. `graph_breaks` are dynamo's own sentences.
+    """What torch.compile made of a call.
 
-    `choices` are the configurations that Inductor's autotuning settled on, a line per generated kernel:
-    `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`. `cache` is "warm" when every graph came from
-    Inductor's cache, "cold" when one had to be compiled, empty when that is not known.
+    graph_breaks: dynamo's own sentences. choices: the configurations that Inductor's autotuning chose, one per generated
+    kernel: `triton_tem_fused_0: BLOCK_M=128 BLOCK_N=64 num_warps=8 num_stages=3`. cache: "warm" if every graph came from
+    Inductor's cache, "cold" if one was compiled, empty if unknown.
     """
 
     graphs: int
@@ -215,20 +217,23 @@ class Compilation:
 
 @dataclass(frozen=True)
 class Sample:
-    """The rounds of one case in one launch: seconds of one call each, in the order in which they were taken."""
+    """The rounds of one case in one launch: seconds of one call each, in the order of measurement.
+
+    Raises ValueError without a round, and for a round that is not a positive number.
+    """
 
     rounds_s: tuple[float, ...]
     timer: str
-    host_s: float | None = None  # median time that the call took to return while the device was busy
-    empty_s: float | None = None  # the interval with nothing in it, already taken off every round
-    ceiling_hz: float | None = None  # SM clock that the device reaches when it only spins
+    host_s: float | None = None  # median time until the call returned while the device was busy
+    empty_s: float | None = None  # the interval with nothing in it; already subtracted from every round
+    ceiling_hz: float | None = None  # SM clock of the device when it only spins
     before_hz: tuple[float, ...] = ()  # SM clock right before each round
-    cycles: tuple[int | None, ...] = ()  # SM cycles from stamp to stamp (events included), None where not counted
-    waited_s: float = 0.0  # that the rounds waited in all for the clock to reach its ceiling
+    cycles: tuple[int | None, ...] = ()  # SM cycles from stamp to stamp, with the events; None if not counted
+    waited_s: float = 0.0  # total wait of the rounds for the clock to reach its ceiling
     unsettled: int = 0  # rounds that started below the ceiling
-    synchronising: bool = False  # the call waits for the device: the host's work is inside the interval
-    self_throttled: bool = False  # so long a call (100 ms and more) that it lowers its own clock
-    unequal: int = 0  # rounds whose output was within the tolerance, but not bit-equal to the checked one
+    synchronising: bool = False  # the call waits for the device: the interval holds work of the host
+    self_throttled: bool = False  # a call of 100 ms or more, which lowers its own clock
+    unequal: int = 0  # rounds whose output was within tolerance, but not bit-equal to the checked one
 
     def __post_init__(self) -> None:
         if not self.rounds_s:
@@ -239,7 +244,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StateChange:
-    """What a case changed of the process that it ran in, `torch threads 2 → 1`, and whether it could be put back."""
+    """A change that a case made to its process, `torch threads 2 → 1`, and whether it was undone."""
 
     what: str
     put_back: bool = True
@@ -249,9 +254,8 @@ class StateChange:
 class Record:
     """Everything about one case in one launch.
 
-    Raises ValueError when a record that was not measured carries a sample, when a measured one has none, or when a
-    measured or checked one holds a failed check: a wrong or failed kernel has no latency, and this class, not its
-    caller, sees to it.
+    Raises ValueError if a record that was not measured carries a sample, if a measured one has none, or if a measured or
+    checked one holds a failed check: so a wrong or failed kernel cannot have a latency, whatever the caller does.
     """
 
     case: str
@@ -265,22 +269,22 @@ class Record:
     nodeid: str = ""
     layout: str = ""
     tolerance: str = ""
-    source: str = ""  # what was loaded, where the backend says: a commit, a build
+    source: str = ""  # what was loaded, if the backend reports it: a commit, a build
     versions: dict[str, str] = field(default_factory=dict)  # of the code that the backend needs, by distribution
     input_sha256: str | None = None
     output_contiguous: bool | None = None
     first_call_s: float | None = None
-    compilers_s: float | None = None  # CPU seconds of compilers that loading and first call waited for
+    compilers_s: float | None = None  # CPU time of compilers that loading and the first call waited for
     workspace_bytes: int | None = None
     compilation: Compilation | None = None
-    spent_s: dict[str, float] = field(default_factory=dict)  # wall time of each step, for whoever asks where it goes
+    spent_s: dict[str, float] = field(default_factory=dict)  # wall time of each step
     checks: tuple[Check, ...] = ()
     route: tuple[DeviceOp, ...] = ()
     kernel_s: float | None = None  # of `route`, the device time of the attention kernel itself
     sample: Sample | None = None
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
     apart: str = ""  # why its backend was launched apart from the others, unasked
-    changed: tuple[StateChange, ...] = ()  # what it changed of its process, for the cases that follow
+    changed: tuple[StateChange, ...] = ()  # what it changed in its process, for the cases that follow
 
     def __post_init__(self) -> None:
         if (self.status is Status.MEASURED) != (self.sample is not None):
@@ -298,11 +302,12 @@ class Record:
 
     @property
     def variant(self) -> str:
+        """`torch_flash@eager`."""
         return variant_name(self.backend, self.mode)
 
     @property
     def spoils_process(self) -> bool:
-        """Whether nothing that follows may be measured in the process of this case."""
+        """Whether no later case may be measured in the process of this one."""
         lost = any(reason.code == "context-lost" for reason in self.reasons)
         return lost or any(not change.put_back for change in self.changed)
 
@@ -315,7 +320,7 @@ class Record:
 class Fingerprint:
     """What must match for two records to be comparable (`key`), and what is only shown (`context`).
 
-    A value of None means that the field could not be read here; it is shown as unknown and matches anything.
+    None means that the field could not be read: it is shown as unknown and matches anything.
     """
 
     key: dict[str, str | int | float | None]
@@ -340,11 +345,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Bearing:
-    """What the stored sessions of a unit bear for one family, and how many of them would bear a limit of 1 %.
+    """The noise behind the limit that the stored sessions of a unit carry, and how many sessions would carry 1 %.
 
-    occasion, launch: relative standard deviations that the interval holds, between sessions and between launches; assumed:
-    whether `occasion` is, as the sessions are too few to tell it. sessions_for_one_percent: in all, where further ones agree
-    with these; None where no number of them would do.
+    occasion, launch: relative standard deviations in the interval, between sessions and between launches. assumed: whether
+    `occasion` is assumed, because the sessions are too few. sessions_for_one_percent: in total, if further ones are quiet;
+    None if no number of them would do.
     """
 
     sessions: int
@@ -356,19 +361,18 @@ class Bearing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the comparison of one case with its baseline came to, and all that it rests on.
+    """The result of comparing one case with its baseline, and everything that it rests on.
 
-    change, low, high: relative, +0.02 is 2 % slower; the interval's two ends are each wrong at the rate that the rule
-    grants this case. `measure` says which of seconds and cycles they are of, and `found_s`
-    is at the baseline's clock where it is cycles. measured_s: the latency as timed. clock_change: by how much, relative,
-    the SM clock during the call was above the baseline's; None where seconds were judged.
-    found_by: the smallest slow-down that 95 of 100 such runs would have called regressed, fresh launches included; None
-    where nothing would be, as on a unit that the baseline does not know. nodeid: the test, as one case may be in several.
-    carried: the smallest limit that the stored sessions bear; bearing: why, None on a unit that they do not know.
+    change, low, high: relative, +0.02 is 2 % slower; each end of the interval is wrong at the rate that the rule allows for
+    this case. measure: what they are of, seconds or cycles. found_s: the latency of this run, at the baseline's clock if in
+    cycles. measured_s: the latency as timed. clock_change: the SM clock during the call over the baseline's, minus one; None
+    in seconds. limit: the slow-down that counts. found_by: the smallest slow-down that 95 of 100 such runs call regressed
+    with all fresh launches; None if nothing is, as on an unknown unit. carried: the smallest limit that the stored sessions
+    carry. bearing: why, None on an unknown unit. nodeid: of the test, as several tests may have the same case.
     """
 
     case: str
-    kind: Judgement
+    kind: VerdictKind
     reasons: tuple[Reason, ...] = ()
     baseline_s: float | None = None
     found_s: float | None = None
@@ -381,24 +385,23 @@ class Verdict:
     limit: float | None = None
     known_unit: bool | None = None
     found_by: float | None = None
-    launches: int = 0  # of this run, that count: each once, and those that made the same autotune choices
+    launches: int = 0  # of this run that count: each once, with the same autotune choices
     compared_with: tuple[str, ...] = ()  # stored sessions, `nvidia-h200/0001_0123456789ab.json`
     notes: tuple[str, ...] = ()  # what else differs from the baseline: kernels that ran, versions
     reproduce: str = ""
     nodeid: str = ""
     carried: float | None = None
     bearing: Bearing | None = None
-    history: tuple[
-        str, ...
-    ] = ()  # stored sessions of other versions of the code, which do not count, with what differs
+    history: tuple[str, ...] = ()  # stored sessions of other code versions, which do not count, with what differs
 
 
 @dataclass(frozen=True)
 class RunFile:
     """What one run stores under the key `attnbench` of pytest-benchmark's JSON.
 
-    baselines_from: the commit whose sessions the verdicts rest on, where it was not the work tree's: `HEAD^1 (0f1e2d…)`.
-    baseline_changes: what the work tree's sessions are beside the commit's: `edited nvidia-h200/0001_….json`.
+    interrupted: why the run ended early, empty if it did not. baselines_from: the commit whose sessions the verdicts rest
+    on, if not the work tree's: `HEAD^1 (0f1e2d…)`. baseline_changes: how the work tree's sessions differ from the commit's:
+    `edited nvidia-h200/0001_….json`.
     """
 
     schema: int
@@ -413,5 +416,5 @@ class RunFile:
 
     @property
     def edits_baselines(self) -> bool:
-        """Whether a reviewed session was changed, renamed or removed; one more is what a refresh of the baselines is."""
+        """Whether a reviewed session was changed, renamed or removed. Adding one is an ordinary refresh of the baselines."""
         return any(not change.startswith("added ") for change in self.baseline_changes)

@@ -1,7 +1,7 @@
-"""Strings of others that are safe to show: messages of kernels, names in stored files.
+"""Making foreign strings safe to show: messages of kernels, names in stored files.
 
-What a kernel raises and what a stored file holds may be written by the author of a pull request, and ends up in terminals,
-logs and job summaries. Whatever does not show is written as an escape, and no line reads as a command to GitHub's runner.
+The author of a pull request may control what a kernel raises and what a stored file holds. Both end up in terminals, logs
+and job summaries. So characters that do not print are escaped, and no line works as a command to GitHub's runner.
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ import re
 from enum import Enum
 from typing import Any, TypeVar
 
-#: A message is cut at this length, the words that say so included.
+#: Longest message in characters, with the note that it was cut.
 LONGEST_MESSAGE = 2000
-#: A name (of a backend, a family, a workload) may be this long.
+#: Longest name of a backend, a family or a workload, in characters.
 LONGEST_NAME = 200
 
-#: What separates words without showing: blanks of every width, tabs, line breaks.
+#: Whitespace but the plain space: wide blanks, tabs, line breaks.
 _BLANKS = re.compile(r"[^\S ]+")
-#: What GitHub's runner takes as a command: `::` at the start of a line, after any blanks, and `##[` anywhere.
+#: What GitHub's runner executes as a command: `::` at the start of a line, after any blanks, and `##[` anywhere.
 _COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#(?:vso)?\[)")
 
 _T = TypeVar("_T")
 
 
 def escaped(text: str) -> str:
-    r"""`text` with an escape (`\x1b`, `\u202e`) for every character that does not show; it is one line then."""
+    r"""`text` with an escape (`\x1b`, `\u202e`) for every character that does not print; the result is one line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def message(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """A sentence of somebody else on one line, escaped and at most `longest` characters; one that was cut says so."""
+    """A foreign sentence on one line, escaped, at most `longest` characters; a cut one ends with a note."""
     text = text.strip()
-    flat = escaped(_BLANKS.sub(" ", text[: longest + 1]))  # of megabytes no more: an escape only ever makes it longer
+    flat = escaped(_BLANKS.sub(" ", text[: longest + 1]))  # of megabytes only this much: escapes make text longer
     if len(text) <= longest and len(flat) <= longest:
         return flat
-    said = f" … (cut: {len(text)} characters in all)"
-    return flat[: longest - len(said)] + said
+    note = f" … (cut: {len(text)} characters in all)"
+    return flat[: longest - len(note)] + note
 
 
 def line(text: str) -> str:
-    r"""A line as it may be printed: escaped, and no command to GitHub's runner, whose first character is `\x3a` instead."""
-    return _COMMAND.sub(lambda found: f"{found[1]}\\x3a" if found[1] is not None else r"\x23", escaped(text))
+    r"""A line that is safe to print: escaped, and the first character of a command to GitHub's runner is `\x3a` instead."""
+    return _COMMAND.sub(lambda match: f"{match[1]}\\x3a" if match[1] is not None else r"\x23", escaped(text))
 
 
 def lines(text: str) -> str:
-    """The same for a text whose line breaks are meant."""
+    """The same for a text with intended line breaks."""
     return "\n".join(map(line, text.split("\n")))
 
 
 def require_name(what: str, name: object) -> None:
-    """Raise ValueError where `name` cannot stand in a report: no text, empty, too long, or with what does not show."""
-    __tracebackhide__ = True  # whoever registers wrongly is shown with the own line and the sentence
+    """Raise ValueError if `name` cannot be shown in a report: not text, empty, too long, or with unprintable characters."""
+    __tracebackhide__ = True  # the traceback ends at the line that registers
     if not isinstance(name, str):
         raise ValueError(f"{what} {message(repr(name), LONGEST_NAME)}: must be text, found {type(name).__name__}")
     if not name.strip() or not name.isprintable():
@@ -63,15 +63,15 @@ def require_name(what: str, name: object) -> None:
 
 
 def shown(value: _T) -> _T:
-    """The same data with every string in it a message: what a stored file holds, before a report shows it.
+    """The same data with every string in it safe to show: for stored files, before a report shows them.
 
-    Line breaks of a command stay, as it would be another one without them. Shares everything that needs no change.
+    Line breaks stay, because a command would be another one without them. Shares everything that needs no change.
     """
     if value is None or isinstance(value, (int, float, Enum)):
         return value
     made: Any = value
     if isinstance(value, str):
-        made = "\n".join(message(part) if _is_foul(part) else part for part in value.split("\n"))
+        made = "\n".join(message(part) if _is_unsafe(part) else part for part in value.split("\n"))
         return value if made == value else made
     if isinstance(value, tuple):
         items = tuple(map(shown, value))
@@ -86,5 +86,5 @@ def shown(value: _T) -> _T:
     return value
 
 
-def _is_foul(text: str) -> bool:
+def _is_unsafe(text: str) -> bool:
     return not text.isprintable() or len(text) > LONGEST_MESSAGE

@@ -1,4 +1,4 @@
-"""Statistics as pure functions of sequences of seconds."""
+"""Statistics as pure functions of sequences of numbers, mostly seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-#: Share of the rounds that a trimmed mean leaves out at either end.
+#: Share of the values that a trimmed mean leaves out at either end.
 TRIM = 0.1
 
 
@@ -43,16 +43,16 @@ def trimmed_error(values: Sequence[float]) -> float:
 
 
 def variance(values: Sequence[float]) -> float:
-    """Sample variance of two values or more, in floats: `statistics.variance` is exact, and slow for a whole suite."""
+    """Sample variance of two values or more, in floats: `statistics.variance` is exact, but too slow for a whole suite."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 @lru_cache(maxsize=1024)
 def chi2_quantile(share: float, freedom: int) -> float:
-    """Where chi-squared with `freedom` degrees of freedom lies below with probability `share`.
+    """The quantile of chi-squared with `freedom` degrees of freedom: it is below this value with probability `share`.
 
-    By bisection of the regularized incomplete gamma function's series (Abramowitz and Stegun 6.5.29).
+    By bisection of the series of the regularized incomplete gamma function (Abramowitz and Stegun 6.5.29).
     """
     low, high = 0.0, freedom + 20.0 * math.sqrt(2.0 * freedom) + 20.0
     for _ in range(200):
@@ -62,16 +62,16 @@ def chi2_quantile(share: float, freedom: int) -> float:
 
 
 def upper_bound(sd: float, freedom: int, confidence: float = 0.9) -> float:
-    """What a standard deviation is at most, with this confidence, that was estimated as `sd`; infinite without freedom.
+    """Upper confidence bound of a standard deviation that was estimated as `sd`; infinite without freedom.
 
-    sd · sqrt(freedom / chi-squared quantile of 1 - confidence), for independent normal values: 3.1, 1.9, 1.5 times for 3, 5,
-    10 of them.
+    sd · sqrt(freedom / chi-squared quantile of 1 - confidence), for independent normal values. At 90 % that is 3.1, 1.9 and
+    1.5 times sd for 3, 5 and 10 values.
     """
     return sd * math.sqrt(freedom / chi2_quantile(1 - confidence, freedom)) if freedom > 0 else math.inf
 
 
 def _chi2_below(value: float, freedom: int) -> float:
-    """Probability that chi-squared is below `value`."""
+    """Probability that chi-squared with `freedom` degrees of freedom is below `value`."""
     half, shape = value / 2, freedom / 2
     if half <= 0:
         return 0.0
@@ -90,6 +90,6 @@ def tflop_per_s(flop: int, seconds: float) -> float:
 
 
 def resolution_s(rounds_s: Sequence[float]) -> float:
-    """Smallest difference between two different rounds: an upper bound of the timer's resolution; 0.0 without one."""
+    """Smallest difference between two different rounds, an upper bound of the timer's resolution; 0.0 if all are equal."""
     seen = sorted(set(rounds_s))
     return min((later - earlier for earlier, later in pairwise(seen)), default=0.0)

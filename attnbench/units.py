@@ -1,8 +1,9 @@
-"""Base units scaled for people: plain digits, never an exponent; None is an empty cell."""
+"""Values in base units as text for people: plain digits, never an exponent; None is an empty cell."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def significant(value: float, digits: int) -> str:
@@ -16,6 +17,12 @@ def significant(value: float, digits: int) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 case`, `2 cases`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are: `a, b, c and 2 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def milliseconds(value_s: float) -> str:
@@ -39,25 +46,25 @@ def mebibytes(value_bytes: int | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A ratio in percent, two significant digits, without the sign."""
+    """A ratio in percent, two significant digits, without the percent sign."""
     return "" if value is None else significant(value * 100, 2)
 
 
-def change(value: float) -> str:
-    """A relative change in percent with its sign, as many digits as it has: `+2 %`, `-0.15 %`."""
+def format_change(value: float) -> str:
+    """A relative change with its sign, with as many digits as it has: `+2 %`, `-0.15 %`."""
     return f"{value * 100:+.6f}".rstrip("0").rstrip(".") + " %"
 
 
 def signed_percent(value: float, digits: int = 2) -> str:
-    """A relative change in percent with its sign, to so many decimals: `+1.25`, and never `-0.00`."""
+    """A relative change in percent with its sign and this many decimals: `+1.25`, never `-0.00`; no percent sign."""
     return f"{round(value * 100, digits) + 0.0:+.{digits}f}"
 
 
 def duration(value_s: float) -> str:
-    """A time to wait: `40 s`, `3 min`."""
+    """A duration for people: `40 s`, `3 min`."""
     return f"{value_s:.0f} s" if value_s < 100 else f"{value_s / 60:.0f} min"
 
 
 def cudnn_release(number: int) -> str:
-    """cuDNN's own number of a release (of 9 and later) in words: 91900 is 9.19.0."""
+    """cuDNN's version number, of 9 and later, as a version: 91900 is 9.19.0."""
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"

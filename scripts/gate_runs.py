@@ -15,23 +15,24 @@ from itertools import product
 import numpy as np
 from gate_worlds import FAMILIES, WORLDS, Lab, Origin, Process, Run, Suite
 
-from attnbench.model import Judgement
-from attnbench.verdicts.decision import Comparison, Rule, compare
-from attnbench.verdicts.noise import Scatter, scatter
-from attnbench.verdicts.summary import CYCLES, SECONDS, Estimate, Reading
+from attnbench.model import VerdictKind
+from attnbench.verdicts.decision import Decision, decide
+from attnbench.verdicts.noise import NoiseModel, noise_model
+from attnbench.verdicts.rule import Rule
+from attnbench.verdicts.summary import CYCLES, SECONDS, Estimate, SampleSummary
 
 RELAUNCHES = 3  # the default of --attn-relaunch
 SECONDS_ALONE = 0.10
 REGRESSED, UNCHANGED, IMPROVED, INCONCLUSIVE = (
-    Judgement.REGRESSED,
-    Judgement.UNCHANGED,
-    Judgement.IMPROVED,
-    Judgement.INCONCLUSIVE,
+    VerdictKind.REGRESSED,
+    VerdictKind.UNCHANGED,
+    VerdictKind.IMPROVED,
+    VerdictKind.INCONCLUSIVE,
 )
 
 
 class Shipped:
-    """What attnbench ships, for one baseline: `noise.scatter` of its sessions, and `decision.compare` for every look."""
+    """What attnbench ships, for one baseline: `noise.noise_model` of its sessions, and `decision.decide` for every look."""
 
     def __init__(
         self, suite: Suite, rounds: np.ndarray, stored: Sequence[Process], relaunches: int = RELAUNCHES
@@ -40,17 +41,17 @@ class Shipped:
         self.rule = Rule(cases=len(suite), relaunches=relaunches)
         self._theirs = [
             [
-                self.reading(case, one.origin, *map(float, (one.start_hz[case], one.cycles[case], one.seconds[case])))
+                self.summary(case, one.origin, *map(float, (one.start_hz[case], one.cycles[case], one.seconds[case])))
                 for one in stored
             ]
             for case in range(len(suite))
         ]
-        self._scatter: Scatter = scatter(self._theirs)
+        self._noise_model: NoiseModel = noise_model(self._theirs)
 
-    def reading(self, case: int, of: Origin, start_hz: float, cycles: float, seconds: float) -> Reading:
+    def summary(self, case: int, of: Origin, start_hz: float, cycles: float, seconds: float) -> SampleSummary:
         error = float(self._rounds[case])
         family, variant = self._suite.variants[self._suite.variant[case]]
-        return Reading(
+        return SampleSummary(
             session=of.session,
             unit=of.unit,
             launch=of.launch,
@@ -63,8 +64,8 @@ class Shipped:
             family=family,
         )
 
-    def look(self, case: int, ours: Sequence[Reading]) -> Comparison:
-        return compare(ours, self._theirs[case], self.rule, self._scatter)
+    def look(self, case: int, ours: Sequence[SampleSummary]) -> Decision:
+        return decide(ours, self._theirs[case], self.rule, self._noise_model)
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Injected:
     regressed: int = 0
     acquitted: int = 0
 
-    def add(self, kind: Judgement) -> None:
+    def add(self, kind: VerdictKind) -> None:
         self.cases += 1
         self.regressed += kind is REGRESSED
         self.acquitted += kind in (UNCHANGED, IMPROVED)
@@ -86,7 +87,7 @@ class Tally:
     """All runs against one baseline."""
 
     false: list[int] = field(default_factory=list)  # cases falsely called regressed, by run
-    kinds: Counter[Judgement] = field(default_factory=Counter)
+    kinds: Counter[VerdictKind] = field(default_factory=Counter)
     relaunches: int = 0  # of a case in a fresh process
     injected: dict[str, Injected] = field(default_factory=dict)
     limits: list[float] = field(default_factory=list)
@@ -110,16 +111,16 @@ class Against:
         if not exact:
             self._look_around()
 
-    def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Comparison, int]:
-        """The last comparison and the number of relaunches, as judging.Judging.judge does it.
+    def judge(self, run: Run, case: int, cycles: float = 0.0, seconds: float = 0.0) -> tuple[Decision, int]:
+        """The last comparison and the number of relaunches, as retest.Judging.judge does it.
 
         cycles, seconds: what was injected, in logarithms.
         """
-        ours: list[Reading] = []
+        ours: list[SampleSummary] = []
         while True:
             one = run.process(len(ours))
             at = float(one.start_hz[case]), float(one.cycles[case]) + cycles, float(one.seconds[case]) + seconds
-            ours.append(self.shipped.reading(case, one.origin, *at))
+            ours.append(self.shipped.summary(case, one.origin, *at))
             found = self.shipped.look(case, ours)
             spares = len(ours) - 1
             if not found.suspect or spares >= self.shipped.rule.relaunches:
@@ -143,7 +144,7 @@ class Against:
             if math.isfinite(found.found_by):
                 tally.finds.append(found.found_by)
                 slower["finds"] = found.found_by
-            judged: dict[float, Judgement] = {}
+            judged: dict[float, VerdictKind] = {}
             for name, size in slower.items():
                 if size not in judged:
                     judged[size] = self.judge(run, case, math.log1p(size), math.log1p(size))[0].kind
@@ -182,7 +183,7 @@ class Against:
     def _acquits(self, case: int, cycles: float, start_hz: float, load: float) -> bool:
         seconds = cycles - math.log(start_hz) - load
         found = self.shipped.look(
-            case, [self.shipped.reading(case, self._lab.here("launch0"), start_hz, cycles, seconds)]
+            case, [self.shipped.summary(case, self._lab.here("launch0"), start_hz, cycles, seconds)]
         )
         return found.kind is UNCHANGED and not found.suspect
 

@@ -18,11 +18,11 @@ from attnbench.fingerprint import differences
 from attnbench.model import Bearing, Record, RunFile, Verdict
 from attnbench.report.bearing import carried
 from attnbench.report.table import aligned, wrapped
-from attnbench.storage.benchmark_json import MACHINE_ID, NUMBERED
+from attnbench.storage.folders import MACHINE_ID, NUMBERED
 from attnbench.storage.sessions import HOST_TIMER, Baseline, Session
 from attnbench.units import counted
-from attnbench.verdicts.decision import Rule
 from attnbench.verdicts.judge import judge
+from attnbench.verdicts.rule import Rule
 
 if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers

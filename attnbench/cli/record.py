@@ -24,7 +24,7 @@ from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
 from attnbench.model import DIRTY, Record, RunFile
 from attnbench.storage.benchmark_json import load_document
-from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, once, refusals, write_session
+from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, one_per_launch, refusals, write_session
 from attnbench.units import counted, duration
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _with_local_changes(run: RunFile) -> list[str]:
 def _wide(run: RunFile) -> list[str]:
     """A line for each case whose launches differ by more than `WIDE` in every measure."""
     launches: dict[str, list[Record]] = {}
-    for record in once(run.records):
+    for record in one_per_launch(run.records):
         launches.setdefault(record.case, []).append(record)
     spread = {case: launch_spread(records) for case, records in launches.items()}
     return [f"launches of {case} differ by {share:.2%}" for case, share in spread.items() if share > WIDE]

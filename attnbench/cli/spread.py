@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from attnbench.model import Record
-from attnbench.verdicts.summary import reading
+from attnbench.verdicts.summary import summarise
 
 
 def launch_spread(launches: Sequence[Record]) -> float:
     """The slowest over the fastest mean, minus one, of the quietest measure that all have: seconds or cycles."""
-    readings = [reading(record, None) for record in launches]
-    measures = set.intersection(*(set(one.estimates) for one in readings))
-    logs = [[one.estimates[measure].log for one in readings] for measure in measures]
+    summaries = [summarise(record, None) for record in launches]
+    measures = set.intersection(*(set(one.estimates) for one in summaries))
+    logs = [[one.estimates[measure].log for one in summaries] for measure in measures]
     return min(math.expm1(max(found) - min(found)) for found in logs)

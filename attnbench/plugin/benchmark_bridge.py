@@ -19,8 +19,8 @@ from attnbench.model import Status
 from attnbench.plugin import other_plugins
 from attnbench.plugin.comparing import is_given, runs_tests
 from attnbench.plugin.run_state import Run, case_of, is_case
-from attnbench.storage.counterparts import Counterparts, Wanted, counterparts, named
-from attnbench.units import counted
+from attnbench.storage.counterparts import Counterparts, Wanted, counterparts
+from attnbench.units import counted, listed
 
 #: What pytest-benchmark groups its table by, beside `param:NAME`.
 GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
@@ -114,7 +114,7 @@ class BenchmarkBridge:
         if here.other_problem:
             say(
                 f"not compared: {path} has this workload with another shape, dtype or input: "
-                f"{named(here.other_problem)}"
+                f"{listed(here.other_problem)}"
             )
         if not matched:
             there = f"it {_held(here.stored, bool(here.other_problem))}"
@@ -122,14 +122,14 @@ class BenchmarkBridge:
             return
         text = f"compared by case with {path}: {len(matched)} of {counted(len(selected), 'selected case')}"
         if alone := [case for case in selected if case not in matched and case not in here.other_problem]:
-            text += f"; not stored there: {named(sorted(alone))}"
+            text += f"; not stored there: {listed(sorted(alone))}"
         if left := [case for case in here.stored if case not in selected]:
-            text += f"; {counted(len(left), 'stored case')} not selected here: {named(left)}"
+            text += f"; {counted(len(left), 'stored case')} not selected here: {listed(left)}"
         say(text)
         if here.repeated:
-            say(f"stored by several tests; the first counts: {named(here.repeated)}")
+            say(f"stored by several tests; the first counts: {listed(here.repeated)}")
         if here.injected:
-            say(f"{path} was slowed down on purpose (--attn-inject): {named(here.injected)}")
+            say(f"{path} was slowed down on purpose (--attn-inject): {listed(here.injected)}")
 
     @pytest.hookimpl(optionalhook=True, wrapper=True)
     def pytest_benchmark_group_stats(
@@ -306,7 +306,7 @@ def _checked_grouping(group_by: str, items: Sequence[pytest.Item]) -> str:
 
 def _held(stored: Sequence[str], of_another_problem: bool) -> str:
     """What there is in the place of the selected cases."""
-    what = f"holds {named(stored)}" if stored else "holds no attention case"
+    what = f"holds {listed(stored)}" if stored else "holds no attention case"
     return f"{what}, of workloads with another shape, dtype or input" if of_another_problem else what
 
 

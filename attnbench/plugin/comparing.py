@@ -15,7 +15,8 @@ from attnbench.fingerprint import differences
 from attnbench.model import Fingerprint
 from attnbench.plugin import other_plugins
 from attnbench.plugin.run_state import Run
-from attnbench.storage import benchmark_json
+from attnbench.storage.benchmark_json import check_benchmark_file
+from attnbench.storage.comparison_file import find_comparison_file, matching
 
 PYTEST_BENCHMARK_STORAGE = "file://./.benchmarks"
 
@@ -143,13 +144,13 @@ def choose_comparison(config: pytest.Config, run: Run) -> None:
     if folder is None:
         return
     if wanted is True:
-        choice = benchmark_json.choose(folder, run.device.facts.device_name)
-        for sentence in choice.said:
-            run.say(sentence)
-        option.benchmark_compare = str(choice.path) if choice.path else []
+        comparison = find_comparison_file(folder, run.device.facts.device_name)
+        for message in comparison.messages:
+            run.say(message)
+        option.benchmark_compare = str(comparison.path) if comparison.path else []
     else:
         _require_readable(folder, wanted)
-        if not benchmark_json.matching(folder, get_machine_id(), wanted):
+        if not matching(folder, get_machine_id(), wanted):
             run.say(f"nothing to compare with: no stored run in {folder} matches {wanted}")
             option.benchmark_compare = []
     if option.benchmark_compare_fail and not option.benchmark_compare:
@@ -176,8 +177,8 @@ def _require_readable(folder: Path, wanted: str) -> None:
             f"(nvidia-h200/0003) is looked up in {folder}"
         )
     try:
-        for found in benchmark_json.matching(folder, get_machine_id(), wanted):
-            benchmark_json.check_benchmark_file(found)
+        for found in matching(folder, get_machine_id(), wanted):
+            check_benchmark_file(found)
     except Unreadable as exc:
         raise pytest.UsageError(f"--benchmark-compare={wanted}: {exc}") from exc
 

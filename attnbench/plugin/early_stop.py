@@ -8,7 +8,7 @@ import pytest
 
 from attnbench.codec import record_from
 from attnbench.plugin.child import pipes
-from attnbench.storage.sessions import STOPPED, why_not
+from attnbench.storage.sessions import STOPPED, refusal
 
 
 class EarlyStop:
@@ -24,7 +24,7 @@ class EarlyStop:
         stored: dict[str, Any] | None = getattr(report, "attnbench", None)
         if stored is None or self._session is None or report.nodeid == self._session.items[-1].nodeid:
             return  # not a case, or the last one
-        if any(why_not(record_from(plain)) for plain in stored["records"]):
+        if any(refusal(record_from(plain)) for plain in stored["records"]):
             self._session.shouldstop = STOPPED
 
 

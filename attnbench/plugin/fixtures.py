@@ -23,7 +23,7 @@ from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Record, Sample, Status, Workload
 from attnbench.plugin.run_state import RUN, Run
 from attnbench.timing.timer import Timer
-from attnbench.units import change
+from attnbench.units import format_change
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -194,7 +194,7 @@ class AttnCase:
         injected = self._steps.record.injected
         if injected is not None:
             self._benchmark.extra_info["injected"] = injected
-            self._benchmark.name += f" INJECTED {change(injected)}"  # shown; stored runs are matched by fullname
+            self._benchmark.name += f" INJECTED {format_change(injected)}"  # shown; stored runs are matched by fullname
         self._benchmark.pedantic(rounds.call, setup=rounds.setup, rounds=rounds.count)
         timed: Any = self._benchmark.stats
         timed.stats.data[:] = to_digits(timed.stats.data)  # or its median were another one than that of our rounds

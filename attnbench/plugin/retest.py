@@ -14,18 +14,18 @@ import pytest
 
 from attnbench.codec import Unreadable
 from attnbench.fingerprint import slug
-from attnbench.model import CaseEnded, Judgement, Launch, Reason, Record, Status, Verdict
+from attnbench.model import CaseEnded, Launch, Reason, Record, Status, Verdict, VerdictKind
 from attnbench.plugin.options import Settings
 from attnbench.report.verdicts import MEASURED_ONCE, line
-from attnbench.storage.benchmark_json import Unlisted
+from attnbench.storage.folders import Unlisted
 from attnbench.storage.revision import open_revision
 from attnbench.storage.sessions import Baseline, load_baseline
-from attnbench.verdicts.decision import Rule
 from attnbench.verdicts.judge import CHOICES, CHOICES_AGAIN, Judged, judge, missing
 from attnbench.verdicts.limits import limit_for
+from attnbench.verdicts.rule import Rule
 
 #: Under --attn-require-baseline these fail too: nothing may be green because nothing was compared.
-UNCOMPARED = (Judgement.NO_BASELINE, Judgement.INCOMPARABLE, Judgement.MISSING)
+UNCOMPARED = (VerdictKind.NO_BASELINE, VerdictKind.INCOMPARABLE, VerdictKind.MISSING)
 #: Seconds that a run may spend on cases whose autotune choices no stored launch made, each in one process of its own.
 CHOICES_BUDGET_S = 300.0
 
@@ -158,17 +158,17 @@ class Judging:
 
         A test that ended before it measured does not fail its case if another test measured it.
         """
-        judged = {verdict.case for verdict in self.verdicts.values() if verdict.kind is not Judgement.MISSING}
+        judged = {verdict.case for verdict in self.verdicts.values() if verdict.kind is not VerdictKind.MISSING}
         before = set(self.verdicts)
         left = [record for record in records if record.nodeid not in before and record.case not in judged]
         return [said for said in map(self.failure, left) if said is not None]
 
     def _fails(self, verdict: Verdict) -> bool:
-        if verdict.kind is Judgement.INCONCLUSIVE:
+        if verdict.kind is VerdictKind.INCONCLUSIVE:
             return self._settings.require_verdict
         if self._settings.require_baseline and verdict.kind in UNCOMPARED:
             return any(reason.code not in (CHOICES, CHOICES_AGAIN) for reason in verdict.reasons)
-        return verdict.kind is Judgement.REGRESSED
+        return verdict.kind is VerdictKind.REGRESSED
 
     def _try_other_choices(
         self, measured: Sequence[Record], until: ExitStack
@@ -224,7 +224,7 @@ class Judging:
         if self.reviewed.work_tree is None or judged.verdict.kind not in UNCOMPARED:
             return judged
         other = judge(records, self._launches, self.reviewed.work_tree, rule, reproduce)
-        if other.verdict.kind in UNCOMPARED and judged.verdict.kind is not Judgement.NO_BASELINE:
+        if other.verdict.kind in UNCOMPARED and judged.verdict.kind is not VerdictKind.NO_BASELINE:
             return judged
         return replace(other, verdict=self._as_new(other.verdict))
 
@@ -236,7 +236,7 @@ class Judging:
         return found and self._as_new(found)
 
     def _as_new(self, verdict: Verdict) -> Verdict:
-        if verdict.kind in (Judgement.NO_BASELINE, Judgement.INCOMPARABLE):
+        if verdict.kind in (VerdictKind.NO_BASELINE, VerdictKind.INCOMPARABLE):
             return verdict  # nothing was compared
         note = (
             f"compared with a session that this change adds: {self.reviewed.commit} has no comparable one of this case"

@@ -14,7 +14,7 @@ from attnbench.plugin.benchmark_saving import BenchmarkSaving, Text, benchmark_s
 from attnbench.plugin.comparing import is_ours, machine_differences
 from attnbench.plugin.run_state import Run
 from attnbench.plugin.signals import Termination
-from attnbench.storage.benchmark_json import next_number
+from attnbench.storage.folders import next_number
 from attnbench.storage.writing import write_new, write_whole
 
 Write = Callable[[BenchmarkSaving, bytes], str]  # one file; what pytest-benchmark then says

@@ -7,8 +7,8 @@ from statistics import median
 
 from attnbench.model import Bearing, RunFile, Verdict
 from attnbench.units import counted, signed_percent
-from attnbench.verdicts.code_lines import SOFTWARE
-from attnbench.verdicts.decision import AIM, MOST_LIMIT
+from attnbench.verdicts.code_versions import SOFTWARE
+from attnbench.verdicts.rule import AIM, MOST_LIMIT
 
 #: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
 #: a whole: by more than this, each by no farther from the median than this, or half of the median.

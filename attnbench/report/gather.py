@@ -24,7 +24,8 @@ from attnbench.codec import NewerSchema, Unreadable, run_from
 from attnbench.fingerprint import slug
 from attnbench.model import Launch, Record, RunFile, Verdict
 from attnbench.report import jsonl, kbt
-from attnbench.storage.benchmark_json import MOST_BYTES, NUMBERED, check_run, load_document
+from attnbench.storage.benchmark_json import MOST_BYTES, check_run, load_document
+from attnbench.storage.folders import NUMBERED
 from attnbench.units import counted
 
 _SUFFIXES_OF_LINES = (".jsonl", ".ndjson")

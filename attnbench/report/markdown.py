@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
 from attnbench import printable
-from attnbench.model import Judgement, Record, RunFile, Status, Verdict
+from attnbench.model import Record, RunFile, Status, Verdict, VerdictKind
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.table import wrapped
@@ -71,8 +71,8 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
     records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
     elsewhere = [v for v in ordered if _is_of_the_set_up(v)]
-    changed = [v for v in ordered if v.kind is not Judgement.UNCHANGED and not _is_of_the_set_up(v)]
-    unchanged = [v for v in ordered if v.kind is Judgement.UNCHANGED]
+    changed = [v for v in ordered if v.kind is not VerdictKind.UNCHANGED and not _is_of_the_set_up(v)]
+    unchanged = [v for v in ordered if v.kind is VerdictKind.UNCHANGED]
     blocks = [
         _head(run),
         *_interrupted(run),
@@ -111,7 +111,7 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
         said = [f"{found[status]} {status}" for status in Status if found[status]]
         return f"{title}: no verdicts; {', '.join(said) or 'no case was selected'}"
     counts = Counter(verdict.kind for verdict in run.verdicts)
-    said = [f"{counts[kind]} {kind}" for kind in Judgement if counts[kind]]
+    said = [f"{counts[kind]} {kind}" for kind in VerdictKind if counts[kind]]
     failed = len(_without_verdict(run, records))
     return f"{title}: {', '.join(said)}" + (f"; {failed} failed without a verdict" if failed else "")
 
@@ -202,7 +202,7 @@ def _told_below(verdict: Verdict) -> list[str]:
 
 def _reasons(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
     """Per kind, reasons and notes that some cases share and no row tells: cases, texts, and the command of each case."""
-    groups: dict[tuple[Judgement, tuple[str, ...]], list[Verdict]] = {}
+    groups: dict[tuple[VerdictKind, tuple[str, ...]], list[Verdict]] = {}
     for verdict in verdicts:
         said = (*_told_below(verdict), *verdict.notes)
         groups.setdefault((verdict.kind, said), []).append(verdict)
@@ -251,7 +251,7 @@ def _row(verdict: Verdict, name: Callable[[Verdict], str]) -> str:
     kind = str(verdict.kind)
     once = ", measured once" if "measured once" in marks(verdict) else ""
     return _cells(
-        (f"**{kind}**" if verdict.kind is Judgement.REGRESSED else kind) + once,
+        (f"**{kind}**" if verdict.kind is VerdictKind.REGRESSED else kind) + once,
         _code(name(verdict)),
         _ms(verdict.baseline_s),
         _ms(verdict.found_s),

@@ -56,7 +56,9 @@ def _one(records: Sequence[Record]) -> Record:
 
 def _alike(records: Sequence[Record]) -> Sequence[Record]:
     """Those that made the same autotune choices as the first."""
-    return autotuned.alike(records[0], records, autotuned.negligible(records)) if len(records) > 1 else records
+    return (
+        autotuned.with_same_choices(records[0], records, autotuned.negligible(records)) if len(records) > 1 else records
+    )
 
 
 def _sample(samples: Sequence[Sample]) -> Sample:

@@ -13,7 +13,7 @@ from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import undecided, verdicts
-from attnbench.units import change, counted, seconds
+from attnbench.units import counted, format_change, seconds
 
 SPEED = "speed: higher is faster"
 #: So many variants fit on two lines, and are named also where all cases were slowed down alike.
@@ -71,13 +71,13 @@ def _injected(records: Sequence[Record]) -> list[str]:
     cases: dict[str, set[str]] = {}
     for record in records:
         if record.injected is not None:
-            cases.setdefault(f"{record.variant} {change(record.injected)}", set()).add(record.case)
+            cases.setdefault(f"{record.variant} {format_change(record.injected)}", set()).add(record.case)
     if not cases:
         return []
     by, *others = {record.injected for record in records if record.sample is not None} or {None}
     if len(cases) > _FEW and by is not None and not others:
         measured = {record.case for record in records if record.sample is not None}
-        return [f"INJECTED slow-down: {change(by)} in all {len(measured)} measured cases"]
+        return [f"INJECTED slow-down: {format_change(by)} in all {len(measured)} measured cases"]
     said = (f"{slowed} ({counted(len(names), 'case')})" for slowed, names in cases.items())
     return wrapped(f"INJECTED slow-down: {', '.join(said)}")
 

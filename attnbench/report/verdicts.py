@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attnbench import printable
-from attnbench.model import Judgement, Reason, Record, RunFile, Verdict
+from attnbench.model import Reason, Record, RunFile, Verdict, VerdictKind
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.table import aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
 from attnbench.verdicts.judge import CHOICES, NOT_MEASURED
 
-#: Worst first, as `Judgement` lists them.
-ORDER = {kind: at for at, kind in enumerate(Judgement)}
+#: Worst first, as `VerdictKind` lists them.
+ORDER = {kind: at for at, kind in enumerate(VerdictKind)}
 _HEADER = [
     ["verdict", "case", "baseline", "now", "change", "interval", "limit"],
     ["", "", "ms", "ms", "%", "%", "%"],
@@ -71,8 +71,8 @@ def verdicts(run: RunFile, details: bool = False) -> list[str]:
     name = names(run)
     ordered = worst_first(run.verdicts)
     compared = [v for v in ordered if v.change is not None]
-    unchanged = [v for v in compared if v.kind is Judgement.UNCHANGED]
-    shown = [v for v in compared if v.kind is not Judgement.UNCHANGED]
+    unchanged = [v for v in compared if v.kind is VerdictKind.UNCHANGED]
+    shown = [v for v in compared if v.kind is not VerdictKind.UNCHANGED]
     lines = [_counted(ordered), *(_table(shown, name, details) if shown else [])]
     lines += [f"  {text}" for text in _unchanged(unchanged, details)]
     lines += [f"  {text}" for text in (*_explained(ordered, name), *_notes(ordered, name))]
@@ -84,8 +84,10 @@ def verdicts(run: RunFile, details: bool = False) -> list[str]:
 def _counted(verdicts: Sequence[Verdict]) -> str:
     """`verdicts: 2 regressed (fails the run), 30 unchanged`."""
     counts = Counter(v.kind for v in verdicts)
-    fails = {Judgement.REGRESSED: " (fails the run)"}
-    return "verdicts: " + ", ".join(f"{counts[kind]} {kind}{fails.get(kind, '')}" for kind in Judgement if counts[kind])
+    fails = {VerdictKind.REGRESSED: " (fails the run)"}
+    return "verdicts: " + ", ".join(
+        f"{counts[kind]} {kind}{fails.get(kind, '')}" for kind in VerdictKind if counts[kind]
+    )
 
 
 def undecided(run: RunFile) -> list[str]:
@@ -100,7 +102,7 @@ def undecided(run: RunFile) -> list[str]:
 
 def left_undecided(verdicts: Sequence[Verdict]) -> str:
     """`2 of 90 compared cases; a slow-down of up to 2.41 % may be missed`, empty where none is left."""
-    ends = [verdict.high for verdict in verdicts if verdict.kind is Judgement.INCONCLUSIVE]
+    ends = [verdict.high for verdict in verdicts if verdict.kind is VerdictKind.INCONCLUSIVE]
     if not ends:
         return ""
     known = [high for high in ends if high is not None]
@@ -212,12 +214,12 @@ def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
 
 def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
     """Why a verdict has no figures, or what they do not show; one line for each kind and reason."""
-    groups: dict[tuple[Judgement, str], list[str]] = {}
+    groups: dict[tuple[VerdictKind, str], list[str]] = {}
     for verdict in verdicts:
         said = "; ".join(_more(verdict) if verdict.change is not None else map(_without_cause, verdict.reasons))
         if said:
             # The others with figures are rows of the table.
-            is_row = verdict.change is None or verdict.kind is not Judgement.UNCHANGED
+            is_row = verdict.change is None or verdict.kind is not VerdictKind.UNCHANGED
             figure = "" if is_row else f" {_percent(verdict.change, 2)} %"
             groups.setdefault((verdict.kind, said), []).append(f"{name(verdict)}{figure}")
     whole = Counter(v.kind for v in verdicts)

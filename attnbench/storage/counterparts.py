@@ -1,15 +1,15 @@
-"""Which stored benchmark is the same case: by case id, whatever file or folder its test was in."""
+"""Which stored benchmark is the same case: by case id, in whatever file or folder its test was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from attnbench.codec import Unreadable, written_out
+from attnbench.codec import Unreadable, expanded_records
 from attnbench.model import Workload
 
-#: What a workload is; the other fields say what it is called, what it is for and where it comes from.
+#: The fields that make a workload; the others say what it is called, what it is for and where it comes from.
 _PROBLEM = tuple(field.name for field in fields(Workload) if field.name not in ("name", "why", "source"))
 _DEFAULTS = {field.name: field.default for field in fields(Workload)}
 
@@ -24,7 +24,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Counterparts:
-    """What a stored run holds of the cases of this one."""
+    """What a stored run holds of this run's cases."""
 
     entries: Mapping[str, dict[str, Any]]  # by node id of this run: pytest-benchmark's entry of the same case
     stored: tuple[str, ...]  # every case that is stored
@@ -51,7 +51,7 @@ def counterparts(document: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> C
             unnamed[entry["fullname"]] = entry
         else:
             by_case.setdefault(case, []).append(entry)
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     other_problem: dict[str, None] = {}
     repeated: dict[str, None] = {}
     for nodeid, one in wanted.items():
@@ -62,15 +62,15 @@ def counterparts(document: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> C
         if problem is not None and problem != {name: getattr(one.workload, name) for name in _PROBLEM}:
             other_problem[one.case] = None
             continue
-        found[nodeid], is_sure = _nearest(nodeid, candidates)
+        entries[nodeid], is_sure = _nearest(nodeid, candidates)
         if not is_sure:
             repeated[one.case] = None
-    injected = {wanted[nodeid].case: None for nodeid, entry in found.items() if _extra(entry).get("injected")}
-    return Counterparts(found, tuple(by_case), tuple(other_problem), tuple(repeated), tuple(injected))
+    injected = {wanted[nodeid].case: None for nodeid, entry in entries.items() if _extra(entry).get("injected")}
+    return Counterparts(entries, tuple(by_case), tuple(other_problem), tuple(repeated), tuple(injected))
 
 
 def _nearest(nodeid: str, candidates: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """The stored test that is meant, and whether that is sure."""
+    """The stored test that is compared with, and whether no other fits as well."""
     for entry in candidates:
         if entry["fullname"] == nodeid:
             return entry, True
@@ -91,26 +91,19 @@ def _case(entry: Mapping[str, Any], by_nodeid: Mapping[Any, Any]) -> str | None:
 
 
 def _extra(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = entry.get("extra_info")
-    return found if isinstance(found, dict) else {}
+    extra = entry.get("extra_info")
+    return extra if isinstance(extra, dict) else {}
 
 
 def _records(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ours = document.get("attnbench")
     try:
-        records = written_out(ours) if isinstance(ours, dict) else None
+        records = expanded_records(ours) if isinstance(ours, dict) else None
     except Unreadable:
         records = None
     return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []
 
 
 def _problem(workload: Any) -> dict[str, Any] | None:
-    """What was stored of a workload, with the defaults of what was not."""
+    """The stored fields of a workload, with defaults for the others."""
     return {name: workload.get(name, _DEFAULTS[name]) for name in _PROBLEM} if isinstance(workload, dict) else None
-
-
-def named(cases: Iterable[str], most: int = 3) -> str:
-    """The first few cases, and how many more."""
-    every = list(cases)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more

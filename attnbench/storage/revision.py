@@ -1,7 +1,7 @@
 """Reviewed sessions as a git commit has them, and what the work tree changed in them.
 
-A pull request that makes a kernel slower may edit the session that would tell. So sessions are read from the commit that
-it is based on, by git itself; the files of the work tree are only told apart from those.
+A pull request that makes a kernel slower may also edit the session that would show it. So sessions are read from the commit
+that it is based on, by git itself. The work tree's files are only compared with those.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from attnbench import printable
 from attnbench.codec import Unreadable
 from attnbench.git import ask_git
-from attnbench.storage.benchmark_json import MACHINE_ID
+from attnbench.storage.folders import MACHINE_ID
 
 _SHOWN_DIGITS = 12
 _LINK = "120000"  # the mode of a symbolic link in a tree
@@ -44,7 +44,7 @@ class Revision:
         return f"{self.ref} ({self.commit[:_SHOWN_DIGITS]})"
 
     def has_changed(self, folder: Path, device: str) -> bool:
-        """Whether the sessions of one device folder are others in the work tree."""
+        """Whether the sessions of one device folder differ in the work tree."""
         here = {name: blob for name, blob in self._work_tree(folder).items() if name.startswith(f"{device}/")}
         return here != {name: blob for name, blob in self.files.items() if name.startswith(f"{device}/")}
 
@@ -65,26 +65,27 @@ class Revision:
             yield Path(scratch)
 
     def changes(self, folder: Path) -> tuple[str, ...]:
-        """What the work tree's sessions below `folder` are beside the commit's: `edited nvidia-h200/0001_….json`."""
+        """How the work tree's sessions below `folder` differ from the commit's: `edited nvidia-h200/0001_….json`."""
         here = self._work_tree(folder)
         removed = [name for name in self.files if name not in here]
         added = [name for name in here if name not in self.files]
-        said = [f"edited {name}" for name in self.files if name in here and here[name] != self.files[name]]
+        edited = [f"edited {name}" for name in self.files if name in here and here[name] != self.files[name]]
+        renamed = []
         for name in removed:
             moved = next((other for other in added if here[other] == self.files[name]), None)
             if moved is not None:
                 added.remove(moved)
-            said.append(f"removed {name}" if moved is None else f"renamed {name} to {moved}")
-        return tuple(map(printable.escaped, (*said, *(f"added {name}" for name in added))))
+            renamed.append(f"removed {name}" if moved is None else f"renamed {name} to {moved}")
+        return tuple(map(printable.escaped, (*edited, *renamed, *(f"added {name}" for name in added))))
 
     def _work_tree(self, folder: Path) -> dict[str, str]:
-        """Blob by path, of the sessions that lie in the folder now; of what is no regular file, none."""
+        """Blob by path of the sessions that are in the folder now; empty for what is not a regular file."""
         paths = sorted(path for path in folder.glob("*/*.json") if not MACHINE_ID.fullmatch(path.parent.name))
-        found = {f"{path.parent.name}/{path.name}": "" for path in paths}
-        regular = [name for name in found if folder.joinpath(name).is_file() and "\n" not in name]
+        names = [f"{path.parent.name}/{path.name}" for path in paths]
+        regular = [name for name in names if folder.joinpath(name).is_file() and "\n" not in name]
         listed = "".join(f"{posixpath.join(self.below, name)}\n" for name in regular)
         blobs = ask_git(self.top, "hash-object", "--stdin-paths", given=os.fsencode(listed)).decode().split()
-        return {**found, **dict(zip(regular, blobs, strict=True))}
+        return {**dict.fromkeys(names, ""), **dict(zip(regular, blobs, strict=True))}
 
 
 def open_revision(root: Path, folder: Path, ref: str) -> Revision:
@@ -107,15 +108,15 @@ def open_revision(root: Path, folder: Path, ref: str) -> Revision:
 def _sessions(top: Path, commit: str, below: str) -> dict[str, str]:
     """Blob by path below the folder of baselines, of what may be a session there."""
     _refuse_submodule(top, commit, below)
-    found: dict[str, str] = {}
+    blobs: dict[str, str] = {}
     for device, kind, _ in _listed(top, commit, below):
         if kind == "commit":
             _refuse_submodule(top, commit, posixpath.join(below, device))
         if kind == "tree" and not MACHINE_ID.fullmatch(device):
             inside = _listed(top, commit, posixpath.join(below, device))
             names = [(f"{device}/{name}", blob) for name, what, blob in inside if what == "blob"]
-            found.update((name, blob) for name, blob in names if name.endswith(".json"))
-    return found
+            blobs.update((name, blob) for name, blob in names if name.endswith(".json"))
+    return blobs
 
 
 def _refuse_submodule(top: Path, commit: str, folder: str) -> None:
@@ -135,24 +136,26 @@ def _listed(top: Path, commit: str, folder: str) -> list[tuple[str, str, str]]:
     tree = _followed(top, commit, folder)
     if tree is None or tree[0] != "tree":
         return []
-    found = []
+    entries = []
     for line in filter(None, os.fsdecode(ask_git(top, "ls-tree", "-z", tree[1])).split("\0")):
         (mode, kind, blob), name = line.partition("\t")[0].split(), line.partition("\t")[2]
         entry: tuple[str, str] | None = (kind, blob)
         if mode == _LINK:
             entry = _followed(top, commit, posixpath.join(folder, name))
         if entry is not None:
-            found.append((name, *entry))
-    return found
+            entries.append((name, *entry))
+    return entries
 
 
 def _followed(top: Path, commit: str, path: str) -> tuple[str, str] | None:
-    """Kind and id of what stands at a path in a commit, all links followed; None where nothing does."""
+    """Kind and id of what is at a path in a commit, all links followed; None without anything."""
     asked = f"{commit}:{path}"
     if "\n" in path:  # git reads one line
         return None
-    said = os.fsdecode(ask_git(top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(f"{asked}\n")))
-    first, _, rest = said.removesuffix("\n").partition("\n")
+    answer = os.fsdecode(
+        ask_git(top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(f"{asked}\n"))
+    )
+    first, _, rest = answer.removesuffix("\n").partition("\n")
     if first == f"{asked} missing" or first.startswith("notdir "):
         return None
     blob, kind, _ = f"{first}  ".split(" ", 2)

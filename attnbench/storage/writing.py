@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all, whoever writes them at the same time, and how runs are laid out.
+"""Writing files whole or not at all, even with several writers, and the layout of a stored run.
 
-What is new is written beside its place under a name of its own, `.attnbench-<random>.tmp`, flushed to the disk, and only
-then put in place. A full disk, a signal or a kill on the way leaves what stood there; a kill may leave the hidden file.
+A new file is written beside its place as `.attnbench-<random>.tmp`, flushed to the disk, and only then put in place. A full
+disk or a signal leaves the old file; a kill may also leave the hidden one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-#: The folder forbids a second file, or the place is a mount point: only the file itself can be written.
+#: The folder does not allow a second file, or the place is a mount point: only the file itself can be written.
 _NOT_BESIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 #: File systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MOST_LINKS = 40  # as the kernel follows
-#: Where in a stored run each part has a line of its own, so that a difference of two files is one of cases.
+#: Where in a stored run each part has its own line, so that a diff of two files shows cases.
 _OF_LINES = {
     (),
     ("benchmarks",),
@@ -49,38 +49,37 @@ def _laid_out(value: Any, dumps: Callable[[Any], str], place: tuple[str, ...]) -
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` where `open(path, "wb")` would put it, whole or not at all. Raises OSError.
+    """Write `content` where `open(path, "wb")` would, whole or not at all. Raises OSError.
 
-    Links are followed, and a file that is there keeps its mode and, where that is permitted, its owner. A file that may
-    not be written is refused, although its folder would let it be replaced. Devices, pipes and `/dev/stdout` are written
-    to as they are. Where a file may be written and its folder may not, it is overwritten, and what it held is put back
-    when that fails.
+    Links are followed. An existing file keeps its mode and, if permitted, its owner. A read-only file is refused, even if
+    its folder would allow replacing it. Devices, pipes and `/dev/stdout` are written to directly. A writable file in a
+    read-only folder is overwritten, and restored if that fails.
     """
     place = _place(path)
     if isinstance(place, int):
         _write_to_descriptor(place, content)
         return
-    found = _found(place)
-    if found is not None and not stat.S_ISREG(found.st_mode):
-        _write_to_device(place, found, content)
+    status = _status(place)
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        _write_to_device(place, status, content)
         return
-    if found is not None:
+    if status is not None:
         os.close(os.open(place, os.O_WRONLY | os.O_CLOEXEC))
     try:
-        with _written_beside(place.parent, content, found) as temporary:
+        with _written_beside(place.parent, content, status) as temporary:
             temporary.replace(place)
     except OSError as exc:
-        if found is None or exc.errno not in _NOT_BESIDE:
+        if status is None or exc.errno not in _NOT_BESIDE:
             raise
         _overwrite(place, content)
     _flush_folder(place.parent)
 
 
 def write_new(folder: Path, name: Callable[[int], str], first: Callable[[], int], content: bytes) -> Path:
-    """Put `content` in a new file of `folder`, the first free one of `name(first())`, `name(first() + 1)` and so on.
+    """Write `content` to a new file in `folder`: the first free one of `name(first())`, `name(first() + 1)` and so on.
 
-    Never overwrites, and no two runs of attnbench get one number: `first` is asked while no other one numbers a file
-    there. Makes the folder. Raises OSError.
+    Never overwrites, and no two runs of attnbench get the same number: `first` is called while no other run numbers a file
+    there. Creates the folder. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _written_beside(folder, content, None) as temporary, _alone_in(folder):
@@ -109,7 +108,7 @@ def _place(path: Path) -> Path | int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
-def _found(path: Path) -> os.stat_result | None:
+def _status(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except FileNotFoundError:
@@ -157,13 +156,13 @@ def _rewrite(descriptor: int, content: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _write_to_device(path: Path, found: os.stat_result, content: bytes) -> None:
-    if stat.S_ISDIR(found.st_mode):
+def _write_to_device(path: Path, status: os.stat_result, content: bytes) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:  # without waiting for a reader, who may never come
         descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as exc:
-        if exc.errno == errno.ENXIO and stat.S_ISFIFO(found.st_mode):
+        if exc.errno == errno.ENXIO and stat.S_ISFIFO(status.st_mode):
             raise OSError(errno.ENXIO, "it is a FIFO that nothing reads from", str(path)) from exc
         raise
     try:

@@ -19,7 +19,7 @@ from attnbench.hardware.sm_clock import SmClock, sm_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.stats import median_s
 from attnbench.timing.pacer import CudaPacer
-from attnbench.units import change, microseconds
+from attnbench.units import format_change, microseconds
 
 #: Rounds of each of the three calls that a calibration on CUDA compares, and calls that one on the CPU takes.
 CUDA_ROUNDS, CPU_CALLS = 10, 5
@@ -55,13 +55,13 @@ class Calibration:
         wanted_s, launch_s = share * self.plain_s, self.launched_s - self.plain_s
         if wanted_s < launch_s:
             raise _cannot(
-                f"{change(share)} ({microseconds(wanted_s)} µs): launching a spin alone adds {microseconds(launch_s)} µs; "
-                f"use +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
+                f"{format_change(share)} ({microseconds(wanted_s)} µs): launching a spin alone adds "
+                f"{microseconds(launch_s)} µs; use +{math.ceil(launch_s / self.plain_s * 1e4) / 100:.2f}% or more"
             )
         if self.probed_s <= self.launched_s:
             raise _cannot(
-                f"{change(share)}: a spin of {self.probe_cycles} cycles takes no longer than one of 0 cycles, because the "
-                "rounds scatter by more than the spin adds; use a larger percentage"
+                f"{format_change(share)}: a spin of {self.probe_cycles} cycles takes no longer than one of 0 cycles, "
+                "because the rounds scatter by more than the spin adds; use a larger percentage"
             )
         return round((wanted_s - launch_s) * self.probe_cycles / (self.probed_s - self.launched_s))
 

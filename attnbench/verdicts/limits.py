@@ -1,4 +1,4 @@
-"""The slow-down that counts, for all cases or for some: entries of --attn-limit."""
+"""The slow-down that counts, for all cases or for some: the values of --attn-limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnbench.model import Record
 
 @dataclass(frozen=True)
 class Limit:
-    """A slow-down of `share` counts in every case that `glob` matches, as --attn-inject matches; without a glob in all."""
+    """A relative slow-down of `share` counts in every case that `glob` matches (`globs.matches_case`); empty matches all."""
 
     glob: str
     share: float
@@ -20,18 +20,18 @@ class Limit:
 
 def parse_limits(entries: Sequence[str]) -> tuple[Limit, ...]:
     """Entries `2%` and `sage_*:2%`. Raises ValueError that names the entry."""
-    found = []
+    limits = []
     for entry in entries:
         glob, separator, text = entry.rpartition(":")
         share = _share(text)
         if not share or (separator and not glob):
             raise ValueError(f"expected P% or GLOB:P% with P above 0, such as 1% or sage_*:2%, got {entry!r}")
-        found.append(Limit(glob, share))
-    return tuple(found)
+        limits.append(Limit(glob, share))
+    return tuple(limits)
 
 
 def limit_for(limits: Sequence[Limit], record: Record) -> float | None:
-    """The limit of this case, by the last entry that matches it; None where none does."""
+    """The limit of this case: that of the last entry that matches it, None without a match."""
     return next((one.share for one in reversed(limits) if not one.glob or matches_case(one.glob, record)), None)
 
 

@@ -1,7 +1,8 @@
-"""One launch of one case as verdicts see it.
+"""One launch of one case as verdicts see it: the centre of its rounds and how well that is known.
 
-Everything is relative: natural logarithms, so that a difference of two is a change (0.01 is 1 %). The centre of the rounds
-is their trimmed mean: the clock moves in steps, so rounds may have two modes, between which a median jumps.
+Everything is relative. Centres are natural logarithms, so a difference of two is a change (0.01 is 1 %). The centre is the
+trimmed mean: the clock moves in steps, so rounds may have two modes, and a median jumps between them ("Change" and "Clock
+correction" in docs/method.md).
 """
 
 from __future__ import annotations
@@ -14,30 +15,31 @@ from dataclasses import dataclass
 from attnbench import stats
 from attnbench.model import Launch, Record, Sample
 
-#: What is read of a launch. LOAD is the clock during the calls over the clock right before them: what the call takes off it.
-SECONDS, CYCLES, LOAD = "seconds", "cycles", "load"
-MEASURES = (SECONDS, CYCLES, LOAD)
-FEWEST_ROUNDS = 3  # of which anything is said
-#: More rounds than this share below the clock's ceiling, and nothing is called regressed on the sample.
+#: What is compared of a launch. CLOCK_RATIO: the SM clock during the calls over the clock right before them.
+SECONDS, CYCLES, CLOCK_RATIO = "seconds", "cycles", "clock-ratio"
+MEASURES = (SECONDS, CYCLES, CLOCK_RATIO)
+FEWEST_ROUNDS = 3  # fewer do not show how they scatter
+#: A case with more than this share of rounds below the clock's ceiling is not called regressed.
 UNSETTLED_SHARE = 0.1
-#: A launch is slow by itself where it is slower than the others by this, and by so many times what these differ by.
+#: A launch is left out if it is slower than the others by this (relative), and by this many times their own spread.
 SLOW, SLOW_TIMES = 0.02, 10.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The logarithm of the rounds' mean, and its standard error from how they scatter."""
+    """The logarithm of the rounds' trimmed mean, and its standard error (relative) from how the rounds scatter."""
 
     log: float
     error: float
 
 
 @dataclass(frozen=True)
-class Reading:
+class SampleSummary:
     """One launch of one case.
 
-    session: the stored file that it comes from, empty for this run; unit: the hash of the physical GPU, None where it is
-    unknown; estimates: by measure, "seconds" always and "cycles" where every round has them.
+    session: the stored file that it comes from, empty for this run. unit: hash of the physical GPU, None if unknown.
+    estimates: by measure; `SECONDS` always, `CYCLES` if every round has them. variant: backend and compile mode. family: of
+    backends, which share their noise.
     """
 
     session: str
@@ -47,35 +49,36 @@ class Reading:
     resolution: float  # of the event timer, as a share of the median
     unsettled: bool
     self_throttled: bool
-    settled_hz: float | None = None  # the clock that the rounds started at, None where nobody read it
-    variant: str = ""  # backend and compile mode
-    family: str = ""  # of backends, which share their noise
+    settled_hz: float | None = None  # the clock at which the rounds started, None if it was not read
+    variant: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)
-class Share:
-    """Of the call's time, what memory takes: by this its cycles follow the clock. `sd`: how well that is known."""
+class MemoryShare:
+    """The share of a call's time that memory takes; cycles follow the clock by this share. sd: its uncertainty."""
 
     value: float
     sd: float
 
 
-#: A call whose clock is lower by so much during it than right before is limited by power. On an H100 the cycles of 246 such
-#: cases follow the clock by 0.07, those of 30 others by 0.8, te_unfused by up to 1.3 and torch_math by 0.1 to 0.5.
+#: Power limits a call whose clock is lower than this against the clock right before it (logarithm). On an H100 the cycles of
+#: 246 such cases follow the clock by 0.07, those of 30 others by 0.8 (te_unfused up to 1.3, torch_math 0.1 to 0.5):
+#: docs/measurements/clock-h100.md.
 POWER_LIMITED = math.log(0.95)
-COMPUTING, OTHER = Share(0.1, 0.07), Share(0.7, 0.35)
+COMPUTING, OTHER = MemoryShare(0.1, 0.07), MemoryShare(0.7, 0.35)
 
 
-def reading(record: Record, launch: Launch | None, session: str = "") -> Reading:
-    """What a measured record says. Raises ValueError for one that was not measured."""
+def summarise(record: Record, launch: Launch | None, session: str = "") -> SampleSummary:
+    """The summary of a measured record. Raises ValueError for a record without a sample."""
     sample = record.sample
     if sample is None:
-        raise ValueError(f"record {record.case}: status '{record.status}' has no sample to read")
+        raise ValueError(f"record {record.case}: status '{record.status}' has no sample to summarise")
     estimates = {SECONDS: estimate(sample.rounds_s)}
     cycles = _cycles(sample)
     if cycles is not None:
         estimates[CYCLES] = estimate(cycles)
-    return Reading(
+    return SampleSummary(
         session=session,
         unit=launch.unit if launch else None,
         launch=record.launch,
@@ -90,57 +93,60 @@ def reading(record: Record, launch: Launch | None, session: str = "") -> Reading
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Log of the values' trimmed mean, with its relative error; infinite below 3 values."""
+    """Logarithm of the values' trimmed mean with its relative error; the error is infinite below three values."""
     centre = stats.trimmed_mean(values)
     error = stats.trimmed_error(values) if len(values) >= FEWEST_ROUNDS else math.inf
     return Estimate(math.log(centre), error / centre)
 
 
-def measured(one: Reading, measure: str, share: float = 0.0) -> Estimate | None:
-    """What a launch says of a measure; None where it says nothing.
+def estimate_of(one: SampleSummary, measure: str, memory_share: float = 0.0) -> Estimate | None:
+    """The estimate of one measure; None if this launch does not have it.
 
-    share: of the call's time that is memory's, whose cycles follow the clock. Cycles at one clock are log(cycles) - share ·
-    log(clock during the call), and so a mean of the logarithms of both measures.
+    memory_share: of the call's time. Cycles at one clock are log(cycles) - share · log(clock during the call), which is a
+    weighted mean of the logarithms of cycles and seconds.
     """
     seconds, cycles = one.estimates[SECONDS], one.estimates.get(CYCLES)
     if measure == SECONDS:
         return seconds
-    if cycles is None or (measure == LOAD and not one.settled_hz):
+    if cycles is None or (measure == CLOCK_RATIO and not one.settled_hz):
         return None
-    if measure == LOAD:
+    if measure == CLOCK_RATIO:
         return Estimate(cycles.log - seconds.log - math.log(one.settled_hz or 1.0), 0.0)
-    return Estimate((1 - share) * cycles.log + share * seconds.log, (1 - share) * cycles.error + share * seconds.error)
+    return Estimate(
+        (1 - memory_share) * cycles.log + memory_share * seconds.log,
+        (1 - memory_share) * cycles.error + memory_share * seconds.error,
+    )
 
 
-def memory_share(readings: Sequence[Reading]) -> Share:
-    """The share of memory's time in a call, as far as its clock tells.
+def memory_share_of(summaries: Sequence[SampleSummary]) -> MemoryShare:
+    """The share of memory in a call's time, as far as its clock shows it.
 
-    One that runs well below the clock that its rounds started at is limited by power, and computes.
+    If every launch ran well below the clock at which its rounds started, power limits the call, so it computes.
     """
-    loads = [found.log for one in readings if (found := measured(one, LOAD)) is not None]
-    return COMPUTING if len(loads) == len(readings) and max(loads) < POWER_LIMITED else OTHER
+    ratios = [ratio.log for one in summaries if (ratio := estimate_of(one, CLOCK_RATIO)) is not None]
+    return COMPUTING if len(ratios) == len(summaries) and max(ratios) < POWER_LIMITED else OTHER
 
 
-def has_cycles(readings: Iterable[Reading]) -> bool:
+def have_cycles(summaries: Iterable[SampleSummary]) -> bool:
     """Whether the cycles of all of these launches are known."""
-    return all(CYCLES in one.estimates for one in readings)
+    return all(CYCLES in one.estimates for one in summaries)
 
 
-def grouped(readings: Iterable[Reading], by: str) -> list[list[Reading]]:
-    """Readings with the same `by` ("session" or "unit") together, in order of first appearance."""
-    groups: dict[object, list[Reading]] = defaultdict(list)
-    for one in readings:
+def grouped(summaries: Iterable[SampleSummary], by: str) -> list[list[SampleSummary]]:
+    """The summaries grouped by their field `by` ("session" or "unit"), in order of first appearance."""
+    groups: dict[object, list[SampleSummary]] = defaultdict(list)
+    for one in summaries:
         groups[getattr(one, by)].append(one)
     return list(groups.values())
 
 
-def agreeing(launches: Sequence[Reading]) -> list[Reading]:
-    """The launches of one occasion without those that were slow by themselves, in their order.
+def without_slow_launches(launches: Sequence[SampleSummary]) -> list[SampleSummary]:
+    """The launches of one session, in their order, without those that were slow by themselves.
 
-    A process may be slow for reasons of its own, and none is fast for such: so slow ones are left out where the others, more
-    than half and at least two, agree much better with each other. By cycles where all have them.
+    A process may be slow for reasons of its own, but none is fast for such reasons. So slow ones are left out if the others,
+    more than half and at least two, agree much better with each other. By cycles if all have them.
     """
-    measure = CYCLES if has_cycles(launches) else SECONDS
+    measure = CYCLES if have_cycles(launches) else SECONDS
     ordered = sorted(launches, key=lambda one: one.estimates[measure].log)
     logs = [one.estimates[measure].log for one in ordered]
     for count in range(max(2, len(ordered) // 2 + 1), len(ordered)):
@@ -150,7 +156,7 @@ def agreeing(launches: Sequence[Reading]) -> list[Reading]:
 
 
 def _cycles(sample: Sample) -> list[int] | None:
-    """Cycles of every round; None where one was not counted, or where the host's work is inside the interval."""
+    """Cycles of every round; None if one was not counted, or if the interval holds work of the host."""
     if sample.synchronising or len(sample.cycles) != len(sample.rounds_s):
         return None
     counted = [cycles for cycles in sample.cycles if cycles is not None]

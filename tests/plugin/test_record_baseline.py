@@ -18,7 +18,7 @@ import pytest
 
 from attnbench.cli.command import main
 from attnbench.codec import run_from
-from attnbench.storage.benchmark_json import NUMBERED
+from attnbench.storage.folders import NUMBERED
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash", "--attn-backend=torch_cudnn")

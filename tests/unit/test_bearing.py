@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Bearing, Judgement, Reason, Verdict, Workload
+from attnbench.model import Bearing, Reason, Verdict, VerdictKind, Workload
 from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
 
@@ -30,7 +30,7 @@ def run_of(run_file, record):
             family, injected = fields.pop("family", "torch"), fields.pop("injected", None)
             records.append(record(workload=workload, family=family, injected=injected))
             plain = Verdict(
-                records[-1].case, Judgement.UNCHANGED, baseline_s=1e-3, found_s=1e-3, low=-0.001, high=0.001
+                records[-1].case, VerdictKind.UNCHANGED, baseline_s=1e-3, found_s=1e-3, low=-0.001, high=0.001
             )
             found.append(replace(plain, compared_with=("gpu/0001_a.json",), **fields))
         return run_file(*records, verdicts=tuple(found))
@@ -141,7 +141,7 @@ def test_an_unknown_unit_is_told_what_to_do(run_of):
 
 def test_nothing_is_said_of_a_limit_where_nothing_was_compared_or_nothing_is_known(run_of):
     assert said(run_of({})) == []
-    nothing = {"change": None, "kind": Judgement.NO_BASELINE, "known_unit": None, "limit": None}
+    nothing = {"change": None, "kind": VerdictKind.NO_BASELINE, "known_unit": None, "limit": None}
     assert said(run_of(nothing)) == []
 
 

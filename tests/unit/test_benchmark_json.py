@@ -12,7 +12,8 @@ import pytest
 
 from attnbench.codec import Unreadable, to_plain
 from attnbench.model import Sample
-from attnbench.storage.benchmark_json import choose, load_document, matching
+from attnbench.storage.benchmark_json import load_document
+from attnbench.storage.comparison_file import find_comparison_file, matching
 
 GPU, SLUG = "NVIDIA H200", "nvidia-h200"
 MACHINE, OTHER_PYTHON = "Linux-CPython-3.11-64bit", "Linux-CPython-3.12-64bit"
@@ -71,22 +72,24 @@ def test_an_own_save_of_this_device_comes_before_a_reviewed_session_of_it(
     if other_reviewed:
         store("nvidia-a100/0009_abc.json", "NVIDIA A100")
 
-    choice = choose(folder, GPU)
+    comparison = find_comparison_file(folder, GPU)
 
-    said = "\n".join(choice.said)
-    assert choice.path == (own_path if own == "fits" else reviewed_path)
+    said = "\n".join(comparison.messages)
+    assert comparison.path == (own_path if own == "fits" else reviewed_path)
     assert said.count("skipped: ") == 2 * damaged
     assert ("skipped local saves of other devices: 1 of NVIDIA A100" in said) == (own == "another device")
-    if choice.path is None:
-        assert f"nothing to compare with for {GPU} in {folder}" in choice.said[-1]
-        assert "--benchmark-save=NAME" in choice.said[-1]
+    if comparison.path is None:
+        assert f"nothing to compare with for {GPU} in {folder}" in comparison.messages[-1]
+        assert "--benchmark-save=NAME" in comparison.messages[-1]
     elif own == "fits":
-        assert f"comparing with baselines/{MACHINE}/0001_mine.json (latest local save)" in choice.said[-1]
-        assert (f"latest complete reviewed session: baselines/{SLUG}/0001_abc.json" in choice.said[-1]) == reviewed
+        assert f"comparing with baselines/{MACHINE}/0001_mine.json (latest local save)" in comparison.messages[-1]
+        assert (
+            f"latest complete reviewed session: baselines/{SLUG}/0001_abc.json" in comparison.messages[-1]
+        ) == reviewed
     else:
         assert (
             f"comparing with baselines/{SLUG}/0001_abc.json (latest complete reviewed session; no local save fits)"
-            in choice.said[-1]
+            in comparison.messages[-1]
         )
 
 
@@ -94,9 +97,9 @@ def test_an_own_save_of_this_device_comes_before_a_reviewed_session_of_it(
 def test_a_damaged_newest_file_is_passed_over_and_named(folder, store, damage):
     whole = store(f"{MACHINE}/0001_whole.json")
     broken = store(f"{MACHINE}/0002_broken.json", content=DAMAGE[damage])
-    choice = choose(folder, GPU)
-    assert choice.path == whole
-    assert [str(broken) in sentence for sentence in choice.said] == [True, False]
+    comparison = find_comparison_file(folder, GPU)
+    assert comparison.path == whole
+    assert [str(broken) in sentence for sentence in comparison.messages] == [True, False]
 
 
 def test_a_reviewed_session_of_a_few_cases_is_passed_over_and_named(folder, store):
@@ -104,13 +107,13 @@ def test_a_reviewed_session_of_a_few_cases_is_passed_over_and_named(folder, stor
     whole = store(f"{SLUG}/0002_whole.json", cases=50)
     store(f"{SLUG}/0003_added.json", cases=49)
     store(f"{SLUG}/0004_added.json", cases=6)
-    choice = choose(folder, GPU)
-    assert choice.path == whole, "an older one that is fuller still is no reason to take that"
+    comparison = find_comparison_file(folder, GPU)
+    assert comparison.path == whole, "an older one that is fuller still is no reason to take that"
     added = f"baselines/{SLUG}/0004_added.json, baselines/{SLUG}/0003_added.json"
-    assert choice.said[0] == f"skipped, with fewer than half of the cases of the largest session: {added}"
+    assert comparison.messages[0] == f"skipped, with fewer than half of the cases of the largest session: {added}"
     store(f"{MACHINE}/0001_mine.json")
     beside = f"latest complete reviewed session: baselines/{SLUG}/0002_whole.json"
-    assert choose(folder, GPU).said == (
+    assert find_comparison_file(folder, GPU).messages == (
         f"comparing with baselines/{MACHINE}/0001_mine.json (latest local save); {beside}",
     )
 
@@ -118,44 +121,49 @@ def test_a_reviewed_session_of_a_few_cases_is_passed_over_and_named(folder, stor
 def test_an_own_save_is_taken_however_few_cases_it_has(folder, store):
     store(f"{MACHINE}/0001_all.json", cases=100)
     few = store(f"{MACHINE}/0002_few.json", cases=2)
-    assert choose(folder, GPU).path == few
+    assert find_comparison_file(folder, GPU).path == few
 
 
 def test_an_older_damaged_file_is_nobodys_business(folder, store):
     store(f"{MACHINE}/0001_broken.json", content="")
     store(f"{MACHINE}/0002_whole.json")
-    assert choose(folder, GPU).said == (f"comparing with baselines/{MACHINE}/0002_whole.json (latest local save)",)
+    assert find_comparison_file(folder, GPU).messages == (
+        f"comparing with baselines/{MACHINE}/0002_whole.json (latest local save)",
+    )
 
 
 def test_many_saves_of_other_devices_are_one_sentence(folder, store):
     for number in range(1, 8):
         store(f"{MACHINE}/{number:04}_a.json", "a CPU" if number % 2 else "NVIDIA A100")
-    assert choose(folder, GPU).said[0] == "skipped local saves of other devices: 4 of a CPU, 3 of NVIDIA A100"
+    assert (
+        find_comparison_file(folder, GPU).messages[0]
+        == "skipped local saves of other devices: 4 of a CPU, 3 of NVIDIA A100"
+    )
 
 
 def test_numbers_decide_within_a_folder_and_count_as_numbers(folder, store):
     for number in ("0002", "10000", "9999"):
         store(f"{MACHINE}/{number}_a.json")
-    assert choose(folder, GPU).path == folder / MACHINE / "10000_a.json"
+    assert find_comparison_file(folder, GPU).path == folder / MACHINE / "10000_a.json"
 
 
 def test_dates_decide_between_the_folders_of_two_pythons(folder, store):
     store(f"{MACHINE}/0005_old.json", saved_at="2025-03-01T10:00:00+00:00")
     new = store(f"{OTHER_PYTHON}/0001_new.json", saved_at="2026-03-01T10:00:00+00:00")
-    assert choose(folder, GPU).path == new
+    assert find_comparison_file(folder, GPU).path == new
 
 
 def test_files_that_are_no_numbered_run_are_not_looked_at(folder, store):
     for name in (f"{MACHINE}/notes.json", f"{MACHINE}/1_a.json", "some-folder/0001_a.json"):
         store(name, content="not JSON")
     (folder / MACHINE / "0001_a.json.before").write_text("")
-    choice = choose(folder, GPU)
-    assert choice.path is None
-    assert len(choice.said) == 1
+    comparison = find_comparison_file(folder, GPU)
+    assert comparison.path is None
+    assert len(comparison.messages) == 1
 
 
 def test_a_folder_that_is_not_there_is_nothing_to_compare_with(folder):
-    assert choose(folder, GPU).path is None
+    assert find_comparison_file(folder, GPU).path is None
     assert not folder.exists()
 
 
@@ -324,15 +332,15 @@ LIKE = "torch_flash@eager-flux-256px-t128 0123456789ab"
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ([{"like": 7}], "its record 1 is the difference from 7, which does not stand before it"),
-        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not stand before it'),
+        ([{"like": 7}], "its record 1 is the difference from 7, which does not come before it"),
+        ([{"like": "x y"}], 'its record 1 is the difference from "x y", which does not come before it'),
         ([{"like": "b a", "case": "a", "launch": "a"}, {"like": "a a", "case": "b"}], 'from "b a", which does not'),
         ([{"like": LIKE, "workload": {"seq": 0}, "case": "x"}], "x has seq 0, expected at least 1"),
         ([{"like": LIKE, "launch": "x"}], "names launch 'x', which the file does not hold"),
         ([{"like": LIKE, "sample": None}], "'measured' needs a sample"),
     ],
 )
-def test_a_difference_that_cannot_be_written_out_is_refused(store, run_file, record, records, said):
+def test_a_difference_that_cannot_be_expanded_is_refused(store, run_file, record, records, said):
     run = to_plain(run_file(record()))
     run["records"] = [*run["records"], *records]
     path = store("0001_a.json", content=json.dumps({"machine_info": {}, "benchmarks": [], "attnbench": run}))
@@ -346,9 +354,9 @@ def test_a_difference_that_cannot_be_written_out_is_refused(store, run_file, rec
 
 def test_a_reviewed_session_with_another_name_is_passed_over_and_said(folder, store):
     store(f"{SLUG}/session.json")
-    choice = choose(folder, GPU)
-    assert choice.path is None
-    assert choice.said[0].startswith(f"skipped: {folder}/{SLUG}/session.json is not read: ")
+    comparison = find_comparison_file(folder, GPU)
+    assert comparison.path is None
+    assert comparison.messages[0].startswith(f"skipped: {folder}/{SLUG}/session.json is not read: ")
 
 
 @pytest.mark.parametrize("name", ["", MACHINE, SLUG], ids=["baselines", "own", "reviewed"])
@@ -356,9 +364,9 @@ def test_a_folder_that_is_none_is_passed_over_and_said(folder, store, name):
     whole = store(f"{SLUG if name == MACHINE else MACHINE}/0001_whole.json") if name else None
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to("nowhere")
-    choice = choose(folder, GPU)
-    assert choice.path == whole
-    passed_over = [said for said in choice.said if "skipped: " in said]
+    comparison = find_comparison_file(folder, GPU)
+    assert comparison.path == whole
+    passed_over = [said for said in comparison.messages if "skipped: " in said]
     assert all("cannot be listed: No such file or directory" in said for said in passed_over)
     assert passed_over
 

@@ -147,14 +147,14 @@ def test_a_record_that_is_like_none_before_it_is_refused(run_file, record, like)
     with pytest.raises(Unreadable) as refused:
         run_from(differences(run_file, record, like, NAME))
     assert str(refused.value) == (
-        f"its record 1 is the difference from {json.dumps(like)}, which does not stand before it"
+        f"its record 1 is the difference from {json.dumps(like)}, which does not come before it"
     )
 
 
 def test_a_line_that_others_rest_on_cannot_be_taken_out(run_file, record):
     document = differences(run_file, record, NAME)
     del document["attnbench"]["records"][0]
-    with pytest.raises(Unreadable, match=r"its record 0 is the difference from .*, which does not stand before it"):
+    with pytest.raises(Unreadable, match=r"its record 0 is the difference from .*, which does not come before it"):
         run_from(document)
 
 
@@ -168,7 +168,7 @@ def test_a_line_that_none_rests_on_may_be_taken_out(run_file, record):
 def test_a_record_like_something_that_is_no_record_is_refused(run_file, record):
     document = differences(run_file, record, NAME)
     document["attnbench"]["records"][0] = "a record"
-    with pytest.raises(Unreadable, match=r"its record 1 is the difference from .*, which does not stand before it"):
+    with pytest.raises(Unreadable, match=r"its record 1 is the difference from .*, which does not come before it"):
         run_from(document)
 
 
@@ -185,10 +185,10 @@ def test_a_part_of_another_form_than_the_earlier_one_is_named_by_its_place(run_f
 @pytest.mark.parametrize("length", [10**6, 1], ids=["long ones", "many short ones"])
 def test_differences_that_become_more_than_any_run_are_refused(run_file, record, monkeypatch, length):
     """A few bytes each, of a record with a sentence of a million characters, or of which most is left out."""
-    monkeypatch.setattr("attnbench.codec.MOST_WRITTEN", 2**22)
+    monkeypatch.setattr("attnbench.codec.MOST_EXPANDED", 2**22)
     document = differences(run_file, record, *[NAME] * (5 if length > 1 else 5000))
     document["attnbench"]["records"][0]["apart"] = "x" * length
-    with pytest.raises(Unreadable, match="its records are differences, of more than 4 MiB when they are written out"):
+    with pytest.raises(Unreadable, match="its records are differences, of more than 4 MiB when they are expanded"):
         run_from(document)
 
 

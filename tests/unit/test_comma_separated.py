@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.model import Fingerprint, Judgement, Launch, Reason, Sample, Verdict
+from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind
 from attnbench.report.comma_separated import table
 from attnbench.report.gather import Gathered, GatheredRun, Kind, key_of
 
@@ -69,7 +69,7 @@ def test_the_row_of_a_measured_record(run_file, record, check):
         kernel_s=0.5e-3,
         workspace_bytes=2**20,
     )
-    verdict = Verdict(mine.case, Judgement.REGRESSED, change=0.02, low=0.01, high=0.03)
+    verdict = Verdict(mine.case, VerdictKind.REGRESSED, change=0.02, low=0.01, high=0.03)
     (row,) = rows(gathered(run_file(mine, launches=(launch,)), verdict_of={key_of(mine): verdict}))
     flop = 4 * 24 * 384 * 384 * 128
     assert row == {

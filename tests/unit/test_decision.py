@@ -1,4 +1,4 @@
-"""The rule of verdicts: how often it convicts what did not change, what it acquits and finds, by seeded simulation."""
+"""Decisions about latencies: what is convicted, acquitted and found, and how often wrongly, by seeded simulation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from statistics import NormalDist
 
 import pytest
 
-from attnbench.model import Judgement
-from attnbench.verdicts.decision import AIM, FOUND_SHARE, MOST_LIMIT, STEP, Rule, compare
-from attnbench.verdicts.noise import ASSUMED, OCCASION, Noise, Scatter, Spread, scatter
-from attnbench.verdicts.summary import CYCLES, SECONDS, Estimate, Reading
+from attnbench.model import VerdictKind
+from attnbench.verdicts.decision import decide
+from attnbench.verdicts.noise import ASSUMED, SESSION, NoiseModel, NoiseSd, SdBounds, noise_model
+from attnbench.verdicts.rule import AIM, MOST_LIMIT, STEP, Rule
+from attnbench.verdicts.sensitivity import FOUND_SHARE
+from attnbench.verdicts.summary import CYCLES, SECONDS, Estimate, SampleSummary
 
 HZ = 1980e6
 LOAD = math.log(0.9)  # what a call that computes takes off the clock
@@ -23,7 +25,7 @@ LONE = Rule(cases=1, relaunches=0)
 
 
 def made(seconds=0.0, session="", unit="a", cycles: float | str | None = "like seconds", **changes):
-    """A reading of exactly this, in seconds and in cycles; without cycles for None.
+    """A summary of exactly this, in seconds and in cycles; without cycles for None.
 
     The call runs at nine tenths of the clock that its rounds start at, and that is 1980 MHz.
     """
@@ -33,7 +35,7 @@ def made(seconds=0.0, session="", unit="a", cycles: float | str | None = "like s
     if cycles is not None:
         estimates[CYCLES] = Estimate(base + (seconds if cycles == "like seconds" else cycles), ERROR)
     fields = {"launch": "", "resolution": 0.0, "unsettled": False, "self_throttled": False, "settled_hz": HZ, **changes}
-    return Reading(session=session, unit=unit, estimates=estimates, **fields)
+    return SampleSummary(session=session, unit=unit, estimates=estimates, **fields)
 
 
 class Gpu:
@@ -60,13 +62,13 @@ class Gpu:
 
     def judged(self, rule, stored, noise=None, unit="a", unit_shift=0.0, **changes):
         """The verdict after as many fresh launches as the rule asks for, as a run does it."""
-        noise = noise or Scatter()
+        noise = noise or NoiseModel()
         occasion = self.occasion(unit_shift)
         ours = [self.launch(occasion, unit=unit, **changes)]
-        found = compare(ours, stored, rule, noise)
+        found = decide(ours, stored, rule, noise)
         while found.suspect:
             ours.append(self.launch(occasion, unit=unit, **changes))
-            found = compare(ours, stored, rule, noise)
+            found = decide(ours, stored, rule, noise)
         assert len(ours) <= rule.launches
         return found
 
@@ -77,13 +79,13 @@ def shares(gpu, comparisons, rule, noise=None, sessions=1, **changes):
     for _ in range(comparisons):
         stored = [one for number in range(sessions) for one in gpu.session(f"{number}")]
         kinds.append(gpu.judged(rule, stored, noise, **changes).kind)
-    return {kind: kinds.count(kind) / comparisons for kind in Judgement}
+    return {kind: kinds.count(kind) / comparisons for kind in VerdictKind}
 
 
 def knowing(launch=0.001, occasion=0.0005):
     """Noise that sessions have shown."""
-    known = Spread(occasion, occasion, assumed=False)
-    return Scatter({"": {m: Noise(launch, known, Spread(0.006, 0.006)) for m in (SECONDS, CYCLES)}})
+    known = SdBounds(occasion, occasion, assumed=False)
+    return NoiseModel({"": {m: NoiseSd(launch, known, SdBounds(0.006, 0.006)) for m in (SECONDS, CYCLES)}})
 
 
 # How often a verdict is wrong
@@ -91,8 +93,8 @@ def knowing(launch=0.001, occasion=0.0005):
 
 def test_what_did_not_change_is_hardly_ever_regressed_or_improved():
     found = shares(Gpu(1), 1500, ONE)
-    assert found[Judgement.REGRESSED] == found[Judgement.IMPROVED] == 0
-    assert found[Judgement.UNCHANGED] > 0.99
+    assert found[VerdictKind.REGRESSED] == found[VerdictKind.IMPROVED] == 0
+    assert found[VerdictKind.UNCHANGED] > 0.99
 
 
 @pytest.mark.parametrize("relaunches", [0, 1, 2, 3, 7])
@@ -101,26 +103,28 @@ def test_what_lost_as_much_as_is_tolerated_is_regressed_in_no_more_than_the_stat
     rule = Rule(cases=1, relaunches=relaunches, limit=0.004, alpha=0.2)  # enough to be counted
     drawn = Gpu(2, occasion=0.001)
     found = shares(drawn, 400, rule, knowing(occasion=0.001), slower=rule.tolerated)
-    assert found[Judgement.REGRESSED] <= rule.alpha + 2 * math.sqrt(rule.alpha / 400)
+    assert found[VerdictKind.REGRESSED] <= rule.alpha + 2 * math.sqrt(rule.alpha / 400)
 
 
 @pytest.mark.parametrize("relaunches", [0, 1, 2, 3, 7])
 def test_the_errors_of_all_looks_are_no_more_than_those_of_the_rule(relaunches):
     rule = Rule(cases=150, relaunches=relaunches)
-    wrong = [1 - NormalDist().cdf(rule.convict(n)) for n in range(2, rule.launches + 1)]
+    wrong = [1 - NormalDist().cdf(rule.z_convict(n)) for n in range(2, rule.launches + 1)]
     assert sum(wrong) <= rule.alpha / rule.cases * 1.000001
     # On one launch alone something is convicted only where no other can follow, so where no other look is taken.
-    assert 1 - NormalDist().cdf(rule.convict(1)) <= rule.alpha / rule.cases * 1.000001
-    passed = [1 - NormalDist().cdf(rule.acquit(n)) for n in range(1, rule.launches + 1)]
+    assert 1 - NormalDist().cdf(rule.z_convict(1)) <= rule.alpha / rule.cases * 1.000001
+    passed = [1 - NormalDist().cdf(rule.z_acquit(n)) for n in range(1, rule.launches + 1)]
     assert sum(passed) == pytest.approx(rule.gamma)
     assert passed[0] == max(passed)
 
 
 def test_the_last_look_gets_most_of_the_error_of_conviction_and_the_cases_share_it():
-    assert Rule(150).convict(4) == pytest.approx(3.876, abs=0.002)
-    assert Rule(282).convict(4) == pytest.approx(4.024, abs=0.002)
-    assert Rule(150).convict(2) == Rule(150).convict(3) > Rule(150).convict(4)
-    assert Rule(150).acquit(1) == Rule(1).acquit(1), "one case that is let through is one case, however many there are"
+    assert Rule(150).z_convict(4) == pytest.approx(3.876, abs=0.002)
+    assert Rule(282).z_convict(4) == pytest.approx(4.024, abs=0.002)
+    assert Rule(150).z_convict(2) == Rule(150).z_convict(3) > Rule(150).z_convict(4)
+    assert Rule(150).z_acquit(1) == Rule(1).z_acquit(1), (
+        "one case that is let through is one case, however many there are"
+    )
 
 
 def test_an_occasion_that_is_farther_off_than_assumed_makes_few_runs_wrong():
@@ -129,24 +133,24 @@ def test_an_occasion_that_is_farther_off_than_assumed_makes_few_runs_wrong():
     for _ in range(2000):
         occasion = drawn.occasion()
         stored = [drawn.launch(occasion, "0001") for _ in range(3)]
-        wrong += drawn.judged(rule, stored).kind is Judgement.REGRESSED
+        wrong += drawn.judged(rule, stored).kind is VerdictKind.REGRESSED
     assert wrong / 2000 < 0.002  # of a run's six to nine families
 
 
 @pytest.mark.parametrize("cases", [150, 282])
 def test_two_percent_are_found_by_one_session_where_occasions_are_quiet(cases):
-    assert shares(Gpu(5), 1000, Rule(cases), slower=0.02)[Judgement.REGRESSED] >= 0.95
+    assert shares(Gpu(5), 1000, Rule(cases), slower=0.02)[VerdictKind.REGRESSED] >= 0.95
 
 
 def test_one_percent_is_found_by_sessions_that_have_shown_quiet_occasions():
     found = shares(Gpu(4, occasion=0.0003), 500, Rule(150), knowing(occasion=0.0008), sessions=4, slower=0.01)
-    assert found[Judgement.REGRESSED] >= 0.95
+    assert found[VerdictKind.REGRESSED] >= 0.95
 
 
 def test_a_gain_is_seen_and_is_no_slow_down():
     found = shares(Gpu(6), 300, Rule(150), slower=-0.03)
-    assert found[Judgement.IMPROVED] >= 0.99
-    assert found[Judgement.REGRESSED] == 0
+    assert found[VerdictKind.IMPROVED] >= 0.99
+    assert found[VerdictKind.REGRESSED] == 0
 
 
 @pytest.mark.parametrize("occasion", [0.001, 0.0034], ids=["quiet", "as far as was seen"])
@@ -155,9 +159,9 @@ def test_what_a_comparison_says_it_finds_is_found_and_what_is_the_limit_is_not_a
     found = passed = 0
     for _ in range(comparisons):
         stored = drawn.session()
-        first = compare([drawn.launch(drawn.occasion())], stored, rule, Scatter())
-        found += drawn.judged(rule, stored, slower=first.found_by).kind is Judgement.REGRESSED
-        passed += drawn.judged(rule, stored, slower=first.limit).kind in (Judgement.UNCHANGED, Judgement.IMPROVED)
+        first = decide([drawn.launch(drawn.occasion())], stored, rule, NoiseModel())
+        found += drawn.judged(rule, stored, slower=first.found_by).kind is VerdictKind.REGRESSED
+        passed += drawn.judged(rule, stored, slower=first.limit).kind in (VerdictKind.UNCHANGED, VerdictKind.IMPROVED)
     assert found / comparisons >= FOUND_SHARE
     assert passed / comparisons <= 0.01
 
@@ -166,11 +170,11 @@ def test_what_a_comparison_says_it_finds_is_found_and_what_is_the_limit_is_not_a
 
 
 def test_one_session_carries_more_than_the_limit_that_is_aimed_at_and_says_why():
-    found = compare([made()], [made(session="0001")] * 3, Rule(150), Scatter())
+    found = decide([made()], [made(session="0001")] * 3, Rule(150), NoiseModel())
     assert found.limit == found.carried == pytest.approx(0.0255, abs=0.001)
     assert found.bearing is not None
     assert (found.bearing.sessions, found.bearing.assumed) == (1, True)
-    assert found.bearing.occasion == OCCASION.convict
+    assert found.bearing.occasion == SESSION.convict
     assert found.bearing.launch == pytest.approx(0.001, rel=0.05)  # and the rounds' own error
     assert found.bearing.sessions_for_one_percent == 4
 
@@ -178,7 +182,7 @@ def test_one_session_carries_more_than_the_limit_that_is_aimed_at_and_says_why()
 def test_sessions_that_agree_bring_the_limit_to_one_percent_as_was_said():
     stored = [made(session=f"{number}") for number in range(4) for _ in range(3)]
     of_family = [stored] * 12
-    found = compare([made()], stored, Rule(150), scatter(of_family))
+    found = decide([made()], stored, Rule(150), noise_model(of_family))
     assert (found.limit, found.bearing.assumed, found.bearing.sessions_for_one_percent) == (AIM, False, 4)
     assert found.carried < AIM
     assert found.found_by <= AIM
@@ -191,38 +195,38 @@ def test_a_family_of_one_case_needs_more_sessions_as_launches_look_like_occasion
         rng = random.Random(seed)
         stored = [made(rng.gauss(0, 0.001), session=f"{number}") for number in range(20) for _ in range(3)]
         first = stored[:3]
-        number = compare([made()], first, Rule(15), scatter([first])).bearing.sessions_for_one_percent
+        number = decide([made()], first, Rule(15), noise_model([first])).bearing.sessions_for_one_percent
         said.append(number)
         recorded = stored[: 3 * number]
-        kept += compare([made()], recorded, Rule(15), scatter([recorded])).carried <= 1.01 * AIM
-    of_twelve = compare([made()], first, Rule(15), scatter([first] * 12)).bearing.sessions_for_one_percent
+        kept += decide([made()], recorded, Rule(15), noise_model([recorded])).carried <= 1.01 * AIM
+    of_twelve = decide([made()], first, Rule(15), noise_model([first] * 12)).bearing.sessions_for_one_percent
     assert of_twelve < min(said)
     assert kept > 10
 
 
 def test_no_number_of_sessions_bears_one_percent_where_launches_are_too_loud():
-    found = compare([made()], [made(session="0001")] * 3, Rule(150), knowing(launch=0.01, occasion=0.0))
+    found = decide([made()], [made(session="0001")] * 3, Rule(150), knowing(launch=0.01, occasion=0.0))
     assert found.bearing.sessions_for_one_percent is None
 
 
 def test_the_carried_limit_is_that_of_the_last_look_whatever_ours_show():
     stored = [made(session="0001")] * 3
-    first = compare([made()], stored, Rule(150), Scatter())
-    second = compare([made(0.001), made(-0.009)], stored, Rule(150), Scatter())
+    first = decide([made()], stored, Rule(150), NoiseModel())
+    second = decide([made(0.001), made(-0.009)], stored, Rule(150), NoiseModel())
     assert first.carried == second.carried
-    assert compare([made()], stored, Rule(150, relaunches=0), Scatter()).carried > first.carried
-    assert compare([made()], stored, Rule(282), Scatter()).carried > first.carried
+    assert decide([made()], stored, Rule(150, relaunches=0), NoiseModel()).carried > first.carried
+    assert decide([made()], stored, Rule(282), NoiseModel()).carried > first.carried
 
 
 def test_a_limit_that_is_asked_for_is_used_as_it_is():
     stored = [made(session="0001")] * 3
     for asked in (0.004, 0.05):
-        found = compare([made()], stored, Rule(150, limit=asked), Scatter())
+        found = decide([made()], stored, Rule(150, limit=asked), NoiseModel())
         assert found.limit == asked
         assert found.carried == pytest.approx(0.0255, abs=0.001)
-    assert compare([made(0.03)], stored, Rule(1, 0), Scatter()).kind is Judgement.REGRESSED
-    assert compare([made(0.03)], stored, Rule(1, 0, limit=0.08), Scatter()).kind is Judgement.UNCHANGED
-    assert compare([made(unit="z")], stored, Rule(1, limit=0.05), Scatter()).limit == 0.05
+    assert decide([made(0.03)], stored, Rule(1, 0), NoiseModel()).kind is VerdictKind.REGRESSED
+    assert decide([made(0.03)], stored, Rule(1, 0, limit=0.08), NoiseModel()).kind is VerdictKind.UNCHANGED
+    assert decide([made(unit="z")], stored, Rule(1, limit=0.05), NoiseModel()).limit == 0.05
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
@@ -230,9 +234,9 @@ def test_the_limit_is_never_below_three_steps_of_the_timer(side):
     coarse, fine = made(resolution=0.03), made(resolution=0.0001)
     ours, theirs = ([coarse], [fine]) if side == "ours" else ([fine], [coarse])
     for rule in (ONE, Rule(1, limit=0.01)):
-        assert compare(ours, theirs, rule, Scatter()).limit == pytest.approx(0.09)
+        assert decide(ours, theirs, rule, NoiseModel()).limit == pytest.approx(0.09)
     slower = made(0.04, resolution=0.03 if side == "ours" else 0.0)
-    assert compare([slower], theirs, LONE, Scatter()).kind is not Judgement.REGRESSED
+    assert decide([slower], theirs, LONE, NoiseModel()).kind is not VerdictKind.REGRESSED
 
 
 # Another unit
@@ -246,9 +250,9 @@ def test_an_unknown_unit_is_never_regressed_or_improved_however_far_it_is_off():
         for shift, found in kinds.items():
             found.append(drawn.judged(ONE, stored, unit="d", unit_shift=drawn.unit(), slower=shift).kind)
     for shift, found in kinds.items():
-        assert set(found) <= {Judgement.UNCHANGED, Judgement.INCONCLUSIVE}, shift
-    assert set(kinds[0.5]) == {Judgement.INCONCLUSIVE}
-    assert set(kinds[-0.5]) == {Judgement.UNCHANGED}
+        assert set(found) <= {VerdictKind.UNCHANGED, VerdictKind.INCONCLUSIVE}, shift
+    assert set(kinds[0.5]) == {VerdictKind.INCONCLUSIVE}
+    assert set(kinds[-0.5]) == {VerdictKind.UNCHANGED}
 
 
 def test_on_an_unknown_unit_what_is_unchanged_is_dismissed_and_the_printed_limit_is_not():
@@ -260,16 +264,16 @@ def test_on_an_unknown_unit_what_is_unchanged_is_dismissed_and_the_printed_limit
         unchanged = drawn.judged(Rule(150), stored, unit="b", unit_shift=drawn.unit())
         kinds.append(unchanged.kind)
         slower = drawn.judged(Rule(150), stored, unit="b", unit_shift=drawn.unit(), slower=unchanged.limit)
-        passed += slower.kind is Judgement.UNCHANGED
-    assert kinds.count(Judgement.UNCHANGED) >= 0.95 * comparisons
+        passed += slower.kind is VerdictKind.UNCHANGED
+    assert kinds.count(VerdictKind.UNCHANGED) >= 0.95 * comparisons
     assert passed <= 0.01 * comparisons
 
 
 @pytest.mark.parametrize("unit", ["b", None])
 def test_a_slow_down_on_an_unknown_unit_is_shown_as_a_suspicion_with_what_to_do(unit):
-    found = compare([made(0.5, unit=unit)], [made()], ONE, Scatter())
-    assert (found.kind, found.known_unit, found.suspect) == (Judgement.INCONCLUSIVE, False, False)
-    assert found.said.value == pytest.approx(math.expm1(0.5))
+    found = decide([made(0.5, unit=unit)], [made()], ONE, NoiseModel())
+    assert (found.kind, found.known_unit, found.suspect) == (VerdictKind.INCONCLUSIVE, False, False)
+    assert found.delta.value == pytest.approx(math.expm1(0.5))
     assert found.bearing is None
     (reason,) = found.reasons
     assert reason.code == "unknown-unit"
@@ -280,8 +284,8 @@ def test_a_slow_down_on_an_unknown_unit_is_shown_as_a_suspicion_with_what_to_do(
 
 
 def test_a_gain_on_an_unknown_unit_is_said_and_not_claimed():
-    found = compare([made(-0.5, unit="b")], [made()], ONE, Scatter())
-    assert found.kind is Judgement.UNCHANGED
+    found = decide([made(-0.5, unit="b")], [made()], ONE, NoiseModel())
+    assert found.kind is VerdictKind.UNCHANGED
     assert [reason.code for reason in found.reasons] == ["below-limit", "unknown-unit"]
     assert "suspected gain" in found.reasons[1].text
 
@@ -290,24 +294,24 @@ def test_of_several_units_only_the_own_sessions_count():
     drawn = Gpu(11)
     stored = [*drawn.session("0001", "a"), *drawn.session("0002", "b", unit_shift=-0.05)]
     found = drawn.judged(ONE, stored)
-    assert (found.kind, found.known_unit, found.bearing.sessions) == (Judgement.UNCHANGED, True, 1)
+    assert (found.kind, found.known_unit, found.bearing.sessions) == (VerdictKind.UNCHANGED, True, 1)
     assert not drawn.judged(ONE, stored, unit="c").known_unit
 
 
 def test_an_unknown_unit_that_cannot_be_decided_is_not_measured_again():
-    found = compare([made(0.03, unit="b")], [made(session="0001")] * 3, ONE, Scatter())
-    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, False)
+    found = decide([made(0.03, unit="b")], [made(session="0001")] * 3, ONE, NoiseModel())
+    assert (found.kind, found.suspect) == (VerdictKind.INCONCLUSIVE, False)
     assert [reason.code for reason in found.reasons] == ["interval", "unknown-unit"]
 
 
 @pytest.mark.parametrize("unit", ["", None])
 def test_units_that_could_not_be_read_are_not_the_same_one(unit):
-    assert not compare([made(unit=None)], [made(unit=unit)], ONE, Scatter()).known_unit
+    assert not decide([made(unit=None)], [made(unit=unit)], ONE, NoiseModel()).known_unit
 
 
 def test_each_unit_weighs_the_same_whatever_number_of_launches_it_has():
     stored = [*(made(0.0, "0001", "a") for _ in range(9)), made(0.1, "0002", "b")]
-    assert compare([made(0.05, unit="c")], stored, ONE, Scatter()).said.value == pytest.approx(0.0, abs=1e-12)
+    assert decide([made(0.05, unit="c")], stored, ONE, NoiseModel()).delta.value == pytest.approx(0.0, abs=1e-12)
 
 
 # Sessions of one unit
@@ -317,21 +321,21 @@ def test_each_session_weighs_the_same_in_the_mean_and_in_its_variance():
     """10 + 1 + 1 + 1 launches: by launches the mean would be one occasion's, with 0.61 of its variance; alike it is 0.25."""
     launches = {"0001": 10, "0002": 1, "0003": 1, "0004": 1}
     stored = [made(0.01 * (name == "0001"), name) for name, count in launches.items() for _ in range(count)]
-    quiet, loud = (compare([made(0.0025)], stored, LONE, knowing(occasion=sd)) for sd in (0.0, 0.01))
-    assert quiet.said.value == pytest.approx(0.0, abs=1e-6)
-    assert loud.said.error**2 - quiet.said.error**2 == pytest.approx(0.01**2 * (1 + 1 / 4))
+    quiet, loud = (decide([made(0.0025)], stored, LONE, knowing(occasion=sd)) for sd in (0.0, 0.01))
+    assert quiet.delta.value == pytest.approx(0.0, abs=1e-6)
+    assert loud.delta.error**2 - quiet.delta.error**2 == pytest.approx(0.01**2 * (1 + 1 / 4))
 
 
 def test_more_launches_on_one_occasion_cure_nothing_of_it():
     stored = [made(session="0001")] * 3
-    few, many = (compare([made()] * n, stored, Rule(1, relaunches=99), knowing(occasion=0.005)) for n in (2, 90))
-    assert many.said.error > math.sqrt(2) * 0.005 > 0.98 * few.said.error
+    few, many = (decide([made()] * n, stored, Rule(1, relaunches=99), knowing(occasion=0.005)) for n in (2, 90))
+    assert many.delta.error > math.sqrt(2) * 0.005 > 0.98 * few.delta.error
 
 
 def test_noise_is_that_of_the_family_of_the_case():
-    noise = Scatter({"loud": knowing(launch=0.01).families[""], "quiet": knowing(launch=0.0005).families[""]})
+    noise = NoiseModel({"loud": knowing(launch=0.01).families[""], "quiet": knowing(launch=0.0005).families[""]})
     errors = [
-        compare([made(family=name)], [made(family=name)], LONE, noise).said.error for name in ("loud", "quiet", "new")
+        decide([made(family=name)], [made(family=name)], LONE, noise).delta.error for name in ("loud", "quiet", "new")
     ]
     assert errors[1] < errors[2] < errors[0]
 
@@ -340,26 +344,26 @@ def test_noise_is_that_of_the_family_of_the_case():
 
 
 @pytest.mark.parametrize("lower", [STEP, 0.10], ids=["a step", "10 %"])
-def test_a_kernel_that_lowers_its_own_clock_is_regressed_and_a_step_of_the_hour_is_not(lower):
+def test_a_kernel_that_lowers_its_own_clock_is_regressed_and_a_step_of_the_clock_is_not(lower):
     stored = [made(session="0001")] * 3
-    found = compare([made(lower, cycles=0.0)] * 2, stored, Rule(150), Scatter())
+    found = decide([made(lower, cycles=0.0)] * 2, stored, Rule(150), NoiseModel())
     if lower > STEP:
-        assert (found.kind, found.said.measure) == (Judgement.REGRESSED, SECONDS)
+        assert (found.kind, found.delta.measure) == (VerdictKind.REGRESSED, SECONDS)
         (reason,) = found.reasons
         assert reason.code == "slower-clock"
         assert "in seconds" in reason.text
         assert "+0.00% in cycles" in reason.text
         assert "the clock is lower during the call" in reason.text
     else:
-        assert (found.kind, found.said.measure) == (Judgement.UNCHANGED, CYCLES)
+        assert (found.kind, found.delta.measure) == (VerdictKind.UNCHANGED, CYCLES)
 
 
 def test_a_slow_down_in_seconds_alone_is_not_acquitted_below_where_it_convicts():
     stored = [made(session=f"{number}") for number in range(4) for _ in range(3)]
     kinds = [
-        compare([made(lower, cycles=0.0)] * 2, stored, Rule(150), knowing()).kind for lower in (0.0076, 0.018, 0.04)
+        decide([made(lower, cycles=0.0)] * 2, stored, Rule(150), knowing()).kind for lower in (0.0076, 0.018, 0.04)
     ]
-    assert kinds == [Judgement.UNCHANGED, Judgement.INCONCLUSIVE, Judgement.REGRESSED]
+    assert kinds == [VerdictKind.UNCHANGED, VerdictKind.INCONCLUSIVE, VerdictKind.REGRESSED]
 
 
 #: What memory's share of the call is, and by how much the clock is lower than the start clock that it runs at.
@@ -383,83 +387,83 @@ def at(risen, kind, slower=0.0, **changes):
 @pytest.mark.parametrize("risen", [-SEVERAL_STEPS, -STEP, STEP, SEVERAL_STEPS])
 def test_another_start_clock_convicts_nobody_and_hides_no_slow_down_of_the_limit(kind, risen):
     stored = [at(0.0, kind, session=f"{number}") for number in range(4) for _ in range(3)]
-    for noise in (Scatter(), knowing()):
-        same = compare([at(risen, kind)] * 4, stored, Rule(150), noise)
-        assert same.kind in (Judgement.UNCHANGED, Judgement.INCONCLUSIVE)
-        slower = compare([at(risen, kind, math.log1p(same.limit))] * 4, stored, Rule(150), noise)
-        assert slower.kind in (Judgement.REGRESSED, Judgement.INCONCLUSIVE)
+    for noise in (NoiseModel(), knowing()):
+        same = decide([at(risen, kind)] * 4, stored, Rule(150), noise)
+        assert same.kind in (VerdictKind.UNCHANGED, VerdictKind.INCONCLUSIVE)
+        slower = decide([at(risen, kind, math.log1p(same.limit))] * 4, stored, Rule(150), noise)
+        assert slower.kind in (VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("risen", [-2 * STEP, 2 * STEP])
 def test_at_another_start_clock_a_call_that_power_limits_is_judged_by_its_cycles(risen):
     stored = [at(0.0, COMPUTES, session=f"{number}") for number in range(4) for _ in range(3)]
-    for slower, kind in ((0.0, Judgement.UNCHANGED), (0.015, Judgement.REGRESSED)):
-        assert compare([at(risen, COMPUTES, slower)] * 3, stored, Rule(150), knowing()).kind is kind
+    for slower, kind in ((0.0, VerdictKind.UNCHANGED), (0.015, VerdictKind.REGRESSED)):
+        assert decide([at(risen, COMPUTES, slower)] * 3, stored, Rule(150), knowing()).kind is kind
 
 
 def test_how_far_cycles_follow_the_clock_is_in_the_interval_however_many_launches_there_are():
     stored = [at(0.0, WAITS, session="0001")] * 3
     for launches in (1, 4):
-        still, moved = (compare([at(risen, WAITS)] * launches, stored, ONE, knowing()) for risen in (0.0, 0.02))
-        assert moved.said.error**2 - still.said.error**2 == pytest.approx((0.35 * 0.02) ** 2)
+        still, moved = (decide([at(risen, WAITS)] * launches, stored, ONE, knowing()) for risen in (0.0, 0.02))
+        assert moved.delta.error**2 - still.delta.error**2 == pytest.approx((0.35 * 0.02) ** 2)
         assert moved.found_by > still.found_by
 
 
 def test_where_no_start_clock_was_read_seconds_alone_convict_and_acquit_nobody():
     stored = [made(session="0001", settled_hz=None)] * 3
-    found = compare([made(0.1, cycles=0.0, settled_hz=None)] * 4, stored, Rule(150), Scatter())
-    assert found.kind is Judgement.INCONCLUSIVE
+    found = decide([made(0.1, cycles=0.0, settled_hz=None)] * 4, stored, Rule(150), NoiseModel())
+    assert found.kind is VerdictKind.INCONCLUSIVE
 
 
 def test_without_cycles_on_either_side_seconds_decide():
-    assert compare([made(0.04, cycles=None)], [made()], LONE, Scatter()).kind is Judgement.REGRESSED
-    found = compare([made(0.04)], [made(cycles=None)], LONE, Scatter())
-    assert (found.kind, found.said.measure) == (Judgement.REGRESSED, SECONDS)
-    assert compare([made(cycles=None)], [made()], LONE, Scatter()).kind is Judgement.UNCHANGED
+    assert decide([made(0.04, cycles=None)], [made()], LONE, NoiseModel()).kind is VerdictKind.REGRESSED
+    found = decide([made(0.04)], [made(cycles=None)], LONE, NoiseModel())
+    assert (found.kind, found.delta.measure) == (VerdictKind.REGRESSED, SECONDS)
+    assert decide([made(cycles=None)], [made()], LONE, NoiseModel()).kind is VerdictKind.UNCHANGED
 
 
-@pytest.mark.parametrize(("settled_hz", "kind"), [(HZ, Judgement.UNCHANGED), (None, Judgement.REGRESSED)])
+@pytest.mark.parametrize(("settled_hz", "kind"), [(HZ, VerdictKind.UNCHANGED), (None, VerdictKind.REGRESSED)])
 def test_a_step_of_a_clock_that_was_read_convicts_nobody_in_seconds_alone(settled_hz, kind):
     """Of quiet sessions, which carry 1 %: 15 MHz of 1980 are 0.76 %."""
     stored = [made(session=f"000{n}", cycles=None, settled_hz=settled_hz) for n in range(4) for _ in range(3)]
-    quiet = Spread(convict=0.0003, doubt=0.0004, assumed=False)
-    known = Scatter({"": {SECONDS: replace(ASSUMED[SECONDS], launch=0.0005, occasion=quiet)}})
-    found = compare([made(0.0076, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
+    quiet = SdBounds(convict=0.0003, acquit=0.0004, assumed=False)
+    known = NoiseModel({"": {SECONDS: replace(ASSUMED[SECONDS], launch=0.0005, session=quiet)}})
+    found = decide([made(0.0076, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
     assert found.kind is kind
-    worse = compare([made(0.02, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
-    assert worse.kind is Judgement.REGRESSED
+    worse = decide([made(0.02, cycles=None, settled_hz=settled_hz)] * 4, stored, Rule(150), known)
+    assert worse.kind is VerdictKind.REGRESSED
 
 
 @pytest.mark.parametrize(("asked", "limit"), [(None, MOST_LIMIT), (0.2, 0.2)])
 def test_sessions_far_apart_acquit_nobody_by_a_limit_that_only_they_make(asked, limit):
     """Two that are 5 % apart carry more than 20 %: seven percent beyond the faster one is no unchanged case."""
     stored = [made(shift, session=name) for name, shift in (("0001", 0.0), ("0002", 0.05)) for _ in range(3)]
-    noise = scatter([stored])
-    found = compare([made(0.07)], stored, Rule(150, limit=asked), noise)
+    noise = noise_model([stored])
+    found = decide([made(0.07)], stored, Rule(150, limit=asked), noise)
     assert found.carried > 0.2
     assert found.limit == limit
-    assert (found.kind is Judgement.UNCHANGED) == (asked is not None)
+    assert (found.kind is VerdictKind.UNCHANGED) == (asked is not None)
 
 
-@pytest.mark.parametrize(("lost", "kind"), [(0.03, Judgement.UNCHANGED), (0.1, Judgement.INCONCLUSIVE)])
+@pytest.mark.parametrize(("lost", "kind"), [(0.03, VerdictKind.UNCHANGED), (0.1, VerdictKind.INCONCLUSIVE)])
 def test_of_what_the_clock_lost_no_more_than_six_percent_is_acquitted_by_any_limit(lost, kind):
     stored = [made(session="0001")] * 3
-    assert compare([made(lost, cycles=0.0)] * 4, stored, Rule(150, limit=0.2), Scatter()).kind is kind
+    assert decide([made(lost, cycles=0.0)] * 4, stored, Rule(150, limit=0.2), NoiseModel()).kind is kind
 
 
 def test_a_call_that_throttles_itself_is_convicted_however_its_rounds_started():
     long = {"self_throttled": True, "unsettled": True}
     stored = [made(session="0001", **long)] * 3
-    assert compare([made(0.3, **long)] * 4, stored, Rule(150), Scatter()).kind is Judgement.REGRESSED
+    assert decide([made(0.3, **long)] * 4, stored, Rule(150), NoiseModel()).kind is VerdictKind.REGRESSED
 
 
 def test_slower_in_cycles_and_faster_in_seconds_is_neither():
     stored = [made(session="0001")] * 3
     ours = [made(-0.008, cycles=0.03)]
-    found = compare(ours, stored, ONE, Scatter())
-    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
+    found = decide(ours, stored, ONE, NoiseModel())
+    assert (found.kind, found.suspect) == (VerdictKind.INCONCLUSIVE, True)
     assert found.reasons[0].code == "clock"
-    assert not compare(ours * 4, stored, ONE, Scatter()).suspect
+    assert not decide(ours * 4, stored, ONE, NoiseModel()).suspect
 
 
 # What is never convicted on
@@ -470,8 +474,8 @@ def test_fewer_than_three_rounds_never_convict_and_never_acquit(which):
     few = replace(made(0.5), estimates={SECONDS: Estimate(0.5, math.inf), CYCLES: Estimate(0.5, math.inf)})
     enough = [made(session="0001")] * 3
     ours, theirs = ([few] * 4, enough) if which == "ours" else (enough, [few] * 2)
-    found = compare(ours, theirs, Rule(1, 5), Scatter())
-    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, False)
+    found = decide(ours, theirs, Rule(1, 5), NoiseModel())
+    assert (found.kind, found.suspect) == (VerdictKind.INCONCLUSIVE, False)
     assert found.reasons[0].code == "rounds"
     assert math.isfinite(found.limit)
 
@@ -479,20 +483,20 @@ def test_fewer_than_three_rounds_never_convict_and_never_acquit(which):
 @pytest.mark.parametrize("which", ["this run", "the stored launches"])
 def test_samples_that_did_not_settle_never_convict(which):
     ours, theirs = [made(0.5)] * 4, [made(session="0001")] * 3
-    assert compare(ours, theirs, LONE, Scatter()).kind is Judgement.REGRESSED
+    assert decide(ours, theirs, LONE, NoiseModel()).kind is VerdictKind.REGRESSED
     side = ours if which == "this run" else theirs
     side[0] = replace(side[0], unsettled=True)
-    found = compare(ours, theirs, LONE, Scatter())
-    assert found.kind is Judgement.INCONCLUSIVE
+    found = decide(ours, theirs, LONE, NoiseModel())
+    assert found.kind is VerdictKind.INCONCLUSIVE
     assert [reason.code for reason in found.reasons] == ["unsettled"]
 
 
 def test_calls_that_lower_their_own_clock_need_more():
     stored = [made(session=f"{number}") for number in range(4)]
-    assert compare([made(0.011)], stored, LONE, knowing()).kind is Judgement.REGRESSED
+    assert decide([made(0.011)], stored, LONE, knowing()).kind is VerdictKind.REGRESSED
     long = {"self_throttled": True}
-    found = compare([made(0.011, **long)], [replace(one, **long) for one in stored], LONE, knowing())
-    assert found.kind is not Judgement.REGRESSED
+    found = decide([made(0.011, **long)], [replace(one, **long) for one in stored], LONE, knowing())
+    assert found.kind is not VerdictKind.REGRESSED
     assert found.limit > AIM
     assert found.bearing.launch == pytest.approx(0.004, rel=0.05)
 
@@ -501,20 +505,20 @@ def test_calls_that_lower_their_own_clock_need_more():
 
 
 def test_a_first_sight_of_a_slow_down_is_looked_at_again_and_a_second_is_not():
-    assert compare([made(0.05)], [made()], ONE, Scatter()).suspect
-    assert not compare([made(0.05), made(0.05)], [made()], ONE, Scatter()).suspect
+    assert decide([made(0.05)], [made()], ONE, NoiseModel()).suspect
+    assert not decide([made(0.05), made(0.05)], [made()], ONE, NoiseModel()).suspect
 
 
 def test_two_slow_launches_that_disagree_convict_nobody_while_another_may_follow():
-    found = compare([made(0.09), made(0.06)], [made()], ONE, Scatter())
+    found = decide([made(0.09), made(0.06)], [made()], ONE, NoiseModel())
     assert found.suspect
-    third = compare([made(0.09), made(0.06), made()], [made()], ONE, Scatter())
-    assert third.kind is not Judgement.REGRESSED
+    third = decide([made(0.09), made(0.06), made()], [made()], ONE, NoiseModel())
+    assert third.kind is not VerdictKind.REGRESSED
 
 
 def test_without_a_launch_left_the_first_sight_is_the_verdict():
-    found = compare([made(0.05)], [made()], LONE, Scatter())
-    assert (found.kind, found.suspect) == (Judgement.REGRESSED, False)
+    found = decide([made(0.05)], [made()], LONE, NoiseModel())
+    assert (found.kind, found.suspect) == (VerdictKind.REGRESSED, False)
 
 
 @pytest.mark.parametrize("which", ["ours", "theirs"])
@@ -524,33 +528,33 @@ def test_one_slow_launch_among_others_that_agree_is_left_out_and_said(which):
         ours, stored = [made(0.07), *map(made, others)], [made(session="0001")] * 3
     else:
         ours, stored = [made()], [made(value, "0001") for value in (0.07, *others)]
-    found = compare(ours, stored, Rule(150), Scatter())
-    assert found.kind is Judgement.UNCHANGED
-    assert found.said.value == pytest.approx(0.0, abs=1e-6)
+    found = decide(ours, stored, Rule(150), NoiseModel())
+    assert found.kind is VerdictKind.UNCHANGED
+    assert found.delta.value == pytest.approx(0.0, abs=1e-6)
     assert found.left_out == (which == "ours")
     assert ("slow-launch" in [reason.code for reason in found.reasons]) == (which == "ours")
 
 
 def test_what_the_first_launch_shows_and_the_next_does_not_is_looked_at_until_launches_agree():
     stored = [made(session="0001")] * 3
-    assert compare([made(0.07)], stored, ONE, Scatter()).suspect
-    second = compare([made(0.07), made()], stored, ONE, Scatter())
-    assert (second.kind, second.suspect) == (Judgement.INCONCLUSIVE, True)
-    assert compare([made(0.07), made(), made()], stored, ONE, Scatter()).kind is Judgement.UNCHANGED
+    assert decide([made(0.07)], stored, ONE, NoiseModel()).suspect
+    second = decide([made(0.07), made()], stored, ONE, NoiseModel())
+    assert (second.kind, second.suspect) == (VerdictKind.INCONCLUSIVE, True)
+    assert decide([made(0.07), made(), made()], stored, ONE, NoiseModel()).kind is VerdictKind.UNCHANGED
 
 
 @pytest.mark.parametrize(
     "values", [(0.07, 0.07, 0.0, 0.0), (0.0, 0.0, -0.07), (0.03, 0.0, 0.01)], ids=["half", "a fast one", "no agreement"]
 )
 def test_no_launch_is_left_out_but_a_slow_one_beside_a_majority_that_agrees(values):
-    found = compare([made(value) for value in values], [made(session="0001")] * 3, ONE, Scatter())
+    found = decide([made(value) for value in values], [made(session="0001")] * 3, ONE, NoiseModel())
     assert found.left_out == 0
 
 
 def test_launches_that_differ_more_than_assumed_widen_the_interval():
     stored = [made(), made()]
-    alike = compare([made(0.02), made(0.02)], stored, ONE, Scatter()).said
-    apart = compare([made(0.0), made(0.04)], stored, ONE, Scatter()).said
+    alike = decide([made(0.02), made(0.02)], stored, ONE, NoiseModel()).delta
+    apart = decide([made(0.0), made(0.04)], stored, ONE, NoiseModel()).delta
     assert apart.value == pytest.approx(alike.value, rel=1e-6)
     assert apart.error > 5 * alike.error
 
@@ -558,17 +562,19 @@ def test_launches_that_differ_more_than_assumed_widen_the_interval():
 def test_an_undecided_case_is_measured_again_where_more_launches_may_bring_its_mean_to_a_decision():
     stored = [made(session=f"{number}") for number in range(4) for _ in range(3)]
     rule, noise = Rule(cases=90), knowing()
-    found = compare([made(0.0065)], stored, rule, noise)
-    assert (found.kind, found.suspect) == (Judgement.INCONCLUSIVE, True)
-    followed = compare([made(0.0065), made(0.0055), made(0.005)], stored, rule, noise)
-    assert (followed.kind, followed.suspect) == (Judgement.UNCHANGED, False)
-    tight = compare([made(0.002)], stored[:3], Rule(150, limit=0.004), Scatter())
-    assert (tight.kind, tight.suspect) == (Judgement.INCONCLUSIVE, False), "no launch settles what occasions leave open"
+    found = decide([made(0.0065)], stored, rule, noise)
+    assert (found.kind, found.suspect) == (VerdictKind.INCONCLUSIVE, True)
+    followed = decide([made(0.0065), made(0.0055), made(0.005)], stored, rule, noise)
+    assert (followed.kind, followed.suspect) == (VerdictKind.UNCHANGED, False)
+    tight = decide([made(0.002)], stored[:3], Rule(150, limit=0.004), NoiseModel())
+    assert (tight.kind, tight.suspect) == (VerdictKind.INCONCLUSIVE, False), (
+        "no launch settles what sessions leave open"
+    )
 
 
 def test_the_kind_is_said_with_its_reason():
     rule = Rule(cases=100, relaunches=0)
-    found = [compare([made(shift)], [made()], rule, Scatter()) for shift in (0.05, -0.05, 0.0, 0.016)]
+    found = [decide([made(shift)], [made()], rule, NoiseModel()) for shift in (0.05, -0.05, 0.0, 0.016)]
     said = [" ".join(f"{reason.code}: {reason.text}" for reason in one.reasons) for one in found]
     assert [re.sub(r"\d+\.\d\d%", "P", text) for text in said] == [
         "slower: at least +P; tolerated 0.3%, limit P",
@@ -580,12 +586,12 @@ def test_the_kind_is_said_with_its_reason():
 
 def test_the_means_are_those_that_were_compared():
     stored = [made(0.02, "0001"), *[made(0.0, "0002")] * 5]
-    found = compare([made(0.1)], stored, ONE, Scatter())
+    found = decide([made(0.1)], stored, ONE, NoiseModel())
     assert math.log(found.ours_s / found.base_s) == pytest.approx(0.1 - 0.01)
 
 
 @pytest.mark.parametrize("sides", [([], [1]), ([1], [])])
-def test_a_comparison_with_nothing_is_refused(sides):
+def test_a_decision_needs_launches_on_both_sides(sides):
     ours, theirs = ([made() for _ in side] for side in sides)
     with pytest.raises(ValueError, match="a launch on either side"):
-        compare(ours, theirs, ONE, Scatter())
+        decide(ours, theirs, ONE, NoiseModel())

@@ -18,8 +18,8 @@ from gate_runs import Cell, tally
 from gate_shares import clopper_pearson, share_of, worst_tenth
 from gate_worlds import WORLDS
 
-from attnbench.verdicts.decision import Rule
-from attnbench.verdicts.noise import Scatter, Spread, scatter
+from attnbench.verdicts.noise import NoiseModel, SdBounds, noise_model
+from attnbench.verdicts.rule import Rule
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gate_simulation"
 CASES, BASELINES = 30, 10
@@ -37,13 +37,13 @@ def injected(found, name, became):
     return share_of([(getattr(one.injected[name], became), one.injected[name].cases) for one in found])
 
 
-def without_occasions(found):
-    """That noise, had occasions been taken for equal."""
+def without_session_noise(found):
+    """That noise, if sessions were taken to be equal."""
     families = {
-        family: {measure: replace(noise, occasion=Spread(0.0, 0.0)) for measure, noise in measures.items()}
+        family: {measure: replace(noise, session=SdBounds(0.0, 0.0)) for measure, noise in measures.items()}
         for family, measures in found.families.items()
     }
-    return Scatter(families)
+    return NoiseModel(families)
 
 
 # The rule that ships
@@ -79,8 +79,8 @@ def test_an_error_rate_that_is_fifty_times_as_large_is_seen(monkeypatch):
     assert false_runs(tallies("unlucky", 1, 10)).low > FALSE
 
 
-def test_occasions_that_are_ignored_are_seen(monkeypatch):
-    monkeypatch.setattr(gate_runs, "scatter", lambda cases: without_occasions(scatter(cases)))
+def test_ignored_noise_between_sessions_is_seen(monkeypatch):
+    monkeypatch.setattr(gate_runs, "noise_model", lambda cases: without_session_noise(noise_model(cases)))
     assert false_runs(tallies("occasions", 1, 10)).low > FALSE
 
 

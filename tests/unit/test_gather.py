@@ -11,7 +11,7 @@ from test_kbt import THEIRS
 
 from attnbench import printable
 from attnbench.codec import to_plain
-from attnbench.model import Fingerprint, Judgement, Launch, Sample, Verdict
+from attnbench.model import Fingerprint, Launch, Sample, Verdict, VerdictKind
 from attnbench.report import jsonl, kbt
 from attnbench.report.gather import FOREIGN, Kind, Outcome, gather, summary
 
@@ -119,7 +119,7 @@ def test_other_contents_under_the_id_of_a_launch_are_said_and_the_first_taken(fo
 
 
 def test_the_verdict_of_a_record(folder, run_file, record):
-    regressed = Verdict(CASE, Judgement.REGRESSED)
+    regressed = Verdict(CASE, VerdictKind.REGRESSED)
     run = run_file(record(), record("b@eager"), verdicts=(regressed,))
     Path("run.json").write_text(document(run))
     gathered = gather(["run.json"])
@@ -128,7 +128,7 @@ def test_the_verdict_of_a_record(folder, run_file, record):
 
 
 def test_a_verdict_on_records_of_an_earlier_file_is_theirs_and_counts_once(folder, run_file, record):
-    verdict = Verdict(CASE, Judgement.REGRESSED)
+    verdict = Verdict(CASE, VerdictKind.REGRESSED)
     Path("session.json").write_text(document(run_file(record())))
     Path("run.json").write_text(document(run_file(record(), verdicts=(verdict,))))
     Path("lines.jsonl").write_text(lines_of(run_file(record(), verdicts=(verdict,))))
@@ -139,7 +139,7 @@ def test_a_verdict_on_records_of_an_earlier_file_is_theirs_and_counts_once(folde
 
 
 def test_a_verdict_is_of_its_test(folder, run_file, record):
-    verdicts = (Verdict(CASE, Judgement.REGRESSED, nodeid="a"), Verdict(CASE, Judgement.UNCHANGED, nodeid="b"))
+    verdicts = (Verdict(CASE, VerdictKind.REGRESSED, nodeid="a"), Verdict(CASE, VerdictKind.UNCHANGED, nodeid="b"))
     Path("run.json").write_text(document(run_file(record(nodeid="b"), record(nodeid="a"), verdicts=verdicts)))
     gathered = gather(["run.json"])
     assert [str(gathered.verdict(record).kind) for record in gathered.records] == ["unchanged", "regressed"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from attnbench.codec import NewerSchema, Unreadable
-from attnbench.model import SCHEMA_VERSION, Fingerprint, Judgement, Launch, Status, Verdict
+from attnbench.model import SCHEMA_VERSION, Fingerprint, Launch, Status, Verdict, VerdictKind
 from attnbench.report import jsonl
 
 
@@ -20,7 +20,7 @@ def test_lines_together_are_the_run_again(run_file, record, check):
     run = run_file(
         record(checks=(check({}),)),
         record("b@default", status="unsupported", launch=second.id),
-        verdicts=(Verdict("torch_flash@eager-flux-256px-t128", Judgement.UNCHANGED, change=0.001),),
+        verdicts=(Verdict("torch_flash@eager-flux-256px-t128", VerdictKind.UNCHANGED, change=0.001),),
         interrupted="Ctrl-C",
         baselines_from="HEAD^1 (0f1e2d)",
         baseline_changes=("edited nvidia-h200/0001_a.json",),
@@ -32,7 +32,7 @@ def test_lines_together_are_the_run_again(run_file, record, check):
 
 
 def test_each_line_holds_its_launch_and_the_verdict_on_its_case(run_file, record):
-    verdict = Verdict("b@eager-flux-256px-t128", Judgement.REGRESSED)
+    verdict = Verdict("b@eager-flux-256px-t128", VerdictKind.REGRESSED)
     first, second = map(json.loads, jsonl.lines(run_file(record(), record("b@eager"), verdicts=(verdict,))))
     assert first["launch"] == second["launch"]
     assert first["launch"]["fingerprint"]["key"] == {"device": "A CPU"}

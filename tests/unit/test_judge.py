@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from attnbench.codec import run_from
-from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Judgement, Launch, Sample, Workload
+from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Launch, Sample, VerdictKind, Workload
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.sessions import Baseline, Session
-from attnbench.verdicts import judge as verdict_module
-from attnbench.verdicts.decision import Rule
+from attnbench.verdicts import judge as judge_module
 from attnbench.verdicts.judge import CHOICES, judge, missing
+from attnbench.verdicts.rule import Rule
 
 DATA = Path(__file__).parent / "data"
 ROUNDS = tuple(1e-3 + 1e-7 * i for i in range(30))
@@ -57,7 +57,7 @@ def verdict(session, record):
 
 def test_a_verdict_holds_all_that_it_rests_on(verdict):
     found = verdict(sample=slowed(0.02))
-    assert found.kind is Judgement.REGRESSED
+    assert found.kind is VerdictKind.REGRESSED
     assert (found.case, found.reproduce) == ("torch_flash@eager-flux-256px-t128", "pytest again")
     assert found.found_s / found.baseline_s == pytest.approx(1.02)
     assert found.change == pytest.approx(0.02)
@@ -79,7 +79,7 @@ def test_every_session_of_the_same_unit_is_compared_with_and_no_other(verdict, s
 
 def test_too_few_rounds_are_no_interval(verdict):
     found = verdict(sample=Sample(ROUNDS[:2], "t"))
-    assert found.kind is Judgement.INCONCLUSIVE
+    assert found.kind is VerdictKind.INCONCLUSIVE
     assert (found.low, found.high, found.found_by) == (None, None, None)
     assert [reason.code for reason in found.reasons] == ["rounds"]
 
@@ -91,7 +91,7 @@ def test_a_case_that_no_session_holds_has_no_baseline(verdict, session):
     )
     for baseline, text in ((Baseline(), empty), (Baseline((session(case="another"),)), another)):
         found = verdict(baseline)
-        assert (found.kind, found.change, found.launches) == (Judgement.NO_BASELINE, None, 1)
+        assert (found.kind, found.change, found.launches) == (VerdictKind.NO_BASELINE, None, 1)
         assert found.reasons[0].text == text
 
 
@@ -102,11 +102,11 @@ def test_a_session_of_another_set_up_is_incomparable_with_what_differs(verdict, 
     unfit = (session("0001"), ("power_limit_w 700 here, 650 there",))
     later = (session("0002"), ("ecc 1 here, 0 there",))
     found = verdict(Baseline((), (unfit, later)))
-    assert (found.kind, found.change) == (Judgement.INCOMPARABLE, None)
+    assert (found.kind, found.change) == (VerdictKind.INCOMPARABLE, None)
     said = f"gpu/0002.json cannot be compared with this run: ecc 1 here, 0 there. {TO_RECORD}"
     assert found.reasons[0].text == said
-    assert verdict(Baseline((session(),), (unfit,))).kind is Judgement.UNCHANGED, "one that fits is enough"
-    assert verdict(Baseline((), ((session(case="another"), ("ecc 1 here, 0 there",)),))).kind is Judgement.NO_BASELINE
+    assert verdict(Baseline((session(),), (unfit,))).kind is VerdictKind.UNCHANGED, "one that fits is enough"
+    assert verdict(Baseline((), ((session(case="another"), ("ecc 1 here, 0 there",)),))).kind is VerdictKind.NO_BASELINE
 
 
 @pytest.mark.parametrize(
@@ -128,32 +128,32 @@ def test_sessions_that_differ_alike_are_one_reason_for_all_cases(verdict, sessio
 
 def test_other_inputs_are_incomparable(verdict, session):
     found = verdict(Baseline((session(input_sha256="b" * 64),)), input_sha256="a" * 64)
-    assert found.kind is Judgement.INCOMPARABLE
+    assert found.kind is VerdictKind.INCOMPARABLE
     assert found.reasons[0].text == f"the inputs differ: SHA-256 {'a' * 12} here, {'b' * 12} in gpu/0001.json"
 
 
 @pytest.mark.parametrize("hashes", [("a", "a"), ("a", None), (None, "a"), (None, None)])
 def test_the_same_inputs_and_unknown_ones_are_compared(verdict, session, hashes):
     here, there = hashes
-    assert verdict(Baseline((session(input_sha256=there),)), input_sha256=here).kind is Judgement.UNCHANGED
+    assert verdict(Baseline((session(input_sha256=there),)), input_sha256=here).kind is VerdictKind.UNCHANGED
 
 
 def test_of_several_sessions_those_with_the_same_inputs_are_compared_with(verdict, session):
     sessions = (session("0001", input_sha256="a"), session("0002", input_sha256="b", sample=slowed(0.5)))
     found = verdict(Baseline(sessions), input_sha256="a")
-    assert (found.kind, found.compared_with) == (Judgement.UNCHANGED, ("gpu/0001.json",))
+    assert (found.kind, found.compared_with) == (VerdictKind.UNCHANGED, ("gpu/0001.json",))
 
 
 def test_launches_of_this_run_are_judged_together(session, record):
     launches = {name: launch(name) for name in "ab"}
     records = [record(launch=name, sample=slowed(0.02)) for name in launches]
     found = judge(records, launches, Baseline((session(),)), Rule(cases=1), "")
-    assert (found.verdict.kind, found.verdict.launches, found.suspect) == (Judgement.REGRESSED, 2, False)
+    assert (found.verdict.kind, found.verdict.launches, found.suspect) == (VerdictKind.REGRESSED, 2, False)
     assert judge(records[:1], launches, Baseline((session(),)), Rule(cases=1), "").suspect
 
 
 def test_a_record_that_was_not_measured_cannot_be_judged(session, record):
-    with pytest.raises(ValueError, match="has no sample to read"):
+    with pytest.raises(ValueError, match="has no sample to summarise"):
         judge([record(status="error")], {}, Baseline((session(),)), RULE, "")
 
 
@@ -186,7 +186,7 @@ def test_a_case_is_compared_with_the_launches_that_made_its_choices(verdict, ses
 def test_a_case_whose_choices_no_stored_launch_made_is_incomparable_with_the_choices(verdict, session):
     stored = chosen(session, (f"{RED}512",), (f"{RED}128",))
     found = verdict(stored, sample=slowed(0.5), **chose(f"{RED}256"))
-    assert (found.kind, found.change, found.launches) == (Judgement.INCOMPARABLE, None, 1)
+    assert (found.kind, found.change, found.launches) == (VerdictKind.INCOMPARABLE, None, 1)
     (reason,) = found.reasons
     assert reason.code == CHOICES
     assert reason.text == (
@@ -198,7 +198,7 @@ def test_a_case_whose_choices_no_stored_launch_made_is_incomparable_with_the_cho
 def test_choices_that_were_made_but_not_together_are_said(verdict, session):
     stored = chosen(session, ("k: A", "l: A"), ("k: B", "l: B"))
     found = verdict(stored, **chose("k: A", "l: B"))
-    assert found.kind is Judgement.INCOMPARABLE
+    assert found.kind is VerdictKind.INCOMPARABLE
     assert found.reasons[0].text.endswith("each in the baseline, but not together: k: A; l: B")
 
 
@@ -215,7 +215,7 @@ def test_choices_that_were_made_but_not_together_are_said(verdict, session):
 )
 def test_what_autotuning_decides_is_another_kernel(verdict, session, here, there):
     for ours, theirs in ((here, there), (there, here)):
-        assert verdict(chosen(session, theirs), **chose(*ours)).kind is Judgement.INCOMPARABLE
+        assert verdict(chosen(session, theirs), **chose(*ours)).kind is VerdictKind.INCOMPARABLE
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,10 @@ def test_what_autotuning_decides_is_another_kernel(verdict, session, here, there
 )
 def test_other_code_and_unknown_choices_are_judged(verdict, session, here, there):
     found = verdict(chosen(session, there), sample=slowed(0.05), **chose(*here))
-    assert found.kind is Judgement.REGRESSED
-    assert verdict(chosen(session, there), sample=slowed(0.05)).kind is Judgement.REGRESSED, "nothing was compiled here"
+    assert found.kind is VerdictKind.REGRESSED
+    assert verdict(chosen(session, there), sample=slowed(0.05)).kind is VerdictKind.REGRESSED, (
+        "nothing was compiled here"
+    )
 
 
 @pytest.mark.parametrize("share_known", ["here", "there", "on both sides"])
@@ -240,7 +242,7 @@ def test_the_choice_for_a_kernel_that_takes_next_to_nothing_of_the_call_does_not
     route = (DeviceOp("k_1", duration_s=9e-6), DeviceOp("l", duration_s=1e-3))
     here, there = (route if share_known in (side, "on both sides") else () for side in ("here", "there"))
     stored = Baseline((session(**chose("k_1: BLOCK=64", "l: x=1", route=there)),))
-    assert verdict(stored, **chose("k_1: BLOCK=32", "l: x=1", route=here)).kind is Judgement.UNCHANGED
+    assert verdict(stored, **chose("k_1: BLOCK=32", "l: x=1", route=here)).kind is VerdictKind.UNCHANGED
     found = verdict(stored, **chose("k_1: BLOCK=32", "l: x=2", route=here))
     assert found.reasons[0].text.endswith("choices: l: x=2 here, x=1 in the baseline")
 
@@ -249,7 +251,7 @@ def test_a_kernel_matters_that_takes_its_share_in_one_of_the_launches(verdict, s
     there = (DeviceOp("k", duration_s=9e-6), DeviceOp("l", duration_s=1e-3))
     here = (DeviceOp("k", duration_s=11e-6), DeviceOp("l", duration_s=1e-3))
     stored = Baseline((session(**chose("k: BLOCK=64", route=there)),))
-    assert verdict(stored, **chose("k: BLOCK=32", route=here)).kind is Judgement.INCOMPARABLE
+    assert verdict(stored, **chose("k: BLOCK=32", route=here)).kind is VerdictKind.INCOMPARABLE
 
 
 @pytest.fixture
@@ -271,7 +273,7 @@ def test_of_our_launches_only_those_with_the_choices_of_stored_ones_count(sessio
     stored = chosen(session, (f"{RED}512",))
     records, launches = ours((f"{RED}256", 0.3), (f"{RED}512", 0.02), (f"{RED}512", 0.02))
     found = judge(records, launches, stored, RULE, "").verdict
-    assert (found.kind, found.launches) == (Judgement.REGRESSED, 2)
+    assert (found.kind, found.launches) == (VerdictKind.REGRESSED, 2)
     assert found.change == pytest.approx(0.02)
     assert found.notes[-1] == f"1 launch of this run is not counted, for other autotune choices: {RED}256"
 
@@ -280,7 +282,7 @@ def test_a_case_of_several_choices_is_its_worst(session, ours):
     stored = chosen(session, (f"{RED}512",), (f"{RED}128",))
     records, launches = ours((f"{RED}512", 0.0), (f"{RED}128", 0.1 + 0.05))
     found = judge(records, launches, stored, RULE, "").verdict
-    assert (found.kind, found.launches, found.compared_with) == (Judgement.REGRESSED, 1, ("gpu/0001.json",))
+    assert (found.kind, found.launches, found.compared_with) == (VerdictKind.REGRESSED, 1, ("gpu/0001.json",))
 
 
 def test_each_choice_that_may_convict_makes_the_interval_wider(session, ours):
@@ -297,8 +299,8 @@ def test_each_choice_that_may_convict_makes_the_interval_wider(session, ours):
 def test_an_output_is_less_accurate_only_than_that_of_the_same_choices(verdict, session, check):
     stored = Baseline((session(checks=(check({}, rel_l2=1e-4),), **chose(f"{RED}512")),))
     checks = (check({}, rel_l2=1e-3),)
-    assert verdict(stored, checks=checks, **chose(f"{RED}512")).kind is Judgement.REGRESSED
-    assert verdict(stored, checks=checks, **chose(f"{RED}128")).kind is Judgement.INCOMPARABLE
+    assert verdict(stored, checks=checks, **chose(f"{RED}512")).kind is VerdictKind.REGRESSED
+    assert verdict(stored, checks=checks, **chose(f"{RED}128")).kind is VerdictKind.INCOMPARABLE
 
 
 def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
@@ -317,8 +319,12 @@ def test_no_stored_session_of_h200s_convicts_the_next_one_for_its_choices():
             found.setdefault(record.workload.name.rpartition("-")[2], set()).add(judged.verdict.kind)
             if judged.other_choices:
                 assert "triton_red_fused" in judged.verdict.reasons[0].text
-    assert {tokens for tokens, kinds in found.items() if kinds == {Judgement.INCOMPARABLE}} == {"t320", "t448", "t512"}
-    assert found["t128"] == found["t256"] == found["t384"] == {Judgement.UNCHANGED}
+    assert {tokens for tokens, kinds in found.items() if kinds == {VerdictKind.INCOMPARABLE}} == {
+        "t320",
+        "t448",
+        "t512",
+    }
+    assert found["t128"] == found["t256"] == found["t384"] == {VerdictKind.UNCHANGED}
 
 
 def test_what_no_stored_launch_has_is_said_not_to_be_compared(verdict, session, check):
@@ -354,9 +360,9 @@ def test_a_copied_session_changes_no_verdict_and_is_noted(verdict, session):
 def test_a_less_accurate_output_is_regressed_on_an_unknown_unit_too(verdict, session, check, unit):
     stored = Baseline((session(checks=(check({}, rel_l2=1e-4),)),))
     elsewhere = launch("now", unit)
-    assert verdict(stored, here=elsewhere, sample=slowed(0.5)).kind is Judgement.INCONCLUSIVE
+    assert verdict(stored, here=elsewhere, sample=slowed(0.5)).kind is VerdictKind.INCONCLUSIVE
     found = verdict(stored, here=elsewhere, sample=slowed(0.5), checks=(check({}, rel_l2=1e-3),))
-    assert (found.kind, found.known_unit) == (Judgement.REGRESSED, False)
+    assert (found.kind, found.known_unit) == (VerdictKind.REGRESSED, False)
     assert [reason.code for reason in found.reasons] == ["accuracy"]
 
 
@@ -386,7 +392,7 @@ def test_an_error_may_grow_by_half_a_percent_and_by_five_where_sums_are_ordered_
     theirs = {"workload": workload, "route": (DeviceOp("flash_fwd"),), "checks": (check({}, **{metric: 1e-4}),)}
     ours = {"workload": workload, "route": route, "checks": (check({}, **{metric: 1e-4 * (1 + grown)}),)}
     found = verdict(Baseline((session(**theirs),)), **ours)
-    assert (found.kind is Judgement.REGRESSED) == worse
+    assert (found.kind is VerdictKind.REGRESSED) == worse
     if worse:
         allowed = {"fp32": "+5 % is tolerated in fp32"}.get(dtype, "+0.5 % is tolerated")
         allowed = "+5 % is tolerated where other kernels ran" if "splitkv" in str(route) else allowed
@@ -401,7 +407,7 @@ def test_an_error_is_held_against_the_largest_stored_one(verdict, session, check
         session(f"000{number}", launch(f"then {number}"), checks=(check({}, rel_l2=error),))
         for number, error in enumerate((1e-4, 2e-4, 1e-4))
     ]
-    assert verdict(Baseline(tuple(stored)), checks=(check({}, rel_l2=2e-4),)).kind is Judgement.UNCHANGED
+    assert verdict(Baseline(tuple(stored)), checks=(check({}, rel_l2=2e-4),)).kind is VerdictKind.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -420,7 +426,7 @@ def test_an_error_is_held_against_the_largest_stored_one(verdict, session, check
 @pytest.mark.parametrize("unit", ["u", "another"])
 def test_a_call_that_needs_more_memory_is_regressed_on_any_unit(verdict, session, there, here, more, unit):
     found = verdict(Baseline((session(workspace_bytes=there),)), here=launch("now", unit), workspace_bytes=here)
-    assert (found.kind is Judgement.REGRESSED) == more
+    assert (found.kind is VerdictKind.REGRESSED) == more
     assert found.change == pytest.approx(0, abs=1e-9), "its latency is said all the same"
 
 
@@ -446,23 +452,23 @@ def test_memory_is_compared_within_the_same_autotune_choices_and_every_launch_ne
         ]
         return judge(ours, launches, Baseline(tuple(stored)), RULE, "").verdict.kind
 
-    assert kind(102) is Judgement.UNCHANGED
-    assert kind(103) is Judgement.REGRESSED
-    assert kind(103, 102) is Judgement.UNCHANGED
+    assert kind(102) is VerdictKind.UNCHANGED
+    assert kind(103) is VerdictKind.REGRESSED
+    assert kind(103, 102) is VerdictKind.UNCHANGED
 
 
 def test_host_time_and_first_call_are_never_judged(verdict, session):
     stored = Baseline((session(sample=Sample(ROUNDS, "t", host_s=1e-5), first_call_s=0.1),))
-    assert verdict(stored, sample=Sample(ROUNDS, "t", host_s=1.0), first_call_s=99.0).kind is Judgement.UNCHANGED
+    assert verdict(stored, sample=Sample(ROUNDS, "t", host_s=1.0), first_call_s=99.0).kind is VerdictKind.UNCHANGED
 
 
 def test_what_the_baseline_carries_is_in_the_verdict(verdict, session, monkeypatch):
     """What the rule says of it is stored as it is, but for what JSON cannot hold."""
-    compare = verdict_module.compare
+    decide = judge_module.decide
 
     def with_bearing(occasion):
         bearing = Bearing(1, occasion, True, 0.0008, 4)
-        monkeypatch.setattr(verdict_module, "compare", lambda *a: replace(compare(*a), carried=0.021, bearing=bearing))
+        monkeypatch.setattr(judge_module, "decide", lambda *a: replace(decide(*a), carried=0.021, bearing=bearing))
         return verdict()
 
     assert (with_bearing(0.0024).carried, with_bearing(0.0024).bearing.sessions_for_one_percent) == (0.021, 4)
@@ -533,7 +539,7 @@ def test_an_injected_slow_down_is_said(verdict):
 @pytest.mark.parametrize("status", ["unsupported", "error", "incorrect", "not-run"])
 def test_a_stored_case_that_was_not_measured_is_missing_with_the_reason(session, record, status):
     found = missing(record(status=status), Baseline((session(),)), "pytest again")
-    assert (found.kind, found.reproduce, found.launches) == (Judgement.MISSING, "pytest again", 0)
+    assert (found.kind, found.reproduce, found.launches) == (VerdictKind.MISSING, "pytest again", 0)
     assert found.reasons[0].text == f"in gpu/0001.json, and {status} here: because it is {status}"
 
 
@@ -550,7 +556,7 @@ def test_what_is_judged_in_cycles_is_shown_at_the_baselines_clock_beside_what_wa
         return Sample(rounds_s, "t", cycles=counted, before_hz=(1.98e9,) * 30)
 
     found = verdict(Baseline((session(sample=at(1, 1)),)), sample=at(1.01, 1.02))
-    assert (found.kind, found.measure) == (Judgement.REGRESSED, "cycles")
+    assert (found.kind, found.measure) == (VerdictKind.REGRESSED, "cycles")
     # The clock rose by 1 %, and a tenth of it is memory's time.
     assert found.found_s / found.baseline_s == pytest.approx(1.02**0.9 * 1.01**0.1, rel=1e-4)
     assert found.measured_s / found.baseline_s == pytest.approx(1.01, rel=1e-4)
@@ -570,6 +576,6 @@ def test_the_clock_is_that_of_the_multiprocessors_also_where_cycles_follow_it(ve
     found = verdict(
         Baseline((Session("gpu/0001.json", run_file(*stored, launches=tuple(launches))),)), sample=at(1.005)
     )
-    assert (found.kind, found.measure) == (Judgement.UNCHANGED, "cycles")
+    assert (found.kind, found.measure) == (VerdictKind.UNCHANGED, "cycles")
     assert found.change == pytest.approx(0.0015, abs=1e-4)
     assert found.clock_change == pytest.approx(0.005, rel=1e-2)

@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 from markdown_it import MarkdownIt
 
-from attnbench.model import Fingerprint, Judgement, Launch, Reason, Verdict, Workload
+from attnbench.model import Fingerprint, Launch, Reason, Verdict, VerdictKind, Workload
 from attnbench.report.markdown import LIMIT_BYTES, markdown, without_run
 from attnbench.verdicts.judge import SET_UP
 
@@ -96,7 +96,7 @@ def verdict(
             "compared_with": (SESSION,),
         }
     command = f"pytest --benchmark-only --attn-backend={case.partition('@')[0]}"
-    return Verdict(case, Judgement(kind), **{**figures, "reproduce": command, **fields})
+    return Verdict(case, VerdictKind(kind), **{**figures, "reproduce": command, **fields})
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_verdicts_stand_worst_first_and_the_unchanged_are_folded_away(judged):
     found = re.findall(r"^\| \**([a-z-]+)\** \| `(\S+)`", markdown(run), re.M)
     assert found == [
         ("regressed", "worse@eager-w"),
-        *((str(kind), f"{kind}@eager-w") for kind in Judgement),
+        *((str(kind), f"{kind}@eager-w") for kind in VerdictKind),
     ]
     before, _, folded = markdown(run).partition("<summary>1 unchanged</summary>")
     assert "`improved@eager-w`" in before
@@ -281,7 +281,7 @@ def hostile_run(record, run_file, text):
               for at, state in enumerate(["error", "incorrect", "unsupported", "not-run"])]  # fmt: skip
     measured = record(f"{text.replace('@', '')}@eager", workload, case=text, injected=0.02)
     fields = {"reasons": reasons, "notes": (text, f"a {text}"), "reproduce": text, "compared_with": (text,)}
-    verdicts = [verdict(str(kind), text, **fields) for kind in Judgement]
+    verdicts = [verdict(str(kind), text, **fields) for kind in VerdictKind]
     verdicts += [verdict("missing", f"{text}not there", change=None, reasons=reasons)]
     launch = Launch(text, text, Fingerprint({"device": text, text: None}, {"torch": text, "driver": text}))
     return run_file(

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from attnbench.model import Fingerprint, Judgement, Launch, Reason, StateChange, Verdict
+from attnbench.model import Fingerprint, Launch, Reason, StateChange, Verdict, VerdictKind
 from attnbench.printable import LONGEST_MESSAGE, LONGEST_NAME, escaped, line, lines, message, require_name, shown
 from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
@@ -108,7 +108,7 @@ def hostile(record, run_file):
     bad = record("a@eager", status="error", reasons=(Reason(foul, foul),), source=foul, family=foul, nodeid=foul)
     good = record("b@eager", source=foul, apart=foul, changed=(StateChange(foul),))
     good = dataclasses.replace(good, workload=dataclasses.replace(good.workload, name=foul), case=foul)
-    kind = Judgement.NO_BASELINE
+    kind = VerdictKind.NO_BASELINE
     verdict = Verdict(foul, kind, (Reason("a", foul),), notes=(foul,), compared_with=(foul,), reproduce=foul)
     return run_file(bad, good, launches=(launch,), verdicts=(verdict,), interrupted=foul)
 

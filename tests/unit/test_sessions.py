@@ -10,9 +10,9 @@ import pytest
 
 from attnbench.codec import Unreadable, compact, to_plain
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
-from attnbench.storage.benchmark_json import Unlisted, numbered
-from attnbench.storage.sessions import load_baseline, refusals, why_not, write_session
-from attnbench.verdicts.noise import ASSUMED, scatter_of
+from attnbench.storage.folders import Unlisted, numbered
+from attnbench.storage.sessions import load_baseline, refusal, refusals, write_session
+from attnbench.verdicts.noise import ASSUMED, noise_model_of
 from attnbench.verdicts.summary import CYCLES, SECONDS
 
 DEVICE = "NVIDIA H200"
@@ -54,7 +54,7 @@ def store(tmp_path):
     return write
 
 
-# Reading
+# SampleSummary
 
 
 @pytest.mark.parametrize("folder", ["", "none"])
@@ -206,9 +206,9 @@ def test_what_the_sessions_scatter_by_is_pooled_over_their_cases(tmp_path, store
     samples = {"a": Sample(ROUNDS, "t"), "b": Sample(tuple(1.05 * round_s for round_s in ROUNDS), "t")}
     records = [record(launch=name, sample=sample) for name, sample in samples.items()]
     store("0001_a.json", run_file(*records, launches=BOTH))
-    found = scatter_of(load_baseline(tmp_path, launch(), DEVICE))
-    assert found.noise("pytorch", SECONDS).launch > 0.01
-    assert found.noise("pytorch", CYCLES) == ASSUMED[CYCLES]  # of cycles nothing is stored
+    found = noise_model_of(load_baseline(tmp_path, launch(), DEVICE))
+    assert found.sd("pytorch", SECONDS).launch > 0.01
+    assert found.sd("pytorch", CYCLES) == ASSUMED[CYCLES]  # of cycles nothing is stored
 
 
 def test_other_inputs_are_another_case_to_the_scatter(tmp_path, store, run_file, record):
@@ -218,7 +218,7 @@ def test_other_inputs_are_another_case_to_the_scatter(tmp_path, store, run_file,
         records = [record(launch=one.id, sample=sample, input_sha256=sha) for one in launches]
         store(f"000{number}_a.json", run_file(*records, launches=launches))
     assert (
-        scatter_of(load_baseline(tmp_path, launch(), DEVICE)).noise("pytorch", SECONDS).launch
+        noise_model_of(load_baseline(tmp_path, launch(), DEVICE)).sd("pytorch", SECONDS).launch
         <= ASSUMED[SECONDS].launch
     )
 
@@ -236,7 +236,7 @@ def test_other_autotune_choices_are_another_case_to_the_scatter(tmp_path, store,
     ]
     store("0001_a.json", run_file(*records, launches=launches))
     assert (
-        scatter_of(load_baseline(tmp_path, launch(), DEVICE)).noise("pytorch", SECONDS).launch
+        noise_model_of(load_baseline(tmp_path, launch(), DEVICE)).sd("pytorch", SECONDS).launch
         <= ASSUMED[SECONDS].launch
     )
 
@@ -376,7 +376,7 @@ def test_launches_of_different_set_ups_are_refused(session):
 )
 def test_a_record_that_a_session_may_not_hold_is_known_by_itself(record, fields, kept):
     given = fields if "status" in fields else {"sample": Sample(ROUNDS, "cuda_event"), **fields}
-    assert (why_not(record("b@eager", **given)) is None) is kept
+    assert (refusal(record("b@eager", **given)) is None) is kept
 
 
 def test_every_reason_is_said(session, record):

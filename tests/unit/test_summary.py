@@ -1,4 +1,4 @@
-"""Launches as readings: what a median is worth, and how far readings of the same case scatter."""
+"""Launches as summaries: what their rounds tell, and how far launches of the same case differ by noise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from itertools import count
 import pytest
 
 from attnbench.model import Fingerprint, Launch, Sample
-from attnbench.verdicts.noise import ASSUMED, LAUNCH, LAUNCH_FREEDOM, OCCASION, UNIT, Scatter, scatter
+from attnbench.verdicts.noise import ASSUMED, LAUNCH, LAUNCH_FREEDOM, SESSION, UNIT, NoiseModel, noise_model
 from attnbench.verdicts.summary import (
+    CLOCK_RATIO,
     COMPUTING,
     CYCLES,
-    LOAD,
     OTHER,
     SECONDS,
     Estimate,
-    Reading,
-    measured,
-    memory_share,
-    reading,
+    SampleSummary,
+    estimate_of,
+    memory_share_of,
+    summarise,
 )
 
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
@@ -33,22 +33,22 @@ def launch(unit):
 
 
 def made(value, session="0001", unit="a", error=0.0, **changes):
-    """A reading whose estimates are `value`."""
+    """A summary whose estimates are `value`."""
     estimates = dict.fromkeys((SECONDS, CYCLES), Estimate(value, error))
     fields = {"launch": str(next(LAUNCHES)), "estimates": estimates, "resolution": 0.0, "unsettled": False}
-    return Reading(**{"session": session, "unit": unit, "self_throttled": False, **fields, **changes})
+    return SampleSummary(**{"session": session, "unit": unit, "self_throttled": False, **fields, **changes})
 
 
-def test_a_reading_is_the_logarithm_of_the_mean_of_all_but_the_outer_rounds(record):
-    found = reading(record(sample=Sample((9e-3, 1e-3, *[2e-3] * 4, *[4e-3] * 4), "t")), None)
+def test_a_summary_is_the_logarithm_of_the_mean_of_all_but_the_outer_rounds(record):
+    found = summarise(record(sample=Sample((9e-3, 1e-3, *[2e-3] * 4, *[4e-3] * 4), "t")), None)
     assert found.estimates[SECONDS].log == pytest.approx(math.log(3e-3))
     assert CYCLES not in found.estimates
 
 
-def test_the_stated_error_is_how_readings_scatter(record):
+def test_the_stated_error_is_how_summaries_scatter(record):
     rng = random.Random(1)
     found = [
-        reading(record(sample=Sample(tuple(1e-3 * (1 + rng.gauss(0, 0.0015)) for _ in range(30)), "t")), None)
+        summarise(record(sample=Sample(tuple(1e-3 * (1 + rng.gauss(0, 0.0015)) for _ in range(30)), "t")), None)
         for _ in range(500)
     ]
     estimates = [one.estimates[SECONDS] for one in found]
@@ -59,24 +59,24 @@ def test_the_stated_error_is_how_readings_scatter(record):
 
 def test_rounds_with_two_modes_do_not_jump_between_them(record):
     few, many = ((1e-3,) * low + (1.007e-3,) * (30 - low) for low in (14, 16))
-    logs = [reading(record(sample=Sample(rounds, "t")), None).estimates[SECONDS].log for rounds in (few, many)]
+    logs = [summarise(record(sample=Sample(rounds, "t")), None).estimates[SECONDS].log for rounds in (few, many)]
     assert abs(logs[0] - logs[1]) < 0.001
 
 
 def test_rounds_far_off_do_not_raise_the_error(record):
-    quiet = reading(record(sample=Sample(ROUNDS, "t")), None).estimates[SECONDS]
-    disturbed = reading(record(sample=Sample((*ROUNDS[:27], 5e-3, 5e-3, 5e-3), "t")), None).estimates[SECONDS]
+    quiet = summarise(record(sample=Sample(ROUNDS, "t")), None).estimates[SECONDS]
+    disturbed = summarise(record(sample=Sample((*ROUNDS[:27], 5e-3, 5e-3, 5e-3), "t")), None).estimates[SECONDS]
     assert disturbed.error == pytest.approx(quiet.error, rel=0.2)
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_fewer_than_three_rounds_have_no_known_error(record, rounds):
-    assert reading(record(sample=Sample(ROUNDS[:rounds], "t")), None).estimates[SECONDS].error == math.inf
+    assert summarise(record(sample=Sample(ROUNDS[:rounds], "t")), None).estimates[SECONDS].error == math.inf
 
 
 def test_cycles_are_read_where_every_round_has_them(record):
     cycles = tuple(range(1000, 1030))
-    found = reading(record(sample=Sample(ROUNDS, "t", cycles=cycles)), None)
+    found = summarise(record(sample=Sample(ROUNDS, "t", cycles=cycles)), None)
     assert found.estimates[CYCLES].log == math.log(statistics.median(cycles))
 
 
@@ -91,50 +91,50 @@ def test_cycles_are_read_where_every_round_has_them(record):
     ids=["one not counted", "one of none", "one too few", "with the host's work in them"],
 )
 def test_cycles_that_do_not_tell_are_left_out(record, odd):
-    found = reading(record(sample=Sample(ROUNDS, "t", **odd)), None)
+    found = summarise(record(sample=Sample(ROUNDS, "t", **odd)), None)
     assert set(found.estimates) == {SECONDS}
 
 
 def test_the_resolution_is_a_share_of_the_median(record):
-    found = reading(record(sample=Sample((1e-3, 1e-3, 1.001e-3, 1.01e-3), "t")), None)
+    found = summarise(record(sample=Sample((1e-3, 1e-3, 1.001e-3, 1.01e-3), "t")), None)
     assert found.resolution == pytest.approx(1e-6 / 1.0005e-3)
-    assert reading(record(sample=Sample((1e-3,) * 30, "t")), None).resolution == 0.0
+    assert summarise(record(sample=Sample((1e-3,) * 30, "t")), None).resolution == 0.0
 
 
 @pytest.mark.parametrize(("rounds", "unsettled"), [(0, False), (3, False), (4, True)])
 def test_more_than_a_tenth_of_the_rounds_below_the_ceiling_is_unsettled(record, rounds, unsettled):
-    assert reading(record(sample=Sample(ROUNDS, "t", unsettled=rounds)), None).unsettled is unsettled
+    assert summarise(record(sample=Sample(ROUNDS, "t", unsettled=rounds)), None).unsettled is unsettled
 
 
 def test_the_unit_is_that_of_its_launch_and_may_be_unknown(record):
-    assert reading(record(), launch("abc"), "nvidia-h200/0001_x.json").unit == "abc"
-    assert reading(record(), launch(None)).unit is None
-    assert reading(record(), None).unit is None
+    assert summarise(record(), launch("abc"), "nvidia-h200/0001_x.json").unit == "abc"
+    assert summarise(record(), launch(None)).unit is None
+    assert summarise(record(), None).unit is None
 
 
-def test_what_was_not_measured_cannot_be_read(record):
-    with pytest.raises(ValueError, match="status 'error' has no sample to read"):
-        reading(record(status="error"), None)
+def test_what_was_not_measured_cannot_be_summarised(record):
+    with pytest.raises(ValueError, match="status 'error' has no sample to summarise"):
+        summarise(record(status="error"), None)
 
 
 def test_the_family_is_that_of_the_record(record):
-    assert reading(record(family="flash-attn"), None).family == "flash-attn"
+    assert summarise(record(family="flash-attn"), None).family == "flash-attn"
 
 
-# What launches, occasions and units differ by
+# What launches, sessions and units differ by
 
 
 def noise(cases, measure=SECONDS, family=""):
-    return scatter(cases).noise(family, measure)
+    return noise_model(cases).sd(family, measure)
 
 
 def test_nothing_stored_differs_as_assumed():
-    assert {m: Scatter().noise("any", m) for m in ASSUMED} == ASSUMED
-    assert scatter([]) == scatter([[]]) == Scatter()
+    assert {m: NoiseModel().sd("any", m) for m in ASSUMED} == ASSUMED
+    assert noise_model([]) == noise_model([[]]) == NoiseModel()
 
 
 def drawn(rng, launch=0.001, family=0.0, own=0.0, cases=20, sessions=4, launches=3, unit="a", **changes):
-    """Cases of one family, in sessions of one unit: occasions add what all cases share, and what is each case's own."""
+    """Cases of one family, in sessions of one unit: sessions add what all cases share, and what is each case's own."""
     shared = [rng.gauss(0, family) for _ in range(sessions)]
     found = []
     for _ in range(cases):
@@ -149,40 +149,40 @@ def mean_square(values):
 
 @pytest.mark.parametrize(("family", "own"), [(0.003, 0.0), (0.0, 0.003), (0.002, 0.002)], ids=["shared", "own", "both"])
 @pytest.mark.parametrize(("cases", "sessions"), [(1, 3), (6, 4), (30, 3)])
-def test_what_occasions_differ_by_is_found_without_what_launches_leave(family, own, cases, sessions):
+def test_what_sessions_differ_by_is_found_without_what_launches_leave(family, own, cases, sessions):
     rng = random.Random(3)
-    found = [noise(drawn(rng, 0.002, family, own, cases=cases, sessions=sessions)).occasion.seen for _ in range(250)]
+    found = [noise(drawn(rng, 0.002, family, own, cases=cases, sessions=sessions)).session.seen for _ in range(250)]
     assert mean_square(found) == pytest.approx(math.hypot(family, own), rel=0.12)
 
 
 @pytest.mark.parametrize(("cases", "sessions"), [(1, 4), (6, 4), (20, 3), (8, 6)])
 def test_the_bound_is_above_the_truth_in_nine_of_ten_baselines_and_more_when_it_acquits(cases, sessions):
-    """By the sessions' degrees of freedom, however many cases show the same occasions."""
+    """By the sessions' degrees of freedom, however many cases show the same sessions."""
     rng, truth = random.Random(4), 0.0008
-    found = [noise(drawn(rng, 0.0005, truth, cases=cases, sessions=sessions)).occasion for _ in range(300)]
+    found = [noise(drawn(rng, 0.0005, truth, cases=cases, sessions=sessions)).session for _ in range(300)]
     assert {one.freedom for one in found} == {sessions - 1}
     assert 0.85 <= statistics.fmean(one.convict >= truth for one in found) <= 0.97
-    assert statistics.fmean(one.doubt >= truth for one in found) >= 0.94
+    assert statistics.fmean(one.acquit >= truth for one in found) >= 0.94
 
 
 def test_what_launches_leave_in_the_means_of_sessions_is_taken_off_the_estimate_and_its_bound():
-    """Three launches that differ by 0.2 % leave 0.12 % in the mean of a session, and occasions that do not differ."""
+    """Three launches that differ by 0.2 % leave 0.12 % in the mean of a session, and sessions that do not differ."""
     rng = random.Random(4)
-    found = [noise(drawn(rng, 0.002, cases=40)).occasion for _ in range(30)]
+    found = [noise(drawn(rng, 0.002, cases=40)).session for _ in range(30)]
     assert mean_square([one.seen for one in found]) < 0.0006
     assert mean_square([one.convict for one in found]) < 0.0008
 
 
 def test_sessions_that_agree_are_believed_by_their_number():
     for sessions, assumed in ((1, True), (2, True), (3, False), (4, False)):
-        found = noise(drawn(random.Random(5), 0.0003, 0.0003, sessions=sessions)).occasion
+        found = noise(drawn(random.Random(5), 0.0003, 0.0003, sessions=sessions)).session
         assert found.assumed is assumed
-        assert (found.convict == OCCASION.convict) is assumed
+        assert (found.convict == SESSION.convict) is assumed
 
 
 def test_sessions_that_differ_count_by_what_they_show():
-    found = noise(drawn(random.Random(6), family=0.02, sessions=2)).occasion
-    assert found.convict == found.doubt == found.seen > 0.005
+    found = noise(drawn(random.Random(6), family=0.02, sessions=2)).session
+    assert found.convict == found.acquit == found.seen > 0.005
     assert not found.assumed
 
 
@@ -196,20 +196,20 @@ def test_a_case_in_few_launches_never_looks_quiet():
 def test_what_launches_differ_by_is_pooled_over_the_cases_of_a_family():
     rng = random.Random(7)
     quiet, loud = (drawn(rng, launch, sessions=1, cases=60, family=0.0) for launch in (0.0008, 0.005))
-    loud = [[Reading(**{**vars(one), "family": "loud"}) for one in case] for case in loud]
-    found = scatter([*quiet, *loud])
-    assert found.noise("", SECONDS).launch == pytest.approx(0.0008, rel=0.15)
-    assert found.noise("loud", SECONDS).launch == pytest.approx(0.005, rel=0.1)
-    assert found.noise("another", SECONDS) == ASSUMED[SECONDS]
+    loud = [[SampleSummary(**{**vars(one), "family": "loud"}) for one in case] for case in loud]
+    found = noise_model([*quiet, *loud])
+    assert found.sd("", SECONDS).launch == pytest.approx(0.0008, rel=0.15)
+    assert found.sd("loud", SECONDS).launch == pytest.approx(0.005, rel=0.1)
+    assert found.sd("another", SECONDS) == ASSUMED[SECONDS]
 
 
 def test_what_one_session_of_one_unit_cannot_tell_is_as_assumed():
     found = noise(drawn(random.Random(8), 0.002, sessions=1))
-    assert (found.occasion, found.unit) == (OCCASION, UNIT)
+    assert (found.session, found.unit) == (SESSION, UNIT)
 
 
-def test_sessions_of_units_that_could_not_be_read_are_no_occasions_of_one():
-    assert noise(drawn(random.Random(8), family=0.01, unit=None)).occasion == OCCASION
+def test_sessions_of_units_that_could_not_be_read_are_not_of_one():
+    assert noise(drawn(random.Random(8), family=0.01, unit=None)).session == SESSION
 
 
 def test_cases_that_some_sessions_lack_count_in_those_that_hold_them():
@@ -220,15 +220,15 @@ def test_cases_that_some_sessions_lack_count_in_those_that_hold_them():
             [one for one in case if int(one.session) != number % 5 and (one.session != "2" or rng.random() < 0.7)]
             for number, case in enumerate(whole)
         ]
-        found.append(noise(parts).occasion)
+        found.append(noise(parts).session)
     assert {one.freedom for one in found} == {3}
     assert mean_square([one.seen for one in found]) == pytest.approx(0.003, rel=0.1)
 
 
 def test_sessions_without_a_case_in_common_tell_nothing_of_each_other():
     first, second = (drawn(random.Random(n), family=0.01, sessions=1, cases=3) for n in (1, 2))
-    second = [[Reading(**{**vars(one), "session": "1"}) for one in case] for case in second]
-    assert noise([*first, *second]).occasion == OCCASION
+    second = [[SampleSummary(**{**vars(one), "session": "1"}) for one in case] for case in second]
+    assert noise([*first, *second]).session == SESSION
 
 
 def test_what_units_differ_by_is_found():
@@ -258,7 +258,7 @@ def test_one_slow_launch_of_three_is_no_noise_of_the_others():
         case[0] = made(0.07, "0")
     found = noise(cases)
     assert found.launch < LAUNCH
-    assert found.occasion.seen < 0.001
+    assert found.session.seen < 0.001
 
 
 def test_calls_that_lower_their_own_clock_do_not_widen_the_others():
@@ -267,7 +267,7 @@ def test_calls_that_lower_their_own_clock_do_not_widen_the_others():
     assert noise(long) == ASSUMED[SECONDS]
 
 
-def test_readings_of_too_few_rounds_tell_nothing():
+def test_launches_of_too_few_rounds_tell_nothing():
     assert noise([[made(0.0, error=math.inf), made(1.0, error=math.inf)]]) == ASSUMED[SECONDS]
 
 
@@ -290,10 +290,10 @@ def clocked(during, load, memory=0.0, session="0"):
 
 
 def test_a_call_that_runs_well_below_its_start_clock_computes():
-    assert memory_share([clocked(0.0, math.log(0.9))] * 3) == COMPUTING
-    assert memory_share([clocked(0.0, 0.0)] * 3) == OTHER
-    assert memory_share([clocked(0.0, math.log(0.9)), clocked(0.0, 0.0)]) == OTHER
-    assert memory_share([made(0.0)]) == OTHER, "whose start clock nobody read"
+    assert memory_share_of([clocked(0.0, math.log(0.9))] * 3) == COMPUTING
+    assert memory_share_of([clocked(0.0, 0.0)] * 3) == OTHER
+    assert memory_share_of([clocked(0.0, math.log(0.9)), clocked(0.0, 0.0)]) == OTHER
+    assert memory_share_of([made(0.0)]) == OTHER, "whose start clock nobody read"
 
 
 @pytest.mark.parametrize(("memory", "load"), [(COMPUTING.value, math.log(0.9)), (OTHER.value, 0.0)])
@@ -302,10 +302,10 @@ def test_what_the_clock_makes_of_cycles_is_no_noise(memory, load):
     cases = [[clocked(rng.gauss(0, 0.01), load, memory, session) for session in "000111222"] for _ in range(20)]
     found = noise(cases, CYCLES)
     assert found.launch < LAUNCH
-    assert found.occasion.seen < 1e-6
-    assert measured(cases[0][0], LOAD).log == pytest.approx(load)
+    assert found.session.seen < 1e-6
+    assert estimate_of(cases[0][0], CLOCK_RATIO).log == pytest.approx(load)
 
 
-def test_steps_of_the_clock_between_occasions_are_allowed_for_and_no_noise_of_the_clock():
+def test_steps_of_the_clock_between_sessions_are_allowed_for_and_no_noise_of_the_clock():
     cases = [[clocked(0.0, load, session=s) for s, load in zip("01", (-0.1, -0.11), strict=True)] for _ in range(9)]
-    assert noise(cases, LOAD).occasion.convict == 0.0
+    assert noise(cases, CLOCK_RATIO).session.convict == 0.0

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Judgement, Reason, Verdict
+from attnbench.model import Reason, Verdict, VerdictKind
 from attnbench.report.terminal import section
 from attnbench.report.verdicts import line, verdicts, worst_first
 
 FLASH, CUDNN, MATH = (f"torch_{name}@eager-flux-256px-t128" for name in ("flash", "cudnn", "math"))
 REGRESSED = Verdict(
     case=FLASH,
-    kind=Judgement.REGRESSED,
+    kind=VerdictKind.REGRESSED,
     reasons=(Reason("slower", "at least +1.64%"),),
     baseline_s=0.79e-3,
     found_s=0.806e-3,
@@ -29,7 +29,7 @@ REGRESSED = Verdict(
     compared_with=("nvidia-h200/0001_a.json",),
     reproduce="pytest --benchmark-only --attn-backend=torch_flash",
 )
-UNCHANGED = replace(REGRESSED, kind=Judgement.UNCHANGED, change=0.001, low=-0.001, high=0.003, launches=1)
+UNCHANGED = replace(REGRESSED, kind=VerdictKind.UNCHANGED, change=0.001, low=-0.001, high=0.003, launches=1)
 
 
 def without(kind, text, case=FLASH):
@@ -72,7 +72,7 @@ def test_what_else_differs_stands_in_the_line(record):
 
 
 def test_the_line_of_a_case_that_was_not_compared_says_why(record):
-    said = line(without(Judgement.NO_BASELINE, "no stored session holds this case"), record())
+    said = line(without(VerdictKind.NO_BASELINE, "no stored session holds this case"), record())
     assert said == (
         "NO-BASELINE torch_flash@eager · flux-256px-t128: no stored session holds this case\n  reproduce: pytest again"
     )
@@ -85,7 +85,7 @@ def test_a_run_without_verdicts_has_no_block(block, run_file, record):
 
 def test_every_verdict_but_unchanged_is_a_row(block):
     names = ["torch_math@eager · flux-256px-t128", "torch_cudnn@eager · flux-256px-t128 (unknown unit)"]
-    improved = replace(REGRESSED, case=CUDNN, kind=Judgement.IMPROVED, change=-0.02, low=-0.025, high=-0.015)
+    improved = replace(REGRESSED, case=CUDNN, kind=VerdictKind.IMPROVED, change=-0.02, low=-0.025, high=-0.015)
     found = (UNCHANGED, replace(improved, known_unit=False), replace(REGRESSED, case=MATH))
     lines = block(*found)
     assert lines[0] == "verdicts: 1 regressed (fails the run), 1 improved, 1 unchanged"
@@ -124,15 +124,15 @@ def test_the_worst_comes_first(block):
     found = [
         replace(REGRESSED, case=name, kind=kind, change=change)
         for name, kind, change in (
-            ("a", Judgement.UNCHANGED, 0.0),
-            ("b", Judgement.IMPROVED, -0.02),
-            ("c", Judgement.REGRESSED, 0.02),
-            ("d", Judgement.INCONCLUSIVE, 0.01),
-            ("e", Judgement.REGRESSED, 0.04),
-            ("g", Judgement.REGRESSED, 0.02),
+            ("a", VerdictKind.UNCHANGED, 0.0),
+            ("b", VerdictKind.IMPROVED, -0.02),
+            ("c", VerdictKind.REGRESSED, 0.02),
+            ("d", VerdictKind.INCONCLUSIVE, 0.01),
+            ("e", VerdictKind.REGRESSED, 0.04),
+            ("g", VerdictKind.REGRESSED, 0.02),
         )
     ]
-    missing = without(Judgement.MISSING, "why", case="f")
+    missing = without(VerdictKind.MISSING, "why", case="f")
     assert [v.case for v in worst_first([*found, missing])] == ["e", "c", "g", "d", "f", "b", "a"]
 
 
@@ -151,13 +151,13 @@ def test_another_clock_during_the_call_is_a_column_of_the_rows(block):
 
 
 def test_a_change_that_rounds_to_nothing_has_no_minus(block):
-    nothing = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, change=-0.00001)
+    nothing = replace(REGRESSED, kind=VerdictKind.INCONCLUSIVE, change=-0.00001)
     assert "+0.00" in block(nothing)[4].split()
 
 
 def test_another_clock_of_unchanged_cases_is_one_line(block):
     several = [replace(ABOVE, case=FLASH), replace(BELOW, case=CUDNN), replace(ALIKE, case=MATH)]
-    lines = block(*(replace(v, kind=Judgement.UNCHANGED) for v in several))
+    lines = block(*(replace(v, kind=VerdictKind.UNCHANGED) for v in several))
     assert lines[2] == "    clock during the call: -0.9 to +0.6 % in 2 of them (corrected)"
 
 
@@ -168,8 +168,8 @@ def test_the_line_of_a_failing_test_says_what_was_measured_at_another_clock(reco
 
 
 def test_verdicts_that_share_their_reason_are_one_line(block):
-    found = [without(Judgement.NO_BASELINE, "none", case=case) for case in (FLASH, CUDNN)]
-    assert block(*found, without(Judgement.MISSING, "gone", case=MATH)) == [
+    found = [without(VerdictKind.NO_BASELINE, "none", case=case) for case in (FLASH, CUDNN)]
+    assert block(*found, without(VerdictKind.MISSING, "gone", case=MATH)) == [
         "verdicts: 1 missing, 2 no-baseline",
         "  missing: torch_math@eager · flux-256px-t128: gone",
         "  no-baseline: torch_cudnn@eager · flux-256px-t128, torch_flash@eager · flux-256px-t128: none",
@@ -177,9 +177,9 @@ def test_verdicts_that_share_their_reason_are_one_line(block):
 
 
 def test_many_cases_of_one_reason_are_counted_and_named_only_where_others_have_another(run_file):
-    found = [without(Judgement.NO_BASELINE, "none", case=f"case {number}") for number in range(5)]
+    found = [without(VerdictKind.NO_BASELINE, "none", case=f"case {number}") for number in range(5)]
     assert verdicts(run_file(verdicts=tuple(found)))[1] == "  no-baseline: none"
-    other = without(Judgement.NO_BASELINE, "other", case="case 5")
+    other = without(VerdictKind.NO_BASELINE, "other", case="case 5")
     assert verdicts(run_file(verdicts=(*found, other)))[1:3] == [
         "  no-baseline: 5 cases (case 0 …): none",
         "  no-baseline: case 5: other",
@@ -188,13 +188,13 @@ def test_many_cases_of_one_reason_are_counted_and_named_only_where_others_have_a
 
 def test_why_nothing_was_decided_stands_below_the_rows(block):
     reasons = (Reason("interval", "between this and that"), Reason("unknown-unit", "no session of this unit"))
-    found = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, reasons=reasons)
+    found = replace(REGRESSED, kind=VerdictKind.INCONCLUSIVE, reasons=reasons)
     assert block(found)[-2] == "  inconclusive: torch_flash@eager · flux-256px-t128: no session of this unit"
     assert block(replace(found, reasons=reasons[:1]))[-2].startswith("inconclusive  torch_flash@eager")
 
 
 def test_figures_that_are_not_known_are_question_marks(block):
-    found = replace(REGRESSED, kind=Judgement.INCONCLUSIVE, low=None, high=None, found_by=None)
+    found = replace(REGRESSED, kind=VerdictKind.INCONCLUSIVE, low=None, high=None, found_by=None)
     assert block(found, details=True)[6].split()[-5:] == ["[?,", "?]", "1", "?", "2"]
 
 
@@ -216,7 +216,7 @@ def test_a_verdict_on_one_launch_that_none_followed_is_marked(block, record):
     ]
     assert "  regressed: torch_flash@eager · flux-256px-t128: measured once; it crashed" in lines
     assert line(once, record()).splitlines()[2:4] == ["  measured once", "  it crashed"]
-    elsewhere = replace(once, known_unit=False, kind=Judgement.INCONCLUSIVE, found_by=None)
+    elsewhere = replace(once, known_unit=False, kind=VerdictKind.INCONCLUSIVE, found_by=None)
     assert block(elsewhere)[4].startswith(
         "inconclusive  torch_flash@eager · flux-256px-t128 (unknown unit, measured once) "
     )
@@ -231,7 +231,7 @@ def test_unchanged_cases_on_an_unknown_unit_say_what_they_rule_out(block):
 
 
 def test_what_was_not_decided_is_the_last_line_of_the_section(run_file, record):
-    undecided = replace(REGRESSED, kind=Judgement.INCONCLUSIVE)
+    undecided = replace(REGRESSED, kind=VerdictKind.INCONCLUSIVE)
     wider = replace(undecided, case=CUDNN, high=0.0312)
 
     def last(*verdicts, count=1):
@@ -243,7 +243,7 @@ def test_what_was_not_decided_is_the_last_line_of_the_section(run_file, record):
     unknown = replace(wider, high=None)
     assert last(undecided, unknown) == [f"undecided: 2 of 2 compared cases; any slow-down {seen}"]
     assert last(UNCHANGED) == last(REGRESSED) == ["the run ended early: why"]
-    choices = Verdict(CUDNN, Judgement.INCOMPARABLE, (Reason("choices", "no stored launch"),))
+    choices = Verdict(CUDNN, VerdictKind.INCOMPARABLE, (Reason("choices", "no stored launch"),))
     assert last(undecided, choices, count=2)[0] == (
         "1 case was not compared: no stored launch made its autotune choices (this alone fails no test)"
     )
