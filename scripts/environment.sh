@@ -52,7 +52,7 @@ make_venv() {
 
 install() {
     local group=$1 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
-    local args=(--constraint constraints.txt --build-constraint constraints.txt --editable '.[nvml]')
+    local args=(--constraint constraints.txt --build-constraint constraints.txt --editable '.[nvml,report]')
     [[ ! -e $venv || -d $venv/.attnbench ]] || die "$venv was not made by this script; remove it to have one made here," \
         "or use it as it stands with ATTN_PYTHON=$venv/bin/python"
     if [[ -x $venv/bin/python && $(head -n 2 "$stamp" 2>/dev/null) == "$(origin)" ]]; then

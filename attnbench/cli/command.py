@@ -21,7 +21,7 @@ attnbench catches latency, accuracy and memory regressions of attention kernels.
 EPILOG = """\
 examples:
   attnbench list --attn-backend='flash_attn*'    what is ready here, and why the rest is not
-  attnbench record --occasions=4                 measure a baseline on this GPU
+  attnbench record --sessions=4                 measure a baseline on this GPU
   attnbench summary run.json                     a stored run as Markdown
 
 exit codes:

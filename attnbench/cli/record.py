@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers
 
 DEFAULT_LAUNCHES = 3
-#: Seconds between the starts of two sessions that count as two occasions.
+#: Seconds between the starts of two sessions of one GPU.
 APART_S = 600.0
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
@@ -51,7 +51,7 @@ Without tests it runs what `pytest` would run here; in a folder without tests, t
 
 examples:
   attnbench record                            one session: it carries a limit of about 2.3 %
-  attnbench record --occasions=4              four sessions that agree carry 1 %
+  attnbench record --sessions=4              four sessions that agree carry 1 %
   attnbench record --attn-backend='torch_*' --attn-mode=eager
 
 exit codes: 0 written, 1 refused, 2 wrong usage or ended by a signal, else that of pytest.
@@ -65,7 +65,7 @@ def add_parser(commands: Subparsers) -> None:
         "--launches", type=int, default=DEFAULT_LAUNCHES, metavar="N", help="fresh processes, at least 2. Default: 3"
     )
     parser.add_argument(
-        "--occasions", type=int, default=1, metavar="N", help="sessions, one after the other. Default: 1"
+        "--sessions", type=int, default=1, metavar="N", help="sessions, one after the other. Default: 1"
     )
     parser.add_argument(
         "--apart",
@@ -93,21 +93,21 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         parser.error(
             f"--launches: expected an integer >= {FEWEST_LAUNCHES}, to know how launches differ, got {options.launches}"
         )
-    if options.occasions < 1:
-        parser.error(f"--occasions: expected an integer >= 1, got {options.occasions}")
+    if options.sessions < 1:
+        parser.error(f"--sessions: expected an integer >= 1, got {options.sessions}")
     if not 0 <= options.apart <= threading.TIMEOUT_MAX:
         parser.error(f"--apart: expected a number of seconds >= 0, got {options.apart:g}")
     with Signals() as signals:
-        return _record_occasions(options, arguments, signals)
+        return _record_sessions(options, arguments, signals)
 
 
-def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
+def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
     written, due_s = 0, time.monotonic()
     try:
-        while written < options.occasions:
+        while written < options.sessions:
             if (left_s := due_s - time.monotonic()) > 0:
-                _say(f"session {written + 1} of {options.occasions} begins in {duration(left_s)}")
+                _say(f"session {written + 1} of {options.sessions} begins in {duration(left_s)}")
                 time.sleep(left_s)
             due_s = time.monotonic() + options.apart
             if code := _record(options, pytest_arguments, signals):
@@ -115,7 +115,7 @@ def _record_occasions(options: argparse.Namespace, pytest_arguments: Sequence[st
             written += 1
             signals.let_go()
     except Ended as ended:
-        _say(f"{ended} after {written} of {options.occasions} sessions" if written else f"nothing was written: {ended}")
+        _say(f"{ended} after {written} of {options.sessions} sessions" if written else f"nothing was written: {ended}")
         return INTERRUPTED
     return 0
 

@@ -64,12 +64,12 @@ def details(run: RunFile) -> list[str]:
     said = []
     for members in _grouped(known, lambda v: (families.get(v.case, ""), v.bearing and v.bearing.sessions)):
         bearings = [v.bearing for v in members if v.bearing is not None]
-        occasions = f"{_range(b.occasion for b in bearings)} % between sessions"
+        sessions = f"{_range(b.occasion for b in bearings)} % between sessions"
         assumed = " (assumed)" if all(b.assumed for b in bearings) else ""
         said.append(
             f"noise of {families.get(members[0].case, '')} ({counted(len(members), 'case')}, limit "
             f"{_range(v.limit for v in members)} %, {counted(bearings[0].sessions, 'session')}): "
-            f"{_range(b.launch for b in bearings)} % between launches, {occasions}{assumed}"
+            f"{_range(b.launch for b in bearings)} % between launches, {sessions}{assumed}"
         )
     older: dict[str, int] = {}
     for verdict in run.verdicts:
@@ -113,7 +113,7 @@ def _cause(verdict: Verdict) -> Hashable:
     assert bearing is not None
     reachable = bearing.sessions_for_one_percent is not None
     whose = _is_below(verdict), _is_raised(verdict)
-    return bearing.sessions, bearing.assumed, _is_above_aim(verdict), reachable, _by_occasions(bearing), whose
+    return bearing.sessions, bearing.assumed, _is_above_aim(verdict), reachable, _sessions_differ_most(bearing), whose
 
 
 def _is_above_aim(verdict: Verdict) -> bool:
@@ -135,20 +135,20 @@ def _is_raised(verdict: Verdict) -> bool:
     return verdict.limit is not None and verdict.limit > 1.0001 * max(AIM, verdict.carried or 0.0)
 
 
-def _by_occasions(bearing: Bearing) -> bool:
+def _sessions_differ_most(bearing: Bearing) -> bool:
     """Whether differences between sessions limit the case more than those between launches."""
     return not bearing.assumed and bearing.occasion > bearing.launch
 
 
 def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
     """What the limit comes from; `versions`: what else the sessions must match to count, beside this GPU."""
-    sessions, occasion = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
+    sessions, differ = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
     whose = f"{counted(sessions, 'session')} of this GPU{versions}"
     if bearings[0].assumed:
-        return f"{whose} (sessions assumed to differ by {occasion})" if details else whose
+        return f"{whose} (sessions assumed to differ by {differ})" if details else whose
     if sessions == 1:
-        return f"{whose} (sessions of this family differ by {occasion})"
-    return f"{whose}, which differ by {occasion}"
+        return f"{whose} (sessions of this family differ by {differ})"
+    return f"{whose}, which differ by {differ}"
 
 
 def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str:
@@ -156,14 +156,14 @@ def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str
     if not _is_above_aim(verdicts[0]):
         return ""
     needed = [b.sessions_for_one_percent - b.sessions for b in bearings if b.sessions_for_one_percent is not None]
-    if not needed and _by_occasions(bearings[0]):
+    if not needed and _sessions_differ_most(bearings[0]):
         return f"; {_APART}"
     if not needed:
         return f"; launches differ by {_range(b.launch for b in bearings)} %, so more sessions alone do not reach 1 %"
     fewest, most = max(1, min(needed)), max(1, *needed)
     more = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     agree = "agrees reaches" if most == 1 else "agree reach"
-    return f"; {more} more that {agree} 1 % ({_RECORD} --occasions={most})"
+    return f"; {more} more that {agree} 1 % ({_RECORD} --sessions={most})"
 
 
 def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:

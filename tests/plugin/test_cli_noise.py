@@ -37,8 +37,8 @@ def test_one_session_carries_an_assumed_limit_and_names_how_many_are_missing(bas
         assert row[4] == "0.24 assumed"
         assert 2 < float(row[5]) < 4
         assert re.fullmatch(r"\d more", row[6])
-    assert re.search(r"^limit .* % for 2 cases: one session .*", printed, re.M)
-    assert "(attnbench record --occasions=" in printed
+    assert re.search(r"^limit .* %: 1 session .*", printed, re.M)
+    assert "(attnbench record --sessions=" in " ".join(printed.split())
 
 
 def test_sessions_that_agree_carry_less_than_one(baseline, capsys):

@@ -73,7 +73,7 @@ def test_a_leak_is_found_beside_the_newest_of_five_releases(sim: Any, releases: 
     assert "history" not in result.stdout.str(), "it is nothing that a reader has to know of every row"
 
 
-def test_sessions_of_one_version_are_occasions_and_pool(sim: Any, baseline: Any) -> None:
+def test_sessions_of_one_version_pool(sim: Any, baseline: Any) -> None:
     steps = ("0", "0.02", "0.04", "0.06")
     stored = [edit(baseline(*TWO, f"--attn-sim=*:+{step}%"), of_torch("2.11")) for step in steps]
     assert sim(*RUN, LEAK).ret == pytest.ExitCode.TESTS_FAILED

@@ -185,12 +185,10 @@ def test_a_run_that_pytest_refuses_ends_with_its_code(
     assert not sessions()
 
 
-def test_several_occasions_are_as_many_sessions_some_time_apart(
-    project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_sessions_start_some_time_apart(project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("attnbench.cli.record.time.sleep", slept.append)
-    assert main(["record", "--launches=2", "--occasions=3", "--apart=3600", *SUITE[:4]]) == 0
+    assert main(["record", "--launches=2", "--sessions=3", "--apart=3600", *SUITE[:4]]) == 0
     assert [name[:5] for name in sessions()] == ["0001_", "0002_", "0003_"]
     assert [3500 < seconds <= 3600 for seconds in slept] == [True, True]
     said = capfd.readouterr().err
@@ -198,18 +196,18 @@ def test_several_occasions_are_as_many_sessions_some_time_apart(
     assert said.count("attnbench: recorded ") == 3
 
 
-def test_a_signal_between_two_occasions_leaves_the_sessions_before(
+def test_a_signal_between_two_sessions_leaves_the_sessions_before(
     project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attnbench.cli.record.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
-    assert main(["record", "--launches=2", "--occasions=2", *SUITE[:4]]) == 2
+    assert main(["record", "--launches=2", "--sessions=2", *SUITE[:4]]) == 2
     assert len(sessions()) == 1
     assert capfd.readouterr().err.splitlines()[-1] == "attnbench: ended by SIGTERM after 1 of 2 sessions"
 
 
-def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: Any) -> None:
+def test_a_session_that_is_refused_ends_the_recording(project: None, capfd: Any) -> None:
     assert (
-        main(["record", "--launches=2", "--occasions=2", "--apart=0", *SUITE[:4], "--attn-sim=torch_flash:incorrect"])
+        main(["record", "--launches=2", "--sessions=2", "--apart=0", *SUITE[:4], "--attn-sim=torch_flash:incorrect"])
         == 1
     )
     assert capfd.readouterr().err.count("nothing was written") == 1
@@ -219,12 +217,12 @@ def test_an_occasion_that_is_refused_ends_the_recording(project: None, capfd: An
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--occasions=0", "--occasions: expected an integer >= 1, got 0"),
+        ("--sessions=0", "--sessions: expected an integer >= 1, got 0"),
         ("--apart=-1", "--apart: expected a number of seconds >= 0, got -1"),
         ("--apart=nan", "--apart: expected a number of seconds >= 0, got nan"),
     ],
 )
-def test_occasions_that_cannot_be_are_wrong_usage(project: None, capsys: Any, option: str, said: str) -> None:
+def test_an_impossible_number_of_sessions_is_wrong_usage(project: None, capsys: Any, option: str, said: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["record", option])
     assert ended.value.code == 2

@@ -536,7 +536,7 @@ def test_an_unknown_unit_is_a_screen_that_fails_nothing(sim: Any, baseline: Any,
     assert result.ret == 0
     found = verdicts(sim)[CUDNN]
     assert (found["kind"], found["known_unit"]) == ("inconclusive", False)
-    assert 0.04 < found["limit"] < 0.06, "units differ by more than occasions"
+    assert 0.04 < found["limit"] < 0.06, "units differ by more than sessions"
     assert (found["found_by"], found["launches"]) == (None, 1), "more launches would not make the unit known"
     result.stdout.fnmatch_lines(
         [

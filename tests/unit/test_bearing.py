@@ -15,7 +15,7 @@ TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)
 FIVE = Bearing(sessions=5, occasion=0.0003, assumed=False, launch=0.0006, sessions_for_one_percent=5)
 NOISY = replace(FIVE, launch=0.004, sessions_for_one_percent=None)
 APART = replace(FIVE, sessions=2, occasion=0.035, sessions_for_one_percent=None)
-RECORD = "(attnbench record --occasions={})"
+RECORD = "(attnbench record --sessions={})"
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""What is said where matplotlib is not installed, or cannot be imported."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from attnbench.report import plots
+from attnbench.report.series import charts
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    for name in [one for one in sys.modules if one.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+def test_without_matplotlib_one_sentence_says_what_to_install(absent, record, run_file):
+    found, _ = charts([run_file(record())])
+    expected = "No plots: matplotlib is not installed. To have them: pip install matplotlib"
+    assert plots.unavailable() == expected
+    assert plots.draw_all(found) == ({}, [expected])
+
+
+def test_without_a_chart_nothing_is_missed(absent):
+    assert plots.draw_all(()) == ({}, [])
+
+
+def test_a_matplotlib_that_cannot_be_imported_is_said_with_its_cause(monkeypatch, tmp_path, absent):
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('built for another numpy')")
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    expected = "No plots: matplotlib cannot be imported: ImportError: built for another numpy"
+    assert plots.unavailable() == expected
