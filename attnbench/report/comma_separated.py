@@ -17,7 +17,8 @@ from attnbench.aliases import aliases
 from attnbench.model import ErrorMetrics, Record
 from attnbench.report import kbt
 from attnbench.report.gather import Gathered, key_of
-from attnbench.report.quantities import median_s, peak_bytes, quantile_s, tflop_per_s, timed_check
+from attnbench.report.quantities import median_s, peak_bytes, tflop_per_s, timed_check
+from attnbench.stats import quantile
 
 #: What a cell may hold; None is an empty one.
 Value = str | int | float | None
@@ -54,7 +55,7 @@ class _Row:
         return kbt.at_rank(self.times_ms, share) if self.times_ms else None
 
     def quantile_ms(self, share: float) -> float | None:
-        return quantile_s(self.times_ms, share) if self.times_ms else None
+        return quantile(self.times_ms, share) if self.times_ms else None
 
     def error(self, metric: str) -> float | None:
         check = timed_check(self.record)

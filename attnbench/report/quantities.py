@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attnbench import stats
 from attnbench.model import Check, Record
 
@@ -14,15 +12,6 @@ _ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
 def median_s(record: Record) -> float | None:
     """Median seconds of one call; None without a latency."""
     return stats.median_s(record.sample.rounds_s) if record.sample else None
-
-
-def quantile_s(rounds_s: Sequence[float], share: float) -> float:
-    """Seconds below which `share` of the rounds lie; linear between two rounds, as in `torch.quantile`."""
-    ordered = sorted(rounds_s)
-    place = share * (len(ordered) - 1)
-    at = min(int(place), len(ordered) - 2) if len(ordered) > 1 else 0
-    later = ordered[min(at + 1, len(ordered) - 1)]
-    return ordered[at] + (place - at) * (later - ordered[at])
 
 
 def tflop_per_s(record: Record) -> float | None:
