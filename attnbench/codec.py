@@ -40,6 +40,10 @@ class Unreadable(ValueError):
         super().__init__(printable.message(text))
 
 
+class NewerSchema(Unreadable):
+    """A file or line of a later schema than `SCHEMA_VERSION`."""
+
+
 def to_plain(value: Record | Launch | RunFile) -> dict[str, Any]:
     """The same data as dicts, lists, strings and numbers."""
     import msgspec
@@ -144,7 +148,7 @@ def run_from(document: Any) -> RunFile:
     if not isinstance(schema, int) or schema < 1:
         raise Unreadable(f"its attnbench schema is {schema!r}, expected an integer >= 1")
     if schema > SCHEMA_VERSION:
-        raise Unreadable(
+        raise NewerSchema(
             f"its attnbench schema is {schema}, but this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
         )
     run = _convert({**plain, "records": expanded_records(plain)}, RunFile)

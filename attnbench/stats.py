@@ -93,3 +93,12 @@ def resolution_s(rounds_s: Sequence[float]) -> float:
     """Smallest difference between two different rounds, an upper bound of the timer's resolution; 0.0 if all are equal."""
     seen = sorted(set(rounds_s))
     return min((later - earlier for earlier, later in pairwise(seen)), default=0.0)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The quantile with linear interpolation between order statistics (type 7 of Hyndman and Fan 1996, numpy's default)."""
+    ordered = sorted(values)
+    at = share * (len(ordered) - 1)
+    below = math.floor(at)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench import torch_private
+from attnbench.aliases import VARIANTS
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
@@ -100,11 +101,21 @@ def in_common_layout(attention: AttentionFunction, layout: str) -> AttentionFunc
 def select_variants(backends: dict[str, Backend], names: Sequence[str], modes: Sequence[str]) -> tuple[Variant, ...]:
     """Variants of the backends and modes that the globs match, in the order of registration; all for no glob.
 
+    A name may be another project's, which means one variant (attnbench/aliases.py), unless a backend is called so.
     Raises UnknownName for a glob that matches nothing, and when every glob matches but no backend has such a mode.
     """
-    chosen = _matching("backend", names, tuple(backends))
+    other_names = [name for name in names if name in VARIANTS and name not in backends]
+    meant = {VARIANTS[name] for name in other_names}
+    globs = [name for name in names if name not in other_names]
+    in_all_modes = _matching("backend", globs, tuple(backends)) if globs or not meant else ()
+    chosen = [name for name in backends if name in in_all_modes or any(one.startswith(f"{name}@") for one in meant)]
     wanted = _matching("mode", modes, MODES)
-    variants = tuple(Variant(backends[b], m) for b in chosen for m in MODES if m in wanted and m in backends[b].modes)
+    variants = tuple(
+        Variant(backends[b], m)
+        for b in chosen
+        for m in MODES
+        if m in wanted and m in backends[b].modes and (b in in_all_modes or f"{b}@{m}" in meant)
+    )
     if not variants:
         offered = "; ".join(f"{name} has {', '.join(backends[name].modes)}" for name in chosen)
         raise UnknownName("mode", f"no variant in mode {', '.join(wanted)}: {offered}")

@@ -201,15 +201,6 @@ def unique_slugs(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """The quantile with linear interpolation between order statistics (type 7 of Hyndman and Fan 1996, numpy's default)."""
-    ordered = sorted(values)
-    at = share * (len(ordered) - 1)
-    below = math.floor(at)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
-
-
 def _device(name: object, simulated: bool) -> str:
     text = str(name or "unknown device")
     return f"{text} (simulated)" if simulated and "simulated" not in text else text
@@ -473,7 +464,7 @@ def _median_s(record: Record) -> float:
 
 def _latency(record: Record, scale: float = 1.0) -> tuple[float, float, float]:
     rounds_s = _rounds_s(record)
-    low, high = (quantile(rounds_s, share) * scale for share in (LOW, HIGH))
+    low, high = (stats.quantile(rounds_s, share) * scale for share in (LOW, HIGH))
     return _median_s(record) * scale, low, high
 
 

@@ -50,7 +50,7 @@ def load_document(path: Path, need_measurements: bool = False) -> dict[str, Any]
         raise Unreadable(f"{path} is not from pytest-benchmark: it has no 'machine_info'")
     if "attnbench" in document:
         try:
-            _check_run(run_from(document))
+            check_run(run_from(document))
         except Unreadable as exc:
             raise Unreadable(f"{path} cannot be used: {exc}") from exc
     return document
@@ -148,7 +148,7 @@ def _is_within(value: Any, lowest: float, highest: float) -> bool:
     return is_number and math.isfinite(value) and lowest <= value <= highest
 
 
-def _check_run(run: RunFile) -> None:
+def check_run(run: RunFile) -> None:
     """Raises Unreadable for a run that contradicts itself, or that holds figures that no run can have."""
     launches = {launch.id for launch in run.launches}
     if len(launches) < len(run.launches):

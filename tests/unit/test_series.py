@@ -17,9 +17,9 @@ from attnbench.report.series import (
     SCATTER,
     charts,
     matrix_peak,
-    quantile,
     unique_slugs,
 )
+from attnbench.stats import quantile
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 LONG = replace(WORKLOAD, name="flux-1024px-t512", seq=4608)

@@ -1,0 +1,35 @@
+"""What several formats show of one record, worked out from what is stored."""
+
+from __future__ import annotations
+
+from attnbench import stats
+from attnbench.model import Check, Record
+
+#: Bytes of one element.
+_ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
+
+
+def median_s(record: Record) -> float | None:
+    """Median seconds of one call; None without a latency."""
+    return stats.median_s(record.sample.rounds_s) if record.sample else None
+
+
+def tflop_per_s(record: Record) -> float | None:
+    """10¹² FLOP per second at the median; None without a latency."""
+    median = median_s(record)
+    return None if median is None else stats.tflop_per_s(record.workload.flop, median)
+
+
+def timed_check(record: Record) -> Check | None:
+    """The accuracy on the inputs that are timed; where those were not checked, on the first that were."""
+    timed = (check for check in record.checks if check.distribution == record.workload.distribution)
+    return next(timed, record.checks[0] if record.checks else None)
+
+
+def peak_bytes(record: Record) -> int | None:
+    """Memory of q, k, v and of all that one call allocates, its output included; None where that was not counted."""
+    element = _ELEMENT_BYTES.get(record.workload.dtype)
+    if record.workspace_bytes is None or element is None:
+        return None
+    batch, seq, heads, head_dim = record.workload.shape
+    return record.workspace_bytes + 3 * element * batch * seq * heads * head_dim

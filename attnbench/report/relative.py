@@ -1,0 +1,211 @@
+"""Percent of a reference, as kernel authors report the iterations of their kernel: at one length, and over all lengths.
+
+A table is of one problem (batch, heads, head_dim, dtype, mask, direction, inputs) over its sequence lengths, with a pair of
+columns for each GPU. Rows are numbered in the order of registration, which is that of the records. 100 is the speed of the
+reference, more is faster. Over the lengths the percents are averaged by the harmonic mean, n / Σ(1/p), as rates are: that
+is the reference's time over the variant's when each length is weighted alike. The last row is the reference's TFLOP/s, at
+the one length and as harmonic mean.
+
+The latency of a variant is the median over its launches of each launch's median. Records that were slowed down on purpose
+are left out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnbench import printable, stats
+from attnbench.aliases import VARIANTS
+from attnbench.globs import require
+from attnbench.model import Record, Workload
+from attnbench.report.gather import Gathered
+from attnbench.report.quantities import median_s
+from attnbench.report.table import WIDTH, fitted, wrapped
+from attnbench.units import counted, significant
+
+LONGEST_NAME = 60
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Speed of a variant on one GPU in percent of the reference's; None where one of both has no latency.
+
+    lengths: how many the harmonic mean is over.
+    """
+
+    at_length: float | None
+    harmonic: float | None
+    lengths: int
+
+
+@dataclass(frozen=True)
+class RelativeTable:
+    """One problem: `shares` are by variant, in order of registration, one per GPU of `gpus`.
+
+    length: that of the first column of each pair. lengths: all that the reference has a latency of, on any GPU.
+    reference_tflop_per_s: per GPU, at `length` and the harmonic mean over its lengths; None without a latency.
+    """
+
+    problem: str
+    reference: str
+    gpus: tuple[str, ...]
+    length: int
+    lengths: tuple[int, ...]
+    shares: Mapping[str, tuple[Share, ...]]
+    reference_tflop_per_s: tuple[tuple[float | None, float | None], ...]
+
+
+#: Median seconds by GPU, variant and sequence length, of one problem.
+_Latencies = Mapping[tuple[str, str, int], float]
+
+
+def relative_tables(
+    gathered: Gathered, reference: str | None = None, length: int | None = None
+) -> tuple[RelativeTable, ...]:
+    """A table per problem of which the reference has a latency, in the order of the records.
+
+    reference: a variant, or another project's name of one; without it the first run's own.
+    length: a sequence length; without it the longest of those that most variants have.
+    Raises globs.UnknownName if no record of this reference has a latency.
+    """
+    records = [record for record in gathered.records if record.sample is not None and record.injected is None]
+    asked = reference or next((source.run.reference for source in gathered.runs if source.run.reference), "")
+    named = asked if asked in {record.variant for record in records} else VARIANTS.get(asked, asked)
+    if reference is not None:
+        require("variant", named, tuple(dict.fromkeys(record.variant for record in records)))
+    problems: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        problems[_problem(record.workload)].append(record)
+    tables = (_table(gathered, problem, mine, named, length) for problem, mine in problems.items())
+    return tuple(table for table in tables if table is not None)
+
+
+def as_text(table: RelativeTable) -> list[str]:
+    """Lines for a terminal, in as many tables as its width asks for."""
+    header, rows = _cells(table)
+    lines = [[name for name, _ in header], [unit for _, unit in header]]
+    said = f"{_shortened(table.problem, WIDTH)}: speed in percent of {_shortened(table.reference)}"
+    return [said, *wrapped(_mean_of(table)), *fitted(lines, rows, left=2)]
+
+
+def as_markdown(table: RelativeTable) -> list[str]:
+    """Lines of a Markdown table that any renderer takes: one line of header, names as code."""
+    header, rows = _cells(table)
+    heads = [f"{_escaped(name)}: {unit}" if unit else name for name, unit in header]
+    rule = ["--:", "---", *["--:"] * (len(header) - 2)]
+    named = [[cells[0], _code(cells[1]) if cells[0] else cells[1], *cells[2:]] for cells in rows]
+    said = f"{_code(_shortened(table.problem, WIDTH))}: speed in percent of {_code(_shortened(table.reference))},"
+    return [said, f"{_mean_of(table)}.", "", *(f"| {' | '.join(cells)} |" for cells in (heads, rule, *named))]
+
+
+def _table(
+    gathered: Gathered, problem: str, records: Sequence[Record], reference: str, length: int | None
+) -> RelativeTable | None:
+    latencies = _latencies(gathered, records)
+    lengths = sorted({seq for _, variant, seq in latencies if variant == reference})
+    if not lengths:
+        return None
+    variants = tuple(dict.fromkeys(record.variant for record in records))
+    gpus = tuple(dict.fromkeys(gathered.gpu(record) for record in records))
+    at = _most_common(latencies, lengths) if length is None else length
+    flop = {record.workload.seq: record.workload.flop for record in records}
+    return RelativeTable(
+        problem,
+        reference,
+        gpus,
+        at,
+        tuple(lengths),
+        {variant: tuple(_share(latencies, gpu, variant, reference, at) for gpu in gpus) for variant in variants},
+        tuple(_rates(latencies, gpu, reference, at, flop) for gpu in gpus),
+    )
+
+
+def _latencies(gathered: Gathered, records: Sequence[Record]) -> _Latencies:
+    of_launches: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for record in records:
+        median = median_s(record)
+        assert median is not None
+        of_launches[gathered.gpu(record), record.variant, record.workload.seq].append(median)
+    return {key: statistics.median(medians) for key, medians in of_launches.items()}
+
+
+def _most_common(latencies: _Latencies, lengths: Sequence[int]) -> int:
+    """The length that most variants have a latency of, the longest of several."""
+    counts = Counter(seq for _, _, seq in latencies if seq in lengths)
+    return max(counts, key=lambda seq: (counts[seq], seq))
+
+
+def _share(latencies: _Latencies, gpu: str, variant: str, reference: str, at: int) -> Share:
+    mine = {seq: value for (where, name, seq), value in latencies.items() if (where, name) == (gpu, variant)}
+    theirs = {seq: value for (where, name, seq), value in latencies.items() if (where, name) == (gpu, reference)}
+    percents = {seq: 100 * theirs[seq] / mine[seq] for seq in mine if seq in theirs}
+    harmonic = statistics.harmonic_mean(list(percents.values())) if percents else None
+    return Share(percents.get(at), harmonic, len(percents))
+
+
+def _rates(
+    latencies: _Latencies, gpu: str, reference: str, at: int, flop: Mapping[int, int]
+) -> tuple[float | None, float | None]:
+    rates = {
+        seq: stats.tflop_per_s(flop[seq], value)
+        for (where, name, seq), value in latencies.items()
+        if (where, name) == (gpu, reference)
+    }
+    return rates.get(at), statistics.harmonic_mean(list(rates.values())) if rates else None
+
+
+def _problem(workload: Workload) -> str:
+    """What two workloads of one table have in common."""
+    said = f"batch {workload.batch}, {workload.heads} heads × {workload.head_dim}, {workload.dtype}"
+    mask = "" if workload.mask == "none" else f", mask {workload.mask}"
+    direction = "" if workload.direction == "forward" else f", {workload.direction}"
+    return f"{said}{mask}{direction}, inputs {workload.distribution}"
+
+
+def _mean_of(table: RelativeTable) -> str:
+    lengths = f"{counted(len(table.lengths), 'length')} ({', '.join(map(str, table.lengths))})"
+    return f"harmonic mean over {lengths}; in brackets over how many, where fewer"
+
+
+def _cells(table: RelativeTable) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """The columns, each with what stands below its name, and the rows."""
+    pairs = [(_shortened(gpu), unit) for gpu in table.gpus for unit in (f"% at {table.length}", "% harmonic mean")]
+    rows = [
+        [str(number), _shortened(variant), *(cell for share in shares for cell in _pair(share, len(table.lengths)))]
+        for number, (variant, shares) in enumerate(table.shares.items(), 1)
+    ]
+    rates = [_rate(rate) for pair in table.reference_tflop_per_s for rate in pair]
+    return [("#", ""), ("variant", ""), *pairs], [*rows, ["", "reference TFLOP/s", *rates]]
+
+
+def _pair(share: Share, lengths: int) -> tuple[str, str]:
+    at = UNKNOWN if share.at_length is None else f"{share.at_length:.1f}"
+    if share.harmonic is None:
+        return at, UNKNOWN
+    return at, f"{share.harmonic:.1f}" + (f" ({share.lengths})" if share.lengths < lengths else "")
+
+
+def _rate(rate: float | None) -> str:
+    return UNKNOWN if rate is None else significant(rate, 4)
+
+
+def _shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name on one line; a long one loses its middle, as its end tells variants apart."""
+    shown = printable.line(" ".join(name.split()))
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[: half - 1]}…{shown[-half:]}"
+
+
+def _code(name: str) -> str:
+    """A name as code in a cell. What no code span holds in every renderer stands in HTML's."""
+    plain = not set(name) & set("`|\\")
+    return f"`{name}`" if plain and name.strip() else f"<code>{_escaped(name)}</code>"
+
+
+def _escaped(text: str) -> str:
+    """Text in which nothing is Markdown, HTML or a mention."""
+    return text.translate({ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]<>&|@#~:"})
