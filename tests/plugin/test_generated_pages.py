@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +43,19 @@ def copy(generated, tmp_path):
 
 def test_the_generated_tables_are_up_to_date(generated, capsys):
     assert generated.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_the_default_of_an_option_has_its_own_column(generated):
+    (row,) = (line for line in generated.options_table().splitlines() if line.startswith("| `--attn-relaunch N`"))
+    *_, default, does, _ = (cell.strip() for cell in row.split("|"))
+    assert default == "3"
+    assert does.startswith("Number of fresh processes")
+    assert "default" not in does
+
+
+def test_the_asterisks_of_a_glob_are_no_emphasis(generated):
+    (row,) = (line for line in generated.options_table().splitlines() if line.startswith("| `--attn-workload"))
+    assert MarkdownIt().enable("table").render(f"| a | b | c | d | e | f |\n{'| - ' * 6}|\n{row}").count("<em>") == 0
 
 
 @pytest.mark.parametrize(
