@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +59,14 @@ def make_run(*records: Record, **changes: Any) -> RunFile:
     launch = Launch("0123456789ab", "2026-01-02T03:04:05+00:00", Fingerprint({"device": "A CPU"}, {"torch": "2.13.0"}))
     fields: dict[str, Any] = {"reference": "torch_flash@eager", "launches": (launch,), "records": records}
     return RunFile(**{"schema": SCHEMA_VERSION, "attnbench": "0.1.0", **fields, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _no_torch() -> Iterator[None]:
+    """Its import takes seconds: a test that needs torch is one of tests/plugin."""
+    here = "torch" in sys.modules
+    yield
+    assert here or "torch" not in sys.modules
 
 
 @pytest.fixture
