@@ -592,14 +592,14 @@ def project(pytester: pytest.Pytester, *distributions: str, **changed: str) -> N
 def test_the_stand_ins_are_measured_by_the_whole_machinery(bench, pytester):
     project(pytester, *FILES)
     arguments = ("--attn-device=cpu", "--attn-rounds=1", "--attn-workload=1x64x2x32", "--attn-workload=1x96x2x32")
-    result = bench.fresh("--attn-backend=*_on_cpu", "--benchmark-only", *arguments, timeout_s=300)
+    result = bench("--attn-backend=*_on_cpu", "--benchmark-only", *arguments)
     result.assert_outcomes(passed=10)
 
 
 def test_what_flash_attention_3_was_is_stored_and_printed(bench, pytester):
     project(pytester, "fa3-fwd")
     arguments = ("--attn-device=cpu", "--attn-rounds=1", "--attn-workload=1x64x2x32", "--benchmark-json=run.json")
-    result = bench.fresh("--attn-backend=flash_attn_3_on_cpu", *arguments, timeout_s=300)
+    result = bench("--attn-backend=flash_attn_3_on_cpu", *arguments)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines([f"flash_attn_3_on_cpu: {WHEEL}"])
     assert [record["source"] for record in bench.records().values()] == [WHEEL] * 2
