@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import environment
 
 from attnbench.backends.registry import Backend
 from attnbench.backends.variant import Variant
@@ -102,10 +102,8 @@ def compile_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, di
     (project / "conftest.py").write_text(BACKENDS)
     (project / "test_suite.py").write_text("from attnbench.suite import test_attention\n")
     (project / "pytest.ini").write_text("[pytest]\n")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_"))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment["TORCHINDUCTOR_CACHE_DIR"] = str(project / "inductor")
-    environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"  # or it compiles a program for each set of instructions, to try it
+    # Without the second variable it compiles a program for each set of instructions, to try it.
+    there = environment(TORCHINDUCTOR_CACHE_DIR=str(project / "inductor"), TORCHINDUCTOR_VEC_ISA_OK="1")
 
     def run(name: str, chosen: dict[str, list[str]]) -> Compiled:
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", "--attn-device=cpu", "--attn-mode=default"]
@@ -115,7 +113,7 @@ def compile_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, di
         for backend, workloads in chosen.items():
             command += [f"test_suite.py::test_attention[{backend}@default-{workload}]" for workload in workloads]
         ended = subprocess.run(
-            command, check=False, cwd=project, env=environment, capture_output=True, text=True, timeout=300
+            command, check=False, cwd=project, env=there, capture_output=True, text=True, timeout=300
         )
         file, records = project / f"{name}.json", defaultdict(list)
         for record in json.loads(file.read_text())["attnbench"]["records"]:

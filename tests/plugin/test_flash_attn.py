@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import A100, CPU, H200, expected
 
 from attnbench.backends import flash_attn
 from attnbench.backends.families import FAMILIES
@@ -19,10 +20,7 @@ from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import DeviceOp, Workload
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
-A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
 B200 = Facts("cuda", "NVIDIA B200", (10, 0), (2, 13))
-CPU = Facts("cpu", "A CPU", None, (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 
 REAL = any(map(installed_version, ("flash-attn", "flash-attn-4"))) or any(
@@ -407,11 +405,6 @@ def test_what_a_build_of_ones_own_left_out_is_unsupported(left_out, backend, wor
 def qkv() -> list[torch.Tensor]:
     torch.manual_seed(0)
     return [torch.randn(1, 64, 2, 32, dtype=torch.bfloat16) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
 
 
 CALLS = [

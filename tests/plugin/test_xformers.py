@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 import torch
+from adapters import H200, expected, qkv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from attnbench.backends import xformers
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("xformers") is not None, reason="the stand-in would be mixed with the real package"
 )
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 NAMES = ("xformers", "xformers_cutlass", "xformers_flash")
 MISSING = "package 'xformers' is not installed (pip install xformers)"
@@ -90,16 +90,6 @@ FILES = {
     "xformers/ops/fmha/triton_splitk.py": OPERATOR.replace("NAMED", "triton_splitKF"),  # never chosen here
     "xformers/ops/fmha/flash.py": FLASH + OPERATOR.replace("NAMED", "fa2F@2.8.3"),
 }
-
-
-def qkv() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
 
 
 def refused(backend: str, workload: Workload = WORKLOAD) -> tuple[str, ...]:
