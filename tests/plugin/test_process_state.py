@@ -272,8 +272,10 @@ def test_limits_profilers_and_alarms_are_put_back_too(bench, pytester):
     pytester.makeconftest(KERNELS + OF_THE_SYSTEM)
     launched = (WORKLOAD, "--attn-launches=1")  # only what it starts has the culprit in it
     run_here(bench, *launched, *chosen("sets_limits", "looks_at_the_system")).assert_outcomes(passed=2)
-    said = changes(bench.records()[f"sets_limits@eager-{SHAPE}"])
+    record = bench.records()[f"sets_limits@eager-{SHAPE}"]
+    said = changes(record)
     assert {"resource limit RLIMIT_NOFILE", "profiling by sys.setprofile", "alarm clock"} <= set(said)
+    assert all(one["put_back"] for one in record["changed"])
     assert any(one.startswith("temporary folder ") for one in said)
     found = (pytester.path / "seen.txt").read_text().split(maxsplit=2)
     assert (found[0], found[1] != "/", found[2]) == ("False", True, "None (0.0, 0.0)\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,12 +61,22 @@ def make_run(*records: Record, **changes: Any) -> RunFile:
     return RunFile(**{"schema": SCHEMA_VERSION, "attnbench": "0.1.0", **fields, **changes})
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Importing torch takes seconds: a test that needs it is one of tests/plugin."""
+    before = "torch" in sys.modules
+    report = yield
+    if not before and "torch" in sys.modules:
+        report.outcome, report.longrepr = "failed", f"{collector.nodeid} imports torch: move it to tests/plugin"
+    return report
+
+
 @pytest.fixture(autouse=True)
-def _no_torch() -> Iterator[None]:
-    """Its import takes seconds: a test that needs torch is one of tests/plugin."""
-    here = "torch" in sys.modules
-    yield
-    assert here or "torch" not in sys.modules
+def _no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it imported while a test runs, even where another test has imported it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 @pytest.fixture
