@@ -131,12 +131,12 @@ def compiled(compile_cases: Any) -> Compiled:
     return compile_cases("cold", chosen)
 
 
-def test_a_failure_is_a_failed_test_and_nothing_of_what_the_compiler_says_about_itself_is_shown(compiled):
+def test_a_compiler_failure_fails_its_test_without_the_compilers_trace(compiled):
     assert re.search(r"^=+ 2 failed, 14 passed in [\d.:s() ]+ =+$", compiled.printed, re.M), "and no warnings"
     assert "torch.__trace" not in compiled.printed, "a failure is not followed by pages of torch's own trace"
 
 
-def test_more_shapes_of_two_backends_than_dynamo_recompiles_in_one_process_are_each_compiled(compiled):
+def test_more_shapes_than_dynamos_recompile_limit_are_each_compiled(compiled):
     records = [*compiled.records["first"], *compiled.records["second"]]
     assert [record["status"] for record in records] == ["measured"] * 10
     found = [record["compilation"] for record in records]
@@ -174,7 +174,7 @@ def test_a_call_that_dynamo_left_alone_is_not_measured_under_a_compiled_name(com
     assert (record["status"], record["reasons"][0]["code"]) == ("error", "not-compiled")
 
 
-def test_what_a_library_settles_on_its_first_call_is_settled_before_the_compilation_where_it_asks_for_that(compiled):
+def test_a_backend_with_eager_first_is_called_before_it_is_compiled(compiled):
     (record,) = compiled.records["eager_first"]
     assert record["status"] == "measured"
 

@@ -189,7 +189,7 @@ look("good")
 """
 
 
-def test_what_a_kernel_sets_when_it_is_called_spoils_neither_its_reference_nor_the_next_case(bench, pytester):
+def test_a_call_that_sets_state_spoils_neither_reference_nor_next_case(bench, pytester):
     pytester.makeconftest(KERNELS + WHEN_CALLED)
     run_here(bench, WORKLOAD, *chosen("meta_when_called", "good")).assert_outcomes(passed=2)
     records = bench.records()
@@ -348,7 +348,7 @@ def test_what_a_library_sets_as_it_is_imported_is_kept_for_it_and_nobody_is_blam
     assert {tuple(changes(record)) for record in bench.records().values()} == {()}
 
 
-def test_after_what_cannot_be_put_back_the_other_cases_run_in_processes_of_their_own(bench, pytester):
+def test_cases_after_a_lasting_change_run_in_processes_of_their_own(bench, pytester):
     fewer = "@culprit\ndef other_pool():\n    torch.set_num_interop_threads(torch.get_num_interop_threads() + 3)\n"
     pytester.makeconftest(KERNELS + fewer + 'look("looks")\n')
     result = run(bench, WORKLOAD, *chosen("other_pool", "looks"))
@@ -506,9 +506,7 @@ def assert_gave_up(record: dict) -> None:
     assert "function: 'inner'" in reason["text"]
 
 
-def test_a_backend_that_compiles_itself_compiles_every_workload_and_has_no_latency_where_dynamo_gave_up(
-    bench, pytester
-):
+def test_a_self_compiling_backend_has_no_latency_where_dynamo_gave_up(bench, pytester):
     pytester.makeconftest(KERNELS + COMPILES)
     shapes = [f"1x{seq}x2x16:fp32" for seq in range(23, 33)]
     assert shapes[-1] == SHAPE
@@ -531,9 +529,7 @@ def test_a_backend_that_compiles_itself_compiles_every_workload_and_has_no_laten
         "torch._logging.set_logs(dynamo=logging.CRITICAL)",
     ],
 )
-def test_a_call_that_dynamo_gave_up_compiling_without_a_word_has_no_latency(
-    bench, pytester, logging_as_before, silenced
-):
+def test_a_call_that_dynamo_silently_ran_eagerly_has_no_latency(bench, pytester, logging_as_before, silenced):
     pytester.makeconftest(f"{KERNELS}{COMPILES}\n{silenced}\n")
     run_here(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call")).assert_outcomes(failed=1)
     assert_gave_up(bench.records()[f"compiles_on_every_call@eager-{SHAPE}"])

@@ -206,7 +206,7 @@ def refused(backend: str, workload: Workload = WORKLOAD) -> tuple[str, ...]:
     return all_backends()[backend].refuses(workload, "cuda")
 
 
-def test_each_runs_its_own_implementation_also_after_another_was_chosen_for_the_same_parameters(stand_in):
+def test_each_backend_runs_its_own_implementation_after_another_one(stand_in):
     stand_in(FILES)
     tensors = qkv()
     for name in (*NAMES, *reversed(NAMES)):

@@ -159,7 +159,7 @@ print(json.dumps([compiled(*case) for case in cases]))
 """
 
 
-def test_it_compiles_for_an_h200_within_its_shared_memory_and_under_the_name_of_its_route(tmp_path):
+def test_the_kernel_compiles_for_an_h200_within_its_shared_memory(tmp_path):
     compiled = json.loads(fresh("-c", COMPILED, cwd=tmp_path, interpreted=False))
     assert len(compiled) == 8
     for name, shared_bytes, _ in compiled:

@@ -128,7 +128,7 @@ def test_reasons_of_one_operator_are_shown_in_its_own_words(stand_in):
     assert refused("xformers") == ()  # it may take the other one
 
 
-def test_where_xformers_may_choose_a_reason_is_said_once_with_the_operators_that_give_it(stand_in):
+def test_xformers_says_a_reason_once_with_the_operators_that_give_it(stand_in):
     stand_in(FILES)
     from xformers.ops import fmha
 

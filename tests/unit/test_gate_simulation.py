@@ -58,7 +58,7 @@ def without_session_noise(found):
         ("slow", 1, 25, ["finds"]),
     ],
 )
-def test_rule_keeps_its_targets_as_far_as_a_few_hundred_runs_tell(world, sessions, runs, finds):
+def test_the_rule_keeps_its_targets_over_a_few_hundred_runs(world, sessions, runs, finds):
     found = tallies(world, sessions, runs)
     false = false_runs(found)
     assert false.low <= (FALSE_SLOW if world == "slow" else FALSE)

@@ -329,7 +329,7 @@ def big_run(judged, kind, count):
 
 
 @pytest.mark.parametrize(("kind", "count"), [("regressed", 1500), ("unchanged", 4000), ("no-baseline", 1500)])
-def test_a_summary_stays_below_the_limit_by_whole_rows_and_says_what_was_cut(judged, kind, count):
+def test_a_summary_is_cut_to_the_limit_by_whole_rows_and_says_so(judged, kind, count):
     text = markdown(big_run(judged, kind, count))
     assert LIMIT_BYTES * 0.99 < len(text.encode()) < 1024 * 1024
     second = text.splitlines()[2]
