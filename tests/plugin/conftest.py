@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,6 +29,27 @@ from attnbench.suite import test_attention
 '''
 
 
+class _OfTorch:
+    """What runs in this process import of torch: pytester drops it after a run and after a test, and it survives no second
+    import.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleType] = {}
+
+    def pytest_unconfigure(self) -> None:
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in ("torch", "sympy", "mpmath"):
+                self._modules.setdefault(name, module)
+
+    def put_back(self) -> None:
+        for name, module in self._modules.items():
+            sys.modules.setdefault(name, module)
+
+
+_OF_TORCH = _OfTorch()
+
+
 class Bench:
     """`bench(*arguments)` runs pytest on the project in this process, `bench.fresh(*arguments)` in one of its own."""
 
@@ -38,7 +60,11 @@ class Bench:
         quiet = ("-W", "ignore:Module already imported")  # pytest 9.1 would say so of the plugin that this run uses
         with warnings.catch_warnings():  # those that the inner run does not show itself would be shown as this run's
             warnings.simplefilter("ignore")
-            return self._pytester.runpytest_inprocess("-p", "attnbench.plugin", *arguments, *quiet)
+            try:
+                run = ("-p", "attnbench.plugin", *arguments, *quiet)
+                return self._pytester.runpytest_inprocess(*run, plugins=[_OF_TORCH])
+            finally:
+                _OF_TORCH.put_back()
 
     def fresh(self, *arguments: str | Path, timeout_s: float = 120) -> pytest.RunResult:
         return self._pytester.runpytest_subprocess("-p", "attnbench.plugin", *arguments, timeout=timeout_s)
@@ -66,7 +92,7 @@ def _extensions_once() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A run inside this process registers in copies, and neither it nor a fresh one sees the settings of this run."""
     monkeypatch.setattr(registry, "_BACKENDS", registry.all_backends())
     monkeypatch.setattr(table, "_TABLE", table.all_workloads())
@@ -74,6 +100,8 @@ def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("ATTN_", "PYTEST_XDIST", "CUDA_VISIBLE_DEVICES")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+    yield
+    _OF_TORCH.put_back()
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_a_case_that_is_not_measured_any_more_is_missing_though_its_session_was_
     assert verdict(sim)["kind"] == "missing"
 
 
-def test_a_session_that_is_only_added_is_said_and_does_not_count_where_the_commit_has_one(sim, baseline, repository):
+def test_a_session_that_the_commit_lacks_is_said_and_does_not_count(sim, baseline, repository):
     added = baseline()
     slowed(added)
     of_other_launches(added)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from adapters import H200, expected
 
 from attnbench.backends import cudnn_frontend
 from attnbench.backends.families import FAMILIES
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("cudnn") is not None, reason="the stand-in would be mixed with the real package"
 )
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 WORKLOAD = Workload("w", 2, 64, 3, 32, "fp16")
 MISSING = "package 'nvidia-cudnn-frontend' is not installed (pip install nvidia-cudnn-frontend)"
 
@@ -145,11 +145,6 @@ def qkv(workload: Workload) -> list[torch.Tensor]:
     shape = (workload.batch, workload.seq, workload.heads, workload.head_dim)
     dtype = torch.bfloat16 if workload.dtype == "bf16" else torch.float16
     return [torch.randn(shape, dtype=dtype) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
 
 
 def call(workload: Workload = WORKLOAD):

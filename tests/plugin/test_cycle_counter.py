@@ -12,7 +12,7 @@ def slots(*stamps):
     return torch.stack((found[:, :2], found[:, 2:]))
 
 
-def test_cycles_are_the_mean_over_the_multiprocessors_whose_counters_have_nothing_in_common():
+def test_cycles_are_the_mean_over_unrelated_counters_of_multiprocessors():
     assert mean_cycles(slots((10, 7, 1010, 7), (2**62, 7, 2**62 + 1020, 7)), 7, fewest=1) == 1010
 
 

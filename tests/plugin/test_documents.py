@@ -12,7 +12,6 @@ Every command in a block of a document is one of these, and `test_every_command_
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from processes import environment
 
 from attnbench import model
 from attnbench.backends.registry import Backend
@@ -134,12 +134,6 @@ def commands() -> list[Command]:
 
 
 COMMANDS = commands()
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Of a fresh process that imports attnbench from this tree."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, **variables}
 
 
 # Commands

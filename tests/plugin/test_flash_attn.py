@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import A100, CPU, H200, expected
 
 from attnbench.backends import flash_attn
 from attnbench.backends.families import FAMILIES
@@ -19,10 +20,7 @@ from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import DeviceOp, Workload
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
-A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
 B200 = Facts("cuda", "NVIDIA B200", (10, 0), (2, 13))
-CPU = Facts("cpu", "A CPU", None, (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 
 REAL = any(map(installed_version, ("flash-attn", "flash-attn-4"))) or any(
@@ -409,11 +407,6 @@ def qkv() -> list[torch.Tensor]:
     return [torch.randn(1, 64, 2, 32, dtype=torch.bfloat16) for _ in range(3)]
 
 
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-
-
 CALLS = [
     ("flash_attn_2", "", {}),
     ("flash_attn_3", "", {}),
@@ -592,14 +585,14 @@ def project(pytester: pytest.Pytester, *distributions: str, **changed: str) -> N
 def test_the_stand_ins_are_measured_by_the_whole_machinery(bench, pytester):
     project(pytester, *FILES)
     arguments = ("--attn-device=cpu", "--attn-rounds=1", "--attn-workload=1x64x2x32", "--attn-workload=1x96x2x32")
-    result = bench.fresh("--attn-backend=*_on_cpu", "--benchmark-only", *arguments, timeout_s=300)
+    result = bench("--attn-backend=*_on_cpu", "--benchmark-only", *arguments)
     result.assert_outcomes(passed=10)
 
 
 def test_what_flash_attention_3_was_is_stored_and_printed(bench, pytester):
     project(pytester, "fa3-fwd")
     arguments = ("--attn-device=cpu", "--attn-rounds=1", "--attn-workload=1x64x2x32", "--benchmark-json=run.json")
-    result = bench.fresh("--attn-backend=flash_attn_3_on_cpu", *arguments, timeout_s=300)
+    result = bench("--attn-backend=flash_attn_3_on_cpu", *arguments)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines([f"flash_attn_3_on_cpu: {WHEEL}"])
     assert [record["source"] for record in bench.records().values()] == [WHEEL] * 2

@@ -7,22 +7,19 @@ import sys
 
 import pytest
 import torch
+from adapters import A100, CPU, H200, qkv
 
 from attnbench.backends import flashinfer
 from attnbench.backends.families import FAMILIES
 from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
-from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("flashinfer") is not None, reason="the stand-in would be mixed with the real package"
 )
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
-A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
-CPU = Facts("cpu", "A CPU", None, (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 NAMES = ("flashinfer", "flashinfer_fa2", "flashinfer_fa3")
 MISSING = "package 'flashinfer' is not installed (pip install flashinfer-python)"
@@ -64,11 +61,6 @@ def single_prefill_with_kv_cache(
     return out.squeeze(0).transpose(0, 1).contiguous()
 """
 FILES = {"flashinfer/__init__.py": FLASHINFER}
-
-
-def qkv() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
 
 
 @pytest.mark.parametrize(("name", "backend"), [("flashinfer", "auto"), (NAMES[1], "fa2"), (NAMES[2], "fa3")])

@@ -54,9 +54,7 @@ def test_a_failed_run_stays_failed_whoever_ends_it_afterwards(sim: Any, pytester
     assert sim.fresh(*RUN).ret == pytest.ExitCode.OK
 
 
-def test_a_kernel_that_ends_the_process_with_0_is_red_here_and_a_row_in_a_process_of_its_own(
-    bench: Any, pytester: pytest.Pytester
-) -> None:
+def test_a_kernel_that_exits_with_0_is_red_and_isolated_an_error_row(bench: Any, pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
         import os
         from attnbench import register

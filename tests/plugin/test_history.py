@@ -162,9 +162,7 @@ def test_a_recording_of_code_with_local_changes_says_what_that_means(
     )
 
 
-def test_a_backend_of_a_repository_is_recorded_with_its_code(
-    sim: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backend_of_a_repository_is_recorded_with_its_code(sim: Any, pytester: pytest.Pytester) -> None:
     """As a kernel author has it: `load` in the conftest.py of the repository, sessions committed beside it."""
 
     def git(*arguments: str) -> None:
@@ -180,7 +178,7 @@ def test_a_backend_of_a_repository_is_recorded_with_its_code(
         (pytester.path / "run.json").unlink()
         return str(record["versions"]["repository"])
 
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    pytester.path.joinpath(".gitignore").write_text("__pycache__/\n.pytest_cache/\n")
     pytester.makeconftest(OWN)
     git("init", "--quiet")
     commit()

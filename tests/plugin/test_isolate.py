@@ -30,7 +30,7 @@ def test_isolated_cases_give_the_same_records_as_cases_in_this_process(sim: Any)
     }
 
 
-def test_what_the_command_line_corrects_in_the_environment_is_corrected_for_the_processes_too(
+def test_the_command_line_beats_the_environment_in_fresh_processes_too(
     sim: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATTN_REFERENCE", "torch_fast@eager")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import environment
 
 import attnbench
 
@@ -281,8 +281,6 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     (project / "pytest.ini").write_text("[pytest]\n")
     (project / "module_with_a_syntax_error.py").write_text("def kernel(q, k, v)\n    return q\n")
     (project / "broken.so").write_text("of another platform, or cut off: " * 9)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_"))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     chosen = [f"--attn-backend={name}" for name in (*RIGHT, *SAID)]
     ended = subprocess.run(
         [
@@ -291,7 +289,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ],
         check=False,
         cwd=project,
-        env=environment,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,

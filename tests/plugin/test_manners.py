@@ -146,9 +146,7 @@ def noisy(workload):
 
 
 @pytest.mark.parametrize("what", ["--benchmark-only", "--attn-list"])
-def test_what_libraries_say_of_each_others_old_names_is_left_out_and_every_other_warning_is_shown(
-    bench, pytester, what
-):
+def test_a_run_shows_every_warning_but_deprecations_of_libraries(bench, pytester, what):
     pytester.makeconftest(NOISY)
     result = bench.fresh(what, "--attn-backend=noisy", "--attn-device=cpu", "--attn-workload=1x64x2x64:fp32")
     said = result.stdout.str() + result.stderr.str()

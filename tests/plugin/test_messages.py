@@ -116,7 +116,11 @@ def test_mine(attn_case):
 """
 
 
-@pytest.mark.parametrize("launched", [(), ("--attn-launches=1",)], ids=["here", "launched"])
+#: What a launched process answers is the same on the simulated device, which needs no torch there.
+LAUNCHED = ("--attn-launches=1", "--attn-device=sim")
+
+
+@pytest.mark.parametrize("launched", [(), LAUNCHED], ids=["here", "launched"])
 def test_a_skip_of_the_tests_own_stays_a_skip(bench, pytester, launched):
     pytester.makepyfile(test_suite=OWN_SKIP.format(word="skip"))
     result = bench(*TINY, f"--attn-workload={SHAPE}", "--attn-backend=numpy", *launched)

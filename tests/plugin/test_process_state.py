@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -187,7 +189,7 @@ look("good")
 """
 
 
-def test_what_a_kernel_sets_when_it_is_called_spoils_neither_its_reference_nor_the_next_case(bench, pytester):
+def test_a_call_that_sets_state_spoils_neither_reference_nor_next_case(bench, pytester):
     pytester.makeconftest(KERNELS + WHEN_CALLED)
     run_here(bench, WORKLOAD, *chosen("meta_when_called", "good")).assert_outcomes(passed=2)
     records = bench.records()
@@ -223,9 +225,22 @@ def load(workload):
 """
 
 
-def test_operators_that_torchs_tensor_inherits_are_put_back_too(bench, pytester):
+@pytest.fixture
+def operators_as_before() -> Iterator[None]:
+    """What torch.Tensor has of its own afterwards, even where attnbench would not put it back."""
+    patched = ("matmul", "__matmul__", "copy_")
+    own = {name: vars(torch.Tensor)[name] for name in patched if name in vars(torch.Tensor)}
+    yield
+    for name in patched:
+        if name in own:
+            setattr(torch.Tensor, name, own[name])
+        elif name in vars(torch.Tensor):
+            delattr(torch.Tensor, name)
+
+
+def test_operators_that_torchs_tensor_inherits_are_put_back_too(bench, pytester, operators_as_before):
     pytester.makeconftest(KERNELS + WRONG_OPERATORS)
-    run(bench, WORKLOAD, *chosen("patches_operators", "looks_at_operators")).assert_outcomes(passed=1, failed=1)
+    run_here(bench, WORKLOAD, *chosen("patches_operators", "looks_at_operators")).assert_outcomes(passed=1, failed=1)
     assert sorted(changes(bench.records()[f"patches_operators@eager-{SHAPE}"])) == [
         f"torch.Tensor.{name} replaced" for name in ("__matmul__", "copy_", "matmul")
     ]
@@ -255,9 +270,12 @@ def load(workload):
 
 def test_limits_profilers_and_alarms_are_put_back_too(bench, pytester):
     pytester.makeconftest(KERNELS + OF_THE_SYSTEM)
-    run(bench, WORKLOAD, "--attn-launches=1", *chosen("sets_limits", "looks_at_the_system")).assert_outcomes(passed=2)
-    said = changes(bench.records()[f"sets_limits@eager-{SHAPE}"])
+    launched = (WORKLOAD, "--attn-launches=1")  # only what it starts has the culprit in it
+    run_here(bench, *launched, *chosen("sets_limits", "looks_at_the_system")).assert_outcomes(passed=2)
+    record = bench.records()[f"sets_limits@eager-{SHAPE}"]
+    said = changes(record)
     assert {"resource limit RLIMIT_NOFILE", "profiling by sys.setprofile", "alarm clock"} <= set(said)
+    assert all(one["put_back"] for one in record["changed"])
     assert any(one.startswith("temporary folder ") for one in said)
     found = (pytester.path / "seen.txt").read_text().split(maxsplit=2)
     assert (found[0], found[1] != "/", found[2]) == ("False", True, "None (0.0, 0.0)\n")
@@ -330,7 +348,7 @@ def test_what_a_library_sets_as_it_is_imported_is_kept_for_it_and_nobody_is_blam
     assert {tuple(changes(record)) for record in bench.records().values()} == {()}
 
 
-def test_after_what_cannot_be_put_back_the_other_cases_run_in_processes_of_their_own(bench, pytester):
+def test_cases_after_a_lasting_change_run_in_processes_of_their_own(bench, pytester):
     fewer = "@culprit\ndef other_pool():\n    torch.set_num_interop_threads(torch.get_num_interop_threads() + 3)\n"
     pytester.makeconftest(KERNELS + fewer + 'look("looks")\n')
     result = run(bench, WORKLOAD, *chosen("other_pool", "looks"))
@@ -471,6 +489,15 @@ def pytest_terminal_summary(terminalreporter):
 """
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    logger, disabled = logging.getLogger("torch._dynamo.convert_frame"), logging.root.manager.disable
+    yield
+    logging.disable(disabled)
+    logger.disabled = False
+    torch._logging.set_logs()
+
+
 def assert_gave_up(record: dict) -> None:
     assert (record["status"], record["sample"]) == ("error", None)
     [reason] = record["reasons"]
@@ -479,14 +506,12 @@ def assert_gave_up(record: dict) -> None:
     assert "function: 'inner'" in reason["text"]
 
 
-def test_a_backend_that_compiles_itself_compiles_every_workload_and_has_no_latency_where_dynamo_gave_up(
-    bench, pytester
-):
+def test_a_self_compiling_backend_has_no_latency_where_dynamo_gave_up(bench, pytester):
     pytester.makeconftest(KERNELS + COMPILES)
     shapes = [f"1x{seq}x2x16:fp32" for seq in range(23, 33)]
     assert shapes[-1] == SHAPE
     workloads = [f"--attn-workload={shape}" for shape in shapes]
-    result = run(bench, *workloads, "--attn-rounds=20", *chosen("compiles_itself", "compiles_on_every_call"))
+    result = run_here(bench, *workloads, "--attn-rounds=20", *chosen("compiles_itself", "compiles_on_every_call"))
     result.assert_outcomes(passed=10, failed=1, skipped=9)
     result.stdout.fnmatch_lines(["COMPILED 10"])
     records = bench.records()
@@ -504,8 +529,8 @@ def test_a_backend_that_compiles_itself_compiles_every_workload_and_has_no_laten
         "torch._logging.set_logs(dynamo=logging.CRITICAL)",
     ],
 )
-def test_a_call_that_dynamo_gave_up_compiling_without_a_word_has_no_latency(bench, pytester, silenced):
+def test_a_call_that_dynamo_silently_ran_eagerly_has_no_latency(bench, pytester, logging_as_before, silenced):
     pytester.makeconftest(f"{KERNELS}{COMPILES}\n{silenced}\n")
-    run(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call")).assert_outcomes(failed=1)
+    run_here(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call")).assert_outcomes(failed=1)
     assert_gave_up(bench.records()[f"compiles_on_every_call@eager-{SHAPE}"])
     assert bench.stored()["benchmarks"] == []

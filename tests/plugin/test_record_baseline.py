@@ -72,7 +72,7 @@ def test_sessions_are_recorded_numbered_and_compared_with(sim: Any, project: Non
     assert any(line.startswith("torch_flash@eager (") and "0001" in line for line in result.outlines)
 
 
-def test_the_next_session_has_the_next_number_may_be_slower_and_names_launches_that_differ(
+def test_a_next_session_may_be_slower_and_names_launches_that_differ(
     baseline: Any, project: None, monkeypatch: pytest.MonkeyPatch, capfd: Any, pytester: pytest.Pytester
 ) -> None:
     earlier = baseline("--attn-mode=eager", "--attn-backend=torch_flash")

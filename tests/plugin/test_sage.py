@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import A100, CPU, H200, expected, qkv
 
 from attnbench.backends import sage
 from attnbench.backends.families import FAMILIES
@@ -18,11 +19,8 @@ from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
-A100 = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
 RTX_4090 = Facts("cuda", "NVIDIA GeForce RTX 4090", (8, 9), (2, 13))
 RTX_5090 = Facts("cuda", "NVIDIA GeForce RTX 5090", (12, 0), (2, 13))
-CPU = Facts("cpu", "A CPU", None, (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 
 pytestmark = pytest.mark.skipif(
@@ -249,16 +247,6 @@ def test_what_the_library_does_not_dispatch_on_is_refused_by_sage_auto_alone(ins
     assert refused("sage_auto") == ()
     install("2.2.0", core="import nothing_that_is_known\n")
     assert refused("sage_auto") == ()  # a release that dispatches in another way: its own words, when it is called
-
-
-def qkv() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from adapters import CPU, H200, expected, qkv
 
 from attnbench.backends import transformer_engine
 from attnbench.backends.families import FAMILIES
@@ -27,8 +28,6 @@ pytestmark = pytest.mark.skipif(
     installed_version("transformer-engine") is not None, reason="the stand-in would be mixed with the real package"
 )
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
-CPU = Facts("cpu", "A CPU", None, (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 NAMES = {"te_fused": "FusedAttention", "te_flash": "FlashAttention", "te_unfused": "UnfusedDotProductAttention"}
 VARIABLES = ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN")
@@ -203,21 +202,11 @@ def ran() -> list[tuple[str, bool]]:
     return part("dot_product_attention").ran
 
 
-def qkv() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-
-
 def refused(backend: str, workload: Workload = WORKLOAD) -> tuple[str, ...]:
     return all_backends()[backend].refuses(workload, "cuda")
 
 
-def test_each_runs_its_own_implementation_also_after_another_was_chosen_for_the_same_parameters(stand_in):
+def test_each_backend_runs_its_own_implementation_after_another_one(stand_in):
     stand_in(FILES)
     tensors = qkv()
     for name in (*NAMES, *reversed(NAMES)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import environment
 
 import attnbench
 from attnbench.backends.registry import all_backends
@@ -45,16 +45,14 @@ def _triton_is_here() -> None:
 
 def fresh(*command: str, cwd: Path, interpreted: bool, may_exit_with: tuple[int, ...] = (0,)) -> str:
     """Standard output of Python with this command; whether Triton interprets is settled when a kernel is decorated."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ATTN_", "PYTEST_", "TRITON_"))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment["TRITON_CACHE_DIR"] = str(cwd / "triton")
+    there = environment(("ATTN_", "PYTEST_", "TRITON_"), TRITON_CACHE_DIR=str(cwd / "triton"))
     if interpreted:
-        environment["TRITON_INTERPRET"] = "1"
+        there["TRITON_INTERPRET"] = "1"
     ended = subprocess.run(
         [sys.executable, *command],
         check=False,
         cwd=cwd,
-        env=environment,
+        env=there,
         capture_output=True,
         text=True,
         timeout=300,
@@ -161,7 +159,7 @@ print(json.dumps([compiled(*case) for case in cases]))
 """
 
 
-def test_it_compiles_for_an_h200_within_its_shared_memory_and_under_the_name_of_its_route(tmp_path):
+def test_the_kernel_compiles_for_an_h200_within_its_shared_memory(tmp_path):
     compiled = json.loads(fresh("-c", COMPILED, cwd=tmp_path, interpreted=False))
     assert len(compiled) == 8
     for name, shared_bytes, _ in compiled:

@@ -401,7 +401,7 @@ def test_a_verdict_that_is_required_needs_a_folder(sim: Any, monkeypatch: pytest
 # What cannot be compared
 
 
-def test_without_a_session_there_is_no_baseline_and_nothing_fails_unless_one_is_required(sim: Any) -> None:
+def test_a_run_without_a_session_fails_only_where_a_baseline_is_required(sim: Any) -> None:
     result = sim(*ONCE)
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "no-baseline", FLASH: "no-baseline"}

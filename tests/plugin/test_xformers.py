@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 import torch
+from adapters import H200, expected, qkv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from attnbench.backends import xformers
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("xformers") is not None, reason="the stand-in would be mixed with the real package"
 )
 
-H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 NAMES = ("xformers", "xformers_cutlass", "xformers_flash")
 MISSING = "package 'xformers' is not installed (pip install xformers)"
@@ -92,16 +92,6 @@ FILES = {
 }
 
 
-def qkv() -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    return [torch.randn(1, 64, 2, 64, dtype=torch.bfloat16) for _ in range(3)]
-
-
-def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-
-
 def refused(backend: str, workload: Workload = WORKLOAD) -> tuple[str, ...]:
     """What it says of a GPU: tensors of one exist here without their memory."""
     with FakeTensorMode():
@@ -138,7 +128,7 @@ def test_reasons_of_one_operator_are_shown_in_its_own_words(stand_in):
     assert refused("xformers") == ()  # it may take the other one
 
 
-def test_where_xformers_may_choose_a_reason_is_said_once_with_the_operators_that_give_it(stand_in):
+def test_xformers_says_a_reason_once_with_the_operators_that_give_it(stand_in):
     stand_in(FILES)
     from xformers.ops import fmha
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +59,24 @@ def make_run(*records: Record, **changes: Any) -> RunFile:
     launch = Launch("0123456789ab", "2026-01-02T03:04:05+00:00", Fingerprint({"device": "A CPU"}, {"torch": "2.13.0"}))
     fields: dict[str, Any] = {"reference": "torch_flash@eager", "launches": (launch,), "records": records}
     return RunFile(**{"schema": SCHEMA_VERSION, "attnbench": "0.1.0", **fields, **changes})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Importing torch takes seconds: a test that needs it is one of tests/plugin."""
+    before = "torch" in sys.modules
+    report = yield
+    if not before and "torch" in sys.modules:
+        report.outcome, report.longrepr = "failed", f"{collector.nodeid} imports torch: move it to tests/plugin"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it imported while a test runs, even where another test has imported it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_sessions_that_carry_more_than_the_most_by_default_say_so(run_of):
     assert line.startswith("limit 6 % (the default maximum), but the baseline resolves 24 % (2 sessions of this GPU")
 
 
-def test_a_limit_above_what_the_baseline_carries_is_not_promised_to_fall_by_more_sessions(run_of):
+def test_a_limit_that_more_sessions_do_not_lower_promises_nothing(run_of):
     (line,) = said(run_of({"limit": 0.03, "carried": 0.021, "bearing": ONE}))
     assert line == (
         "limit 3 % (--attn-limit or the timer's resolution); the baseline resolves 2.1 % (1 session of this GPU)"

@@ -36,9 +36,7 @@ def test_an_option_is_written_so_that_it_is_read_as_it_was_given(given: Given, t
         ("--save-tensors", "tensors/q.pt"),
     ],
 )
-def test_a_path_that_an_option_of_unknown_effect_writes_to_lies_in_the_folder_of_the_process(
-    tmp_path: Path, name: str, value: str
-) -> None:
+def test_a_path_of_an_unknown_option_lies_in_the_folder_of_the_process(tmp_path: Path, name: str, value: str) -> None:
     aside = turned_aside(Given(name, (value,)), tmp_path / "given", tmp_path)
     assert aside.values == (str(tmp_path / "given" / Path(value).name),)
 

@@ -206,7 +206,7 @@ def test_a_run_of_the_first_schema_is_read_as_ever(run_file, record):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_record_has_seven_digits_of_what_is_measured_and_every_digit_of_what_is_counted(seed):
+def test_a_record_keeps_seven_digits_measured_and_all_digits_counted(seed):
     record = anything(model.Record, random.Random(seed))
     once = rounded(record)
     assert rounded(once) == once

@@ -70,7 +70,7 @@ def test_what_attnbench_did_not_write_is_compared_by_its_full_name():
     assert found(document({"fullname": here, "extra_info": None}, attnbench={"records": [3]}), here) == {here: here}
 
 
-def test_of_several_tests_of_one_case_it_is_the_one_of_the_same_full_name_then_the_same_name_then_the_first():
+def test_a_case_of_several_tests_is_matched_by_full_name_then_name():
     first, second = nodeid("a.py::test_one"), nodeid("a.py::test_two")
     stored = document(entry(first), entry(second))
     here = (nodeid("a.py::test_two"), nodeid("b.py::test_two"), nodeid("b.py::test_three"))

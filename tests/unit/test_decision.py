@@ -401,7 +401,7 @@ def test_at_another_start_clock_a_call_that_power_limits_is_judged_by_its_cycles
         assert decide([at(risen, COMPUTES, slower)] * 3, stored, Rule(150), knowing()).kind is kind
 
 
-def test_how_far_cycles_follow_the_clock_is_in_the_interval_however_many_launches_there_are():
+def test_the_interval_holds_how_far_cycles_follow_the_clock():
     stored = [at(0.0, WAITS, session="0001")] * 3
     for launches in (1, 4):
         still, moved = (decide([at(risen, WAITS)] * launches, stored, ONE, knowing()) for risen in (0.0, 0.02))
@@ -535,7 +535,7 @@ def test_one_slow_launch_among_others_that_agree_is_left_out_and_said(which):
     assert ("slow-launch" in [reason.code for reason in found.reasons]) == (which == "ours")
 
 
-def test_what_the_first_launch_shows_and_the_next_does_not_is_looked_at_until_launches_agree():
+def test_a_case_is_measured_again_until_its_launches_agree():
     stored = [made(session="0001")] * 3
     assert decide([made(0.07)], stored, ONE, NoiseModel()).suspect
     second = decide([made(0.07), made()], stored, ONE, NoiseModel())
@@ -559,7 +559,7 @@ def test_launches_that_differ_more_than_assumed_widen_the_interval():
     assert apart.error > 5 * alike.error
 
 
-def test_an_undecided_case_is_measured_again_where_more_launches_may_bring_its_mean_to_a_decision():
+def test_an_undecided_case_is_measured_again_where_launches_may_decide():
     stored = [made(session=f"{number}") for number in range(4) for _ in range(3)]
     rule, noise = Rule(cases=90), knowing()
     found = decide([made(0.0065)], stored, rule, noise)

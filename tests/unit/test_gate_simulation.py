@@ -22,11 +22,11 @@ from attnbench.verdicts.noise import NoiseModel, SdBounds, noise_model
 from attnbench.verdicts.rule import Rule
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gate_simulation"
-CASES, BASELINES = 30, 10
+CASES, BASELINES = 30, 8
 
 
-def tallies(world, sessions, runs):
-    return [tally(Cell(world, CASES, sessions), number, runs, seed=1) for number in range(BASELINES)]
+def tallies(world, sessions, runs, baselines=BASELINES):
+    return [tally(Cell(world, CASES, sessions), number, runs, seed=1) for number in range(baselines)]
 
 
 def false_runs(found):
@@ -52,13 +52,13 @@ def without_session_noise(found):
 @pytest.mark.parametrize(
     ("world", "sessions", "runs", "finds"),
     [
-        ("assumed", 1, 40, ["finds", "+2 %"]),
-        ("quiet", 4, 12, ["finds", "+1 %"]),
-        ("occasions", 2, 20, ["finds"]),
-        ("slow", 1, 20, ["finds"]),
+        ("assumed", 1, 50, ["finds", "+2 %"]),
+        ("quiet", 4, 15, ["finds", "+1 %"]),
+        ("occasions", 2, 25, ["finds"]),
+        ("slow", 1, 25, ["finds"]),
     ],
 )
-def test_rule_keeps_its_targets_as_far_as_a_few_hundred_runs_tell(world, sessions, runs, finds):
+def test_the_rule_keeps_its_targets_over_a_few_hundred_runs(world, sessions, runs, finds):
     found = tallies(world, sessions, runs)
     false = false_runs(found)
     assert false.low <= (FALSE_SLOW if world == "slow" else FALSE)
@@ -76,12 +76,12 @@ def test_an_error_rate_that_is_fifty_times_as_large_is_seen(monkeypatch):
     unlucky = replace(WORLDS["occasions"], slower=Rule(1).tolerated)
     monkeypatch.setitem(WORLDS, "unlucky", unlucky)
     monkeypatch.setattr(gate_runs, "Rule", partial(Rule, alpha=0.5))
-    assert false_runs(tallies("unlucky", 1, 10)).low > FALSE
+    assert false_runs(tallies("unlucky", 1, 10, baselines=4)).low > FALSE
 
 
 def test_ignored_noise_between_sessions_is_seen(monkeypatch):
     monkeypatch.setattr(gate_runs, "noise_model", lambda cases: without_session_noise(noise_model(cases)))
-    assert false_runs(tallies("occasions", 1, 10)).low > FALSE
+    assert false_runs(tallies("occasions", 1, 10, baselines=6)).low > FALSE
 
 
 # The simulation itself

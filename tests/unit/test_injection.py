@@ -144,9 +144,7 @@ class UncheckedCall(pacer.SameContents):
         self._call(*self._inputs)
 
 
-def test_the_rounds_of_a_case_are_slowed_down_and_those_of_the_calibration_are_not_among_them(
-    spun, record, monkeypatch
-):
+def test_an_injection_slows_down_the_rounds_but_not_its_calibration(spun, record, monkeypatch):
     spins = sm_clock.SmClock()
     for module in (steps, injection):
         monkeypatch.setattr(module, "sm_clock", lambda: spins)

@@ -549,7 +549,7 @@ def test_a_case_is_not_missing_that_was_measured_or_never_stored(session, record
     assert missing(record(status="unsupported"), Baseline((session(case="another"),)), "") is None
 
 
-def test_what_is_judged_in_cycles_is_shown_at_the_baselines_clock_beside_what_was_measured(verdict, session):
+def test_a_verdict_in_cycles_is_shown_at_the_clock_of_the_baseline(verdict, session):
     def at(seconds, cycles):
         rounds_s = tuple(round_s * seconds for round_s in ROUNDS)
         counted = tuple(round(1.8e9 * round_s * cycles) for round_s in ROUNDS)

@@ -190,7 +190,7 @@ class Steps(SameContents):
         self._took("conclude")
 
 
-def test_contents_are_switched_before_every_round_and_looked_at_after_it_outside_the_interval(gpu):
+def test_inputs_change_and_outputs_are_checked_outside_the_interval(gpu):
     steps = Steps(gpu)
 
     def call():

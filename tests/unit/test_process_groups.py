@@ -70,7 +70,7 @@ def test_others_that_cannot_run_here_do_not_count():
     assert made.own_process("other-small") is None
 
 
-def test_a_case_that_cannot_run_here_says_so_in_this_process_and_its_environment_is_not_asked():
+def test_a_case_that_cannot_run_here_needs_no_environment_of_its_own():
     def environment():
         raise AssertionError("its library may not be there")
 

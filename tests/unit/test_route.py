@@ -193,7 +193,7 @@ SPLIT = (
 )
 
 
-def test_what_splits_and_what_combines_are_both_the_attention_kernel_of_whatever_runs_flash_attn_2():
+def test_split_and_combine_kernels_both_count_as_flash_attn_2():
     assert FAMILIES, "imported for its registrations"
     ran = tuple(DeviceOp(name, duration_s=1e-4) for name in SPLIT)
     found = {

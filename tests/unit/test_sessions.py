@@ -347,7 +347,7 @@ def test_a_session_of_the_host_clock_is_refused(session, record):
     assert "CPU timings cannot be a baseline" in said
 
 
-def test_rounds_below_the_ceiling_are_refused_but_of_calls_that_lower_the_clock_themselves(session, record):
+def test_rounds_below_the_ceiling_count_only_where_the_call_lowers_it(session, record):
     sample = Sample(ROUNDS, "t", unsettled=2)
     settled = record("b@eager", launch="b", sample=Sample(ROUNDS, "t"))
     (said,) = refusals(session(BOTH, settled, record("b@eager", launch="a", sample=sample)))

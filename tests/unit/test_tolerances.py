@@ -10,7 +10,7 @@ from attnbench.backends.tolerances import SIXTEEN_BIT, TOLERANCES, Bound, Tolera
 METRICS = ("max_abs", "mean_abs", "mse", "rel_l1", "rel_l2")
 
 
-def test_sixteen_bit_is_twice_plain_attention_plus_twice_rounding_and_twice_an_ideal_fused_kernel(error):
+def test_the_16_bit_tolerance_doubles_plain_rounding_and_fused_errors(error):
     plain, fused = error(max_abs=0.01, rel_l2=0.02), error(max_abs=0.5, rel_l2=0.002)
     limits = allowed(SIXTEEN_BIT, "randn", plain, fused, rounding=0.004, magnitude=1.0)
     assert limits == pytest.approx({"max_abs": 2 * 0.01 + 2 * 0.004, "rel_l2": 2 * 0.002})

@@ -31,7 +31,7 @@ def test_every_case_that_was_not_measured_is_marked_listed_and_counted(run_file,
     assert section(run)[-1] == f"3 cases: 2 measured, 1 {status}"
 
 
-def test_a_variant_that_nothing_can_run_is_listed_with_its_reason_and_has_no_row_of_dashes(run_file, record):
+def test_a_variant_that_cannot_run_has_its_reason_and_no_row_of_dashes(run_file, record):
     run = run_file(record(), record("torch_math@eager", status="unsupported"))
     assert [line.split()[0] for line in table(run, "eager: median ms")[3:]] == ["torch_flash@eager"]
     assert any("torch_math@eager" in line for line in table(run, "not measured"))

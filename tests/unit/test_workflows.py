@@ -1,4 +1,7 @@
-"""What every workflow promises: the least rights, pinned actions, and steps that are scripts which work by hand."""
+"""What every workflow promises beyond what zizmor checks: no secret, an end, and steps that are scripts of this repository.
+
+zizmor (scripts/test) holds triggers, pinned actions, credentials and code in templates.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,7 @@ def workflow(request) -> Path:
     return request.param
 
 
-def test_no_workflow_lends_its_rights_to_a_pull_request(workflow):
-    assert set(read(workflow)["on"]) <= {"pull_request", "push"}
+def test_no_workflow_reads_a_secret(workflow):
     assert "secrets." not in workflow.read_text(encoding="utf8")
 
 
@@ -54,16 +56,16 @@ def test_every_job_ends(workflow):
     assert all(0 < int(job["timeout-minutes"]) <= 90 for job in read(workflow)["jobs"].values())
 
 
-def test_actions_are_pinned_to_a_commit_with_its_version_beside_it(workflow):
+def test_a_pinned_action_is_of_github_and_has_its_version_beside_it(workflow):
     lines = re.findall(r"^ *(?:- )?uses: (.*)$", workflow.read_text(encoding="utf8"), re.M)
     assert len(lines) == sum("uses" in step for step in steps(workflow)) > 0
-    assert [line for line in lines if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+    assert [line for line in lines if not re.fullmatch(r"actions/[a-z-]+@\S+ # v\d+\.\d+\.\d+", line)] == []
 
 
-def test_a_checkout_keeps_no_credentials_and_cleans(workflow):
+def test_a_checkout_cleans_and_fetches_no_history(workflow):
     (checkout,) = [step["with"] for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
     assert checkout.pop("fetch-depth", "2") == "2"  # the commit that a pull request is based on, and no more
-    assert checkout == {"persist-credentials": "false"}  # clean is the default
+    assert set(checkout) == {"persist-credentials"}  # clean is the default
 
 
 def test_the_gpu_job_has_the_commit_whose_sessions_it_compares_with():
@@ -76,7 +78,6 @@ def test_every_command_is_one_script_of_this_repository(workflow):
     jobs = {name: job for name, job in read(workflow)["jobs"].items() if name != "gate"}  # which has no checkout
     for step in (step for job in jobs.values() for step in job["steps"]):
         if "run" in step:
-            assert "${{" not in step["run"]
             assert not re.search(r"[;&|<>$`\n]", step["run"])
             script = ROOT / shlex.split(step["run"].removeprefix("exec "))[0]
             assert script.parent == ROOT / "scripts"
