@@ -228,7 +228,7 @@ def _not_stored(plain: Verdict, ours: Record, baseline: Baseline) -> Verdict:
 
 def _how_to_store(ours: Record) -> str:
     on_cpu = ours.sample is not None and ours.sample.timer == HOST_TIMER
-    return "CPU timings cannot be a baseline" if on_cpu else "record one with scripts/record_baseline"
+    return "CPU timings cannot be a baseline" if on_cpu else "record one with attnbench record"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
