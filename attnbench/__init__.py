@@ -4,21 +4,24 @@ What a kernel author imports is here; everything else is reached through the pyt
 Importing this package imports neither torch nor pytest.
 """
 
-from attnbench.backends.registry import Backend, OwnProcess, register
-from attnbench.backends.requirements import (
-    Batch,
-    Capability,
-    Device,
-    Distribution,
-    DType,
-    Function,
-    HeadDim,
-    Package,
-    TorchVersion,
-    TritonDevice,
-)
-from attnbench.model import Reason, Workload
-from attnbench.workloads.table import register_workload
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.backends.registry import Backend, OwnProcess, register
+    from attnbench.backends.requirements import (
+        Batch,
+        Capability,
+        Device,
+        Distribution,
+        DType,
+        Function,
+        HeadDim,
+        Package,
+        TorchVersion,
+        TritonDevice,
+    )
+    from attnbench.model import Reason, Workload
+    from attnbench.workloads.table import register_workload
 
 __version__ = "0.1.0"
 
@@ -40,3 +43,35 @@ __all__ = [
     "register",
     "register_workload",
 ]
+
+_MODULES = {
+    "backends.registry": ("Backend", "OwnProcess", "register"),
+    "backends.requirements": (
+        "Batch",
+        "Capability",
+        "Device",
+        "Distribution",
+        "DType",
+        "Function",
+        "HeadDim",
+        "Package",
+        "TorchVersion",
+        "TritonDevice",
+    ),
+    "model": ("Reason", "Workload"),
+    "workloads.table": ("register_workload",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `__all__` when it is first used: every pytest run imports this package, for its plugin."""
+    from importlib import import_module
+
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

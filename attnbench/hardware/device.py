@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.fingerprint import ceiling_mhz
-from attnbench.hardware import nvml
 from attnbench.hardware.facts import Facts, installed_version, sm_name
-from attnbench.hardware.sm_clock import sm_clock
 
 DEVICES = ("cpu", "cuda", "sim")
 OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
@@ -147,6 +144,10 @@ def _cpu(torch: Any) -> OpenDevice:
 
 
 def _cuda(torch: Any) -> OpenDevice:
+    from attnbench.fingerprint import ceiling_mhz
+    from attnbench.hardware import nvml
+    from attnbench.hardware.sm_clock import sm_clock
+
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     facts = Facts("cuda", properties.name, (properties.major, properties.minor), _version(torch))
     uuid = str(getattr(properties, "uuid", "")) or None

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench.fingerprint import ceiling_mhz, differences, hashed, make_fingerprint, slug, unknown_fields
-from attnbench.hardware import device
+from attnbench.hardware import device, nvml, sm_clock
 from attnbench.model import Fingerprint
 from attnbench.plugin.benchmark_compare import machine_differences
 
@@ -94,8 +94,8 @@ def test_a_gpus_key_holds_its_ceiling(monkeypatch):
         version=SimpleNamespace(cuda="13.0"),
         __version__="2.11.0+cu130",
     )
-    monkeypatch.setattr(device, "sm_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
-    monkeypatch.setattr(device.nvml, "gpu_fields", lambda uuid: {})
+    monkeypatch.setattr(sm_clock, "sm_clock", lambda: SimpleNamespace(ceiling=SimpleNamespace(hz=1979.4e6)))
+    monkeypatch.setattr(nvml, "gpu_fields", lambda uuid: {})
     key = device._cuda(torch).key
     assert (key["ceiling_mhz"], key["protocol"]) == (1980, "cuda-events/4")
 
