@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -31,6 +31,9 @@ FACETS = (
     ("status", "Status"),
 )
 NO_VERDICT = "no verdict"
+#: Classes of accuracy (attnbench/backends/tolerances.py): the headline is of the first, and nobody asks who is fastest in
+#: the second.
+EXACT, UNFUSED = "16-bit", "16-bit-unfused"
 #: Two medians this close, relative, are a tie on the summary.
 TIE = 0.01
 #: Lines of one tile; the rest is counted.
@@ -38,37 +41,37 @@ MOST_LINES = 4
 #: Verdict kinds that need no reader: folded away, and counted.
 QUIET = ("unchanged",)
 
-#: Columns of a table: name, and unit or meaning.
+#: Name, unit, meaning.
+Column = tuple[str, str, str]
+#: Columns of a table.
 RECORD_COLUMNS = (
-    ("Variant", ""),
-    ("Workload", "tokens in brackets"),
-    ("GPU", ""),
-    ("Status", ""),
-    ("Median", "ms"),
-    ("20–80 %", "ms"),
-    ("TFLOP/s", ""),
-    ("Kernel", "ms, by the profiler"),
-    ("Workspace", "MiB"),
-    ("First call", "s"),
-    ("Rel. L2", "of the timed inputs"),
-    ("Verdict", ""),
-    ("Change", "%, and interval"),
-    ("Launch", "number, and when it started"),
+    ("Variant", "", ""),
+    ("Workload", "tokens", ""),
+    ("GPU", "", ""),
+    ("Status", "", ""),
+    ("Median", "ms", "of the rounds of one launch"),
+    ("20–80 %", "ms", "band that these shares of the rounds lie in"),
+    ("TFLOP/s", "", "at the median"),
+    ("Kernel", "ms", "the attention kernel's own time, by the profiler"),
+    ("Workspace", "MiB", "peak of the allocator over one warm call, output included"),
+    ("First call", "s", ""),
+    ("Rel. L2", "", "error on the timed inputs"),
+    ("Verdict", "", ""),
+    ("Change", "% [interval]", "against the baseline; positive is slower"),
+    ("Launch", "number · start, UTC", ""),
 )
-
-#: Columns of a table: name, and unit or meaning.
 ACCURACY_COLUMNS = (
-    ("Variant", ""),
-    ("Workload", "tokens in brackets"),
-    ("GPU", ""),
-    ("Inputs", ""),
-    ("absmax", "largest absolute difference"),
-    ("MAE", "mean absolute difference"),
-    ("MSE", "mean squared difference"),
-    ("Rel. L2", "norm of the difference over the reference's"),
-    ("Cosine", "similarity with the reference"),
-    ("Allowed", "what the tolerance permits"),
-    ("Result", ""),
+    ("Variant", "", ""),
+    ("Workload", "tokens", ""),
+    ("GPU", "", ""),
+    ("Inputs", "", "distribution of q, k and v"),
+    ("absmax", "", "largest absolute difference"),
+    ("MAE", "", "mean absolute difference"),
+    ("MSE", "", "mean squared difference"),
+    ("Rel. L2", "", "norm of the difference over the norm of the reference"),
+    ("Cosine", "", "similarity with the reference"),
+    ("Allowed", "", "what the tolerance permits"),
+    ("Result", "", ""),
 )
 
 
@@ -92,6 +95,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Columns and rows; the first column is the rows' names."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class VerdictRow:
     """A verdict, with `bar` to draw its interval: None without one."""
 
@@ -100,6 +111,7 @@ class VerdictRow:
     name: str
     workload: str
     gpu: str
+    run: str  # when it started, where there are several
     baseline: Cell
     found: Cell
     change: Cell
@@ -246,16 +258,17 @@ class Content:
     @cached_property
     def has_problems(self) -> bool:
         """Whether a file or a line was not used, or says something else than an earlier one."""
-        return any(
-            file.outcome is not Outcome.FOUND or file.skipped or file.notes for file in self.gathered.files
-        )
+        return any(file.outcome is not Outcome.FOUND or file.skipped or file.notes for file in self.gathered.files)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         return (*self._fastest(), self._regressed(), self._not_measured())
 
     def _fastest(self) -> list[Tile]:
-        """By GPU the fastest variant of each class of accuracy, at the longest of the lengths that most variants have."""
+        """By GPU the fastest variant of 16-bit accuracy, and of every other class with its error.
+
+        At the longest of the workloads that most variants have: a quantised kernel is faster, but at another accuracy.
+        """
         found = []
         for gpu in self.gpus:
             cases = [case for case in self._cases if case.gpu == gpu and case.median_s is not None]
@@ -266,13 +279,15 @@ class Content:
             classes: dict[str, list[_Case]] = defaultdict(list)
             for case in cases:
                 if case.first.workload == at:
-                    classes[case.first.tolerance or "tolerance unknown"].append(case)
-            best = [_best_first(mine) for mine in classes.values()]
-            best.sort(key=lambda mine: mine[0].median_s or 0.0)
-            lines = [_best_line(mine, len(classes) > 1) for mine in best]
+                    classes[case.first.tolerance].append(case)
+            best = sorted(map(_best_first, classes.values()), key=lambda mine: mine[0].median_s or 0.0)
+            main = next((mine for mine in best if mine[0].first.tolerance == EXACT), best[0])
+            others = [_class_line(mine) for mine in best if mine is not main and mine[0].first.tolerance != UNFUSED]
+            kind = f"{main[0].first.tolerance} " if len(best) > 1 and main[0].first.tolerance else ""
             where = f" · {gpu}" if len(self.gpus) > 1 else ""
-            value = best[0][0].name
-            found.append(Tile(f"Fastest on {at.name} ({at.seq} tokens){where}", value, _some(lines), "", "#figures"))
+            label = f"Fastest {kind}at {at.seq} tokens{where}"
+            lines = (f"{_best_line(main)} ({at.name})", *_some(others, MOST_LINES - 1))
+            found.append(Tile(label, main[0].name, lines, "", "#figures"))
         return found
 
     def _regressed(self) -> Tile:
@@ -291,22 +306,25 @@ class Content:
         groups = [group for group in self.unmeasured if group.status != str(Status.CHECKED)]
         if not groups:
             checked = any(record.status is Status.CHECKED for record in self.gathered.records)
-            said = "Some cases were checked and, as asked, not timed." if checked else "Every case has a latency."
-            return Tile("Not measured", "none", (said,), "good")
+            all_of_it = "Some cases were checked and, as asked, not timed." if checked else "Every case has a latency."
+            return Tile("Not measured", "none", (all_of_it,), "good")
         cases = Counter[str]()
         for case in self._cases:
             if case.median_s is None and case.first.injected is None:
                 cases[str(case.first.status)] += 1
         bad = any(group.status in (str(Status.INCORRECT), str(Status.ERROR)) for group in groups)
         lines = [f"{group.status}: {_listed(group.names)}" for group in groups]
-        counts = ", ".join(f"{count} {status}" for status, count in cases.items() if status != "checked")
-        return Tile("Not measured", counts or str(len(groups)), _some(lines), "bad" if bad else "", "#unmeasured")
+        del cases[str(Status.CHECKED)]
+        counts = ", ".join(f"{cases[str(status)]} {status}" for status in STATUSES if cases[str(status)])
+        value = f"{sum(cases.values())} of {counted(len(self._cases), 'case')}"
+        said = (counts, *_some(lines, MOST_LINES - 1))
+        return Tile("Not measured", value, said, "bad" if bad else "", "#unmeasured")
 
     # --- the tables
 
     @cached_property
-    def records(self) -> tuple[Row, ...]:
-        return tuple(self._record_row(record) for record in self.gathered.records)
+    def records(self) -> Table:
+        return _without_empty(RECORD_COLUMNS, [self._record_row(record) for record in self.gathered.records])
 
     def _record_row(self, record: Record) -> Row:
         verdict = self.gathered.verdict(record)
@@ -316,8 +334,8 @@ class Content:
         rate = tflop_per_s(record)
         reasons = "; ".join(reason.text for reason in record.reasons)
         cells = (
-            Cell(f"{record.workload.name} ({record.workload.seq})", record.workload.seq, record.workload.why),
-            Cell(self._gpus[record.launch]),
+            Cell(f"{record.workload.name} ({record.workload.seq})", record.workload.seq),
+            Cell(self._gpus[record.launch] if len(self.gpus) > 1 else ""),
             Cell(str(record.status), title=reasons),
             _number(middle, milliseconds),
             Cell("" if low is None or high is None else f"{milliseconds(low)}–{milliseconds(high)}", low),
@@ -334,7 +352,7 @@ class Content:
         return Row(self._keys[id(record)], self._name(record), cells, slowed)
 
     @cached_property
-    def accuracy(self) -> tuple[Row, ...]:
+    def accuracy(self) -> Table:
         """A row per GPU, variant, workload and set of inputs: of several launches the one with the largest error."""
         worst: dict[tuple[str, str, str, str], tuple[Record, Check]] = {}
         for case in self._cases:
@@ -343,18 +361,15 @@ class Content:
                     where = (case.gpu, case.name, record.workload.name, check.distribution)
                     if where not in worst or _is_worse(check, worst[where][1]):
                         worst[where] = (record, check)
-        return tuple(self._accuracy_row(record, check) for record, check in worst.values())
+        return _without_empty(ACCURACY_COLUMNS, [self._accuracy_row(*one) for one in worst.values()])
 
     def _accuracy_row(self, record: Record, check: Check) -> Row:
         error = check.error
-        allowed = ", ".join(
-            f"{metric} {'≥' if metric in SIMILARITIES else '≤'} {significant(limit, 4) if metric in SIMILARITIES else _scientific(limit)}"
-            for metric, limit in check.allowed.items()
-        )
+        allowed = ", ".join(_allowed(metric, limit) for metric, limit in check.allowed.items())
         result = "passed" if check.passed else "failed"
         cells = (
             Cell(f"{record.workload.name} ({record.workload.seq})", record.workload.seq),
-            Cell(self._gpus[record.launch]),
+            Cell(self._gpus[record.launch] if len(self.gpus) > 1 else ""),
             Cell(check.distribution),
             _number(error.max_abs, _scientific),
             _number(error.mean_abs, _scientific),
@@ -370,7 +385,12 @@ class Content:
     def verdicts(self) -> tuple[VerdictRow, ...]:
         """Worst first, over all runs."""
         of_case: dict[int, Record] = {}
-        for source in self.gathered.runs:
+        started: dict[int, str] = {}
+        judged = [source for source in self.gathered.runs if source.run.verdicts]
+        for source in judged:
+            if len(judged) > 1 and source.run.launches:
+                at = _minute(source.run.launches[0].started_at)
+                started.update((id(verdict), at) for verdict in source.run.verdicts)
             by_test = {(r.case, r.nodeid): r for r in reversed(source.run.records)}
             by_case = {r.case: r for r in reversed(source.run.records)}
             for verdict in source.run.verdicts:
@@ -379,21 +399,24 @@ class Content:
                     of_case[id(verdict)] = found
         ordered = worst_first(self.gathered.verdicts)
         scale = _scale(ordered)
-        return tuple(self._verdict_row(verdict, of_case.get(id(verdict)), scale) for verdict in ordered)
+        return tuple(self._verdict_row(one, of_case.get(id(one)), started.get(id(one), ""), scale) for one in ordered)
 
-    def _verdict_row(self, verdict: Verdict, record: Record | None, scale: tuple[float, float]) -> VerdictRow:
+    def _verdict_row(
+        self, verdict: Verdict, record: Record | None, started: str, scale: tuple[float, float]
+    ) -> VerdictRow:
         said = [reason.text for reason in verdict.reasons if verdict.change is None or reason.code not in IN_THE_ROW]
         if verdict.change is not None and not verdict.known_unit:
             said.append("a GPU unit that the baseline does not know: a slow-down is only suspected")
         said += verdict.notes
-        if record is not None and record.injected is not None:
+        if record is not None and record.injected is not None and not any("INJECTED" in one for one in said):
             said.insert(0, f"slowed down on purpose by {signed_percent(record.injected, 1)} %")
         return VerdictRow(
             self._keys[id(record)] if record is not None else self._key(verdict=str(verdict.kind)),
             str(verdict.kind),
             self._name(record) if record is not None else verdict.case,
             record.workload.name if record is not None else "",
-            self._gpus[record.launch] if record is not None else "",
+            self._gpus[record.launch] if record is not None and len(self.gpus) > 1 else "",
+            started,
             _number(verdict.baseline_s, milliseconds),
             _number(verdict.found_s, milliseconds),
             _number(verdict.change, signed_percent),
@@ -551,15 +574,23 @@ def _best_first(cases: Sequence[_Case]) -> list[_Case]:
     return sorted(cases, key=lambda case: (case.median_s or 0.0, case.name))
 
 
-def _best_line(cases: Sequence[_Case], with_class: bool) -> str:
-    """`16-bit: flash_attn_3@eager 0.478 ms, 728 TFLOP/s; 2 others within 1 %`."""
+def _best_line(cases: Sequence[_Case]) -> str:
+    """`0.3771 ms, 692 TFLOP/s; 2 others within 1 %`."""
     best = cases[0]
     assert best.median_s is not None
     rate = stats.tflop_per_s(best.first.workload.flop, best.median_s)
     tied = sum(case.median_s is not None and case.median_s <= best.median_s * (1 + TIE) for case in cases[1:])
-    said = f"{best.name} {milliseconds(best.median_s)} ms, {significant(rate, 3)} TFLOP/s"
-    said += f"; {counted(tied, 'other')} within {TIE * 100:.0f} %" if tied else ""
-    return f"{best.first.tolerance or 'tolerance unknown'}: {said}" if with_class else said
+    said = f"{milliseconds(best.median_s)} ms, {significant(rate, 3)} TFLOP/s"
+    return f"{said}; {counted(tied, 'other')} within {TIE * 100:.0f} %" if tied else said
+
+
+def _class_line(cases: Sequence[_Case]) -> str:
+    """`fp8: flash_attn_3_fp8@eager 0.3389 ms, rel. L2 0.14`: the fastest of another class of accuracy."""
+    best = cases[0]
+    assert best.median_s is not None
+    check = timed_check(best.first)
+    error = f", rel. L2 {significant(check.error.rel_l2, 2)}" if check and math.isfinite(check.error.rel_l2) else ""
+    return f"{best.first.tolerance or 'tolerance unknown'}: {best.name} {milliseconds(best.median_s)} ms{error}"
 
 
 def _band(record: Record) -> tuple[float | None, float | None]:
@@ -567,6 +598,15 @@ def _band(record: Record) -> tuple[float | None, float | None]:
         return None, None
     rounds = record.sample.rounds_s
     return quantile_s(rounds, 0.2), quantile_s(rounds, 0.8)
+
+
+def _without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """The table without columns that no row has anything in."""
+    kept = [at for at in range(len(columns) - 1) if any(row.cells[at].text for row in rows)]
+    return Table(
+        (columns[0], *(columns[at + 1] for at in kept)),
+        tuple(replace(row, cells=tuple(row.cells[at] for at in kept)) for row in rows),
+    )
 
 
 def _number(value: float | None, spelt: Any) -> Cell:
@@ -577,6 +617,12 @@ def _number(value: float | None, spelt: Any) -> Cell:
 def _scientific(value: float) -> str:
     """Three digits: `0.00164` from 0.001 on, below `1.1e-05`."""
     return significant(value, 3) if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
+
+
+def _allowed(metric: str, limit: float) -> str:
+    if metric in SIMILARITIES:
+        return f"{metric} ≥ {significant(limit, 4)}"
+    return f"{metric} ≤ {_scientific(limit)}"
 
 
 def _ends(verdict: Verdict) -> str:

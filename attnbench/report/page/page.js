@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   /** So many rows of a table are laid out at first; a button shows the others. */
-  const MOST_ROWS = 100;
+  const MOST_ROWS = 50;
   /** Pixels on the screen within which a point is meant by hovering, and by clicking. */
   const NEAR = 28, HIT = 12;
   /** Of a plot that is saved: ink by the viewer's preference, as in the files of `attnbench report`. */
@@ -106,7 +106,7 @@
         const names = all("[title]", first("th", row)).map((one) => one.title);
         return { row, keys: (row.dataset.k || "").split(" "), name: [first("th", row).textContent, ...names].join(" ") };
       });
-      this.most = MOST_ROWS;
+      this.most = Number(element.dataset.most || MOST_ROWS);
       this.count = this.rows.length;
       this.said = make("span");
       this.button = make("button", { type: "button", click: () => { this.most = Infinity; this.refresh(); } });
@@ -162,8 +162,11 @@
   // --- what a hover tells
 
   const tip = first("#tip");
-  const numbers = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, useGrouping: false });
-  const spelt = (value) => (Math.abs(value) < 0.001 && value !== 0 ? Number(value).toExponential(2) : numbers.format(value));
+  /** Four significant digits; an exponent for the small errors only. */
+  function spelt(value) {
+    const number = Number(value), size = Math.abs(number);
+    return size >= 10000 ? number.toFixed(0) : size > 0 && size < 0.001 ? number.toExponential(2) : number.toPrecision(4);
+  }
 
   function showTip(lines, x, y) {
     tip.replaceChildren(...lines.filter(([, text]) => text).map(([kind, text]) => make(kind === "name" ? "b" : "div", { class: kind }, text)));
@@ -316,7 +319,9 @@
     /** The plot without the blank around what is shown. */
     fit() {
       const box = first(".figure", this.svg).getBBox();
-      if (box.width) this.svg.setAttribute("viewBox", [box.x - 6, box.y - 6, box.width + 12, box.height + 12].map((n) => n.toFixed(1)).join(" "));
+      if (!box.width) return;
+      ["width", "height"].forEach((name) => this.svg.removeAttribute(name)); // else they, not the box, make the ratio
+      this.svg.setAttribute("viewBox", [box.x - 6, box.y - 6, box.width + 12, box.height + 12].map((n) => n.toFixed(1)).join(" "));
     }
 
     hit(event, within) {
@@ -443,6 +448,7 @@
         element.classList.remove("has-active", "active", "here", "off", "partly");
       }
       copy.setAttribute("viewBox", this.viewBox);
+      ["width", "height"].forEach((name, at) => copy.setAttribute(name, this.viewBox.split(" ")[2 + at]));
       const style = document.createElementNS(SVG, "style");
       style.textContent = SAVED_STYLE;
       copy.prepend(style);
@@ -524,5 +530,5 @@
   buildDownloads();
   refresh();
   matchMedia("(max-width: 40rem)").addEventListener("change", fitAll);
-  addEventListener("beforeprint", () => { fitAll(); all("details:not(.facet)").forEach((one) => { if (one.classList.contains("more")) one.open = true; }); });
+  addEventListener("beforeprint", fitAll);
 })();

@@ -21,7 +21,7 @@ from xml.etree import ElementTree as ET
 from attnbench import printable
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered
-from attnbench.report.page.content import ACCURACY_COLUMNS, RECORD_COLUMNS, Content
+from attnbench.report.page.content import Content
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 #: Names that are longer lose their middle on the page; the whole one is in the tooltip and in the downloads.
 LONGEST_NAME = 90
 #: What an inlined plot may consist of: shapes and text, nothing that loads, links or runs.
-_SHAPES = frozenset("svg g path circle rect line polyline polygon text tspan title desc".split())
+_SHAPES = frozenset(
+    ("svg", "g", "path", "circle", "rect", "line", "polyline", "polygon", "text", "tspan", "title", "desc")
+)
 _SVG = "{http://www.w3.org/2000/svg}"
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>\s*")
 
@@ -80,8 +82,6 @@ def render(
     environment = _environment()
     text = environment.get_template("page.html").render(
         content=content,
-        record_columns=RECORD_COLUMNS,
-        accuracy_columns=ACCURACY_COLUMNS,
         tabs=_tabs(shown),
         said=tuple(dict.fromkeys((*said, *refused))),
         policy=policy,
@@ -91,7 +91,7 @@ def render(
         records_jsonl=_packed(_lines(gathered)),
         table_csv=_packed(comma_separated.table(gathered)),
     )
-    return text.encode()
+    return text.lstrip().encode()
 
 
 def _environment() -> Environment:
@@ -109,6 +109,7 @@ def _environment() -> Environment:
     environment.filters["trusted"] = Markup
     environment.filters["plot"] = lambda svg: Markup(_DECLARATION.sub("", svg).strip())
     environment.filters["shortened"] = shortened
+    environment.filters["breakable"] = lambda text: Markup("@<wbr>").join(str(text).split("@"))
     return environment
 
 
@@ -127,7 +128,7 @@ def refusal(svg: str) -> str:
     if root.tag != f"{_SVG}svg":
         return "it is no SVG"
     for element in root.iter():
-        tag = element.tag.removeprefix(_SVG) if isinstance(element.tag, str) else "a comment"
+        tag = element.tag.removeprefix(_SVG)
         if tag not in _SHAPES:
             return f"it holds {printable.message(tag, 40)}, and only shapes and text are inlined"
         for name, value in element.attrib.items():
