@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import Fingerprint, Judgement, Launch, Reason, Record, RunFile, Verdict, Workload
+from attnbench.model import Fingerprint, VerdictKind, Launch, Reason, Record, RunFile, Verdict, Workload
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.documentation import documentation
@@ -156,10 +156,10 @@ def test_what_was_not_measured_is_told_with_every_reason_and_the_worst_first(rec
 def test_verdicts_come_worst_first_with_interval_limit_and_command(record: Callable[..., Record]) -> None:
     slow, same = record("slow@eager"), record("same@eager")
     regressed = Verdict(
-        slow.case, Judgement.REGRESSED, baseline_s=1e-3, found_s=1.02e-3, change=0.02, low=0.015, high=0.025,
+        slow.case, VerdictKind.REGRESSED, baseline_s=1e-3, found_s=1.02e-3, change=0.02, low=0.015, high=0.025,
         limit=0.01, known_unit=True, launches=2, reproduce="pytest --benchmark-only -k slow",
     )  # fmt: skip
-    unchanged = replace(regressed, case=same.case, kind=Judgement.UNCHANGED, change=0.0, low=-0.005, high=0.005)
+    unchanged = replace(regressed, case=same.case, kind=VerdictKind.UNCHANGED, change=0.0, low=-0.005, high=0.005)
     page = shown(gathered(record("same@eager"), slow, verdicts=(unchanged, regressed)))
     _, row, _, folded = page.tables["sortable filtered verdicts"]
     assert row[0] == "regressed"
@@ -213,7 +213,7 @@ def test_accuracy_has_a_row_per_set_of_inputs_and_of_several_launches_the_worst(
 def test_text_of_a_record_is_text(record: Callable[..., Record], name: str) -> None:
     hostile = record(f"{name}@eager", replace(SHORT, name=name), family=name, versions={name: name}, source=name)
     failed = record(f"{name}@default", replace(SHORT, name=name), "error", reasons=(Reason("raised", name),))
-    verdict = Verdict(hostile.case, Judgement.MISSING, (Reason("why", name),), notes=(name,), reproduce=name)
+    verdict = Verdict(hostile.case, VerdictKind.MISSING, (Reason("why", name),), notes=(name,), reproduce=name)
     launch = replace(H200, fingerprint=Fingerprint({"device": name}, {name: name}))
     found = gathered(hostile, failed, verdicts=(verdict,), launches=(launch,))
     said = {"descriptions": {name: name}, "said": [name]}

@@ -16,7 +16,7 @@ from attnbench.model import SIMILARITIES, Check, Record, Status, Verdict
 from attnbench.report.gather import Gathered, Outcome, RecordKey, key_of
 from attnbench.report.page.documentation import documentation
 from attnbench.report.pooling import marked, numbered_tests
-from attnbench.report.quantities import median_s, quantile_s, tflop_per_s, timed_check
+from attnbench.report.quantities import median_s, tflop_per_s, timed_check
 from attnbench.report.unmeasured import ORDER as STATUSES
 from attnbench.report.verdicts import IN_THE_ROW, worst_first
 from attnbench.units import counted, mebibytes, milliseconds, signed_percent, significant
@@ -597,7 +597,7 @@ def _band(record: Record) -> tuple[float | None, float | None]:
     if record.sample is None:
         return None, None
     rounds = record.sample.rounds_s
-    return quantile_s(rounds, 0.2), quantile_s(rounds, 0.8)
+    return stats.quantile(rounds, 0.2), stats.quantile(rounds, 0.8)
 
 
 def _without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
