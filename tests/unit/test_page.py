@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import Fingerprint, VerdictKind, Launch, Reason, Record, RunFile, Verdict, Workload
+from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Verdict, VerdictKind, Workload
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.documentation import documentation
