@@ -15,8 +15,10 @@ from attnbench.aliases import aliases
 from attnbench.model import SIMILARITIES, Check, Record, Status, Verdict
 from attnbench.report.gather import Gathered, Outcome, RecordKey, key_of
 from attnbench.report.page.documentation import documentation
+from attnbench.report.page.history import Course, courses
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.quantities import median_s, tflop_per_s, timed_check
+from attnbench.report.relative import RelativeTable, relative_tables
 from attnbench.report.unmeasured import ORDER as STATUSES
 from attnbench.report.verdicts import IN_THE_ROW, worst_first
 from attnbench.units import counted, mebibytes, milliseconds, signed_percent, significant
@@ -149,6 +151,27 @@ class Unmeasured:
 
 
 @dataclass(frozen=True)
+class Relative:
+    """Percent of the reference's speed, a pair of columns per GPU; `last` is the reference's TFLOP/s."""
+
+    title: str
+    table: Table
+    last: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """A case over time: the oldest and the newest latency in ms, and by how much they differ."""
+
+    key: str
+    course: Course
+    oldest: Cell
+    newest: Cell
+    change: Cell
+    changes: tuple[str, ...]  # of versions, each with its day
+
+
+@dataclass(frozen=True)
 class Environment:
     """What the launches on one GPU say of where they ran: a row per field with its distinct values."""
 
@@ -192,8 +215,11 @@ class _Case:
 class Content:
     """Everything that the template asks for. Raises nothing for what records hold."""
 
-    def __init__(self, gathered: Gathered, descriptions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, gathered: Gathered, descriptions: Mapping[str, str] | None = None, *, with_history: bool = False
+    ) -> None:
         self.gathered = gathered
+        self._with_history = with_history
         self._descriptions = descriptions or {}
         self._gpus = {launch.id: _gpu(gathered, launch.id) for launch in gathered.launches.values()}
         self._launch_numbers = {launch: number for number, launch in enumerate(gathered.launches, 1)}
@@ -458,6 +484,52 @@ class Content:
         )
 
     @cached_property
+    def relative(self) -> tuple[Relative, ...]:
+        """Speed against the reference, as kernel authors report theirs: all GPUs in one table per problem."""
+        return tuple(self._relative(one) for one in relative_tables(self.gathered))
+
+    def _relative(self, one: RelativeTable) -> Relative:
+        pairs = [
+            (gpu if len(one.gpus) > 1 else "Speed", unit, meaning)
+            for gpu in one.gpus
+            for unit, meaning in (
+                (f"% at {one.length}", f"of the reference's speed at sequence length {one.length}"),
+                ("% harmonic mean", f"over the lengths {', '.join(map(str, one.lengths))}"),
+            )
+        ]
+        first = {case.first.variant: case.first for case in reversed(self._cases)}
+        rows = [
+            Row(
+                self._key(family=first[variant].family, mode=first[variant].mode),
+                variant,
+                tuple(_percents(value) for share in shares for value in (share.at_length, share.harmonic)),
+            )
+            for variant, shares in one.shares.items()
+        ]
+        rates = ("" if rate is None else significant(rate, 4) for pair in one.reference_tflop_per_s for rate in pair)
+        title = f"{one.problem}: speed in percent of {one.reference}"
+        return Relative(title, Table((("Variant", "", ""), *pairs), tuple(rows)), tuple(rates))
+
+    @cached_property
+    def history(self) -> tuple[HistoryRow, ...]:
+        """The cases that changed most first; empty unless it was asked for."""
+        if not self._with_history:
+            return ()
+        found = courses(self.gathered, lambda record: self._gpus[record.launch], self._name)
+        return tuple(self._history_row(one) for one in sorted(found, key=lambda one: -one.change))
+
+    def _history_row(self, course: Course) -> HistoryRow:
+        oldest, newest = course.moments[0], course.moments[-1]
+        return HistoryRow(
+            self._keys[id(course.record)],
+            course,
+            _number(oldest.latency_s, milliseconds),
+            _number(newest.latency_s, milliseconds),
+            _number(course.change, signed_percent),
+            tuple(f"{one.started_at[:10]}: {', '.join(one.changed)}" for one in course.moments if one.changed),
+        )
+
+    @cached_property
     def environments(self) -> tuple[Environment, ...]:
         found = []
         for gpu in dict.fromkeys(self._gpus.values()):
@@ -598,6 +670,10 @@ def _band(record: Record) -> tuple[float | None, float | None]:
         return None, None
     rounds = record.sample.rounds_s
     return stats.quantile(rounds, 0.2), stats.quantile(rounds, 0.8)
+
+
+def _percents(value: float | None) -> Cell:
+    return _number(value, lambda known: f"{known:.1f}")
 
 
 def _without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> Table:

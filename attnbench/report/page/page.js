@@ -32,11 +32,11 @@
   let searched = "";
   let known = new Map();
 
-  /** Whether a record with these facets (`0.3.1.2.0.0`) is selected. */
+  /** Whether a record with these facets (`0.3.1.2.0.0`) is selected; `-` is every value of one. */
   function passes(key) {
     if (!known.has(key)) {
       const parts = key.split(".");
-      known.set(key, chosen.every((values, at) => !values.size || values.has(parts[at])));
+      known.set(key, chosen.every((values, at) => !values.size || parts[at] === "-" || values.has(parts[at])));
     }
     return known.get(key);
   }

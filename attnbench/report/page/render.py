@@ -61,13 +61,15 @@ def render(
     *,
     descriptions: Mapping[str, str] | None = None,
     said: Sequence[str] = (),
+    history: bool = False,
 ) -> bytes:
     """The page, UTF-8.
 
     descriptions: by backend what it is, for hovers. said: sentences on plots that are missing, each shown once.
+    history: with each case's latency over time, for files of several days.
     Raises ImportError without Jinja2 (the extra `report`).
     """
-    content = Content(gathered, descriptions)
+    content = Content(gathered, descriptions, with_history=history)
     shown, refused = [], []
     for figure in figures:
         if why := refusal(figure.svg):
