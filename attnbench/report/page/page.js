@@ -98,6 +98,8 @@
 
   // --- tables
 
+  const collator = new Intl.Collator("en", { numeric: true });
+
   class Table {
     constructor(element) {
       this.element = element;
@@ -121,6 +123,7 @@
         const unit = first("small", head);
         button.append(...[...head.childNodes].filter((node) => node !== unit));
         head.prepend(button);
+        head.classList.toggle("n", this.rows.some(({ row }) => row.cells[at].classList.contains("n")));
       });
     }
 
@@ -136,9 +139,10 @@
       });
       const isNumeric = keyed.some((key) => key.number !== null);
       const isEmpty = (key) => (isNumeric ? key.number === null : key.text === "");
-      const compared = (a, b) => (isNumeric ? a.number - b.number : a.text.localeCompare(b.text, "en", { numeric: true }));
+      const compared = (a, b) => (isNumeric ? a.number - b.number : collator.compare(a.text, b.text));
       keyed.sort((a, b) => isEmpty(a) - isEmpty(b) || (isEmpty(a) ? 0 : compared(a, b) * (isDown ? -1 : 1)) || a.index - b.index);
       this.rows = keyed.map((key) => key.one);
+      this.body.replaceChildren(); // moving thousands of rows one by one takes seconds
       this.body.append(...this.rows.map((one) => one.row));
       this.refresh();
       live.textContent = `sorted by ${first("button", head).textContent}, ${isDown ? "descending" : "ascending"}`;
