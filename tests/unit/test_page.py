@@ -209,6 +209,42 @@ def test_accuracy_has_a_row_per_set_of_inputs_and_of_several_launches_the_worst(
     assert rows[0][-2:] == ["rel_l2 ≤ 1.00", "passed"]
 
 
+def test_gpus_stand_side_by_side_in_percent_of_the_reference(record: Callable[..., Record]) -> None:
+    def timed(variant: str, seconds: float, launch: Launch) -> Record:
+        one = record(variant, LONG, launch=launch.id)
+        assert one.sample is not None
+        return replace(one, sample=replace(one.sample, rounds_s=(seconds,)))
+
+    reference, kernel = "torch_flash@eager", "mine@eager"
+    cases = ((reference, 2e-3, H200), (kernel, 1e-3, H200), (reference, 3e-3, H100), (kernel, 2e-3, H100))
+    page = shown(gathered(*(timed(*case) for case in cases), launches=(H200, H100)))
+    head, *rows = page.tables["relative-1"]
+    assert [one.partition("%")[0] for one in head[1:]] == ["NVIDIA H200", "NVIDIA H200", "NVIDIA H100", "NVIDIA H100"]
+    assert rows == [[reference, *["100.0"] * 4], [kernel, "200.0", "200.0", "150.0", "150.0"]]
+
+
+def test_history_has_the_oldest_against_the_newest_file_and_what_changed_between(record: Callable[..., Record]) -> None:
+    def run(day: int, seconds: float, torch: str) -> RunFile:
+        context: dict[str, str | int | float | None] = {"torch": torch}
+        launch = Launch(
+            f"{day}" * 12, f"2026-01-0{day}T00:00:00+00:00", Fingerprint({"device": "NVIDIA H200"}, context)
+        )
+        one, alone = record(launch=launch.id), record(f"only_{day}@eager", launch=launch.id)
+        assert one.sample is not None
+        timed = replace(one, sample=replace(one.sample, rounds_s=(seconds,)))
+        return RunFile(2, "0.1.0", "torch_flash@eager", (launch,), (timed, alone))
+
+    runs = (run(3, 1.1e-3, "2.11"), run(1, 1e-3, "2.10"), run(2, 1.05e-3, "2.10"))
+    found = Gathered(tuple(GatheredRun(f"{at}.json", Kind.RUN, one) for at, one in enumerate(runs)))
+    page = shown(found, history=True)
+    [_, row] = page.tables["sortable filtered"]
+    assert row[0].startswith("torch_flash@eager")
+    assert row[1:4] == ["1.000", "1.100", "+10.00"]
+    assert row[5] == "2026-01-03: torch 2.10 → 2.11"
+    assert "2026-01-02 00:00: 1.05 ms" in row[4]
+    assert "sortable filtered" not in shown(found).tables
+
+
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_text_of_a_record_is_text(record: Callable[..., Record], name: str) -> None:
     hostile = record(f"{name}@eager", replace(SHORT, name=name), family=name, versions={name: name}, source=name)
