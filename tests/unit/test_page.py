@@ -32,6 +32,7 @@ H100 = replace(H200, id="ba9876543210", fingerprint=Fingerprint({"device": "NVID
 SHORT, LONG = Workload("flux-256px-t128", 1, 384, 24, 128), Workload("flux-1024px-t512", 1, 4608, 24, 128)
 HOSTILE = (
     "</script><script>evil()</script>",
+    "</script evil><p>",
     "<svg onload=evil()>",
     '" onmouseover="evil()',
     "<!--<script>",
@@ -273,7 +274,9 @@ def test_a_metric_that_is_no_number_is_an_empty_cell(record: Callable[..., Recor
     assert "nan" not in page.text.lower().replace("nan.", "")
     assert not [a for _, a in page.elements if a.get("data-v") in ("nan", "inf")]
     json.loads(page.held["data"], parse_constant=pytest.fail)
-    assert json.loads(script_json({"a": [math.nan, "</script>"]})) == {"a": [None, "</script>"]}
+    written = script_json({"a": [math.nan, "</script x><!--"]})
+    assert json.loads(written) == {"a": [None, "</script x><!--"]}
+    assert "<" not in written
 
 
 def test_downloads_hold_the_records_and_the_table(record: Callable[..., Record]) -> None:
