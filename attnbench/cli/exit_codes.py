@@ -1,6 +1,6 @@
 """Exit codes, the same as those of pytest where it has one for it."""
 
-REFUSED = 1
+REFUSED = NOTHING_FOUND = 1
 INTERRUPTED = 2
 DAMAGED = 4
 NOTHING_SELECTED = 5

@@ -141,6 +141,11 @@ class RecordCollector:
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.results.remarks):
             terminalreporter.write_line(line)
+        if (folder := self._run.settings.report) is not None:
+            from attnbench.plugin.run_report import write_report
+
+            for line in write_report(self._run.file(), folder):
+                terminalreporter.write_line(line)
 
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
         """What is known of a case: its record, then those of other launches."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,14 @@ class Option:
         if self.parse is not None:
             return self.parse(given, source)
         return tuple(given) if self.kind == "many" else given
+
+
+def _folder(given: str, source: str) -> Path:
+    """A folder, relative to where pytest was started, that exists or can be made."""
+    path = Path(given).absolute()
+    if path.exists() and not path.is_dir():
+        raise pytest.UsageError(f"{source}: expected a folder, got the file {given!r}")
+    return path
 
 
 def _whole_number(lowest: int = 1) -> Callable[[str, str], int]:
@@ -217,6 +226,13 @@ OPTIONS = (
         "ENTRY",
         inherited=True,
         repeated=True,
+    ),
+    Option(
+        "report",
+        "one",
+        "Folder for a report of this run: a page with plots, CSV, JSON lines, Markdown (default: none is written).",
+        "DIR",
+        parse=_folder,
     ),
     Option(
         "baselines",

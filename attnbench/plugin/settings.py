@@ -48,6 +48,7 @@ class Settings:
     inject: tuple[str, ...] = ()
     sim: tuple[str, ...] = ()
     baselines: Path | None = None
+    report: Path | None = None
     salt: str = "attnbench"
     sources: Mapping[str, str] = field(default_factory=dict)  # option → where its value was given
     values: Mapping[str, Any] = field(default_factory=dict)  # option → what was given, None where nothing was

@@ -162,6 +162,11 @@ def gather(paths: Sequence[str]) -> Gathered:
     return _merged(read)
 
 
+def gathered_from(run: RunFile, path: str = "this run") -> Gathered:
+    """One run that is in memory, as `gather` gives what it reads."""
+    return _merged([_Read(path, Kind.RUN, Outcome.FOUND, runs=((Kind.RUN, _shown(run)),))])
+
+
 def summary(gathered: Gathered, most: int = 8) -> list[str]:
     """What was found, empty, missing, unreadable, and how much went in: lines of text, `most` names of each."""
     found = [file for file in gathered.files if file.outcome is Outcome.FOUND]

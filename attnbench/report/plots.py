@@ -99,8 +99,29 @@ def draw_all(charts: Sequence[Chart], formats: Sequence[str] = ("svg",)) -> tupl
                 files[f"{chart.stem}.png"] = draw_png(chart, families)
                 files[f"{chart.stem}-dark.png"] = draw_png(chart, families, dark=True)
         except Exception as exc:  # a plot that fails never fails a run
-            said.append(printable.message(f"The plot {chart.stem} was not drawn: {type(exc).__name__}: {exc}"))
+            said.append(_not_drawn(chart, exc))
     return files, said
+
+
+def draw_figures(charts: Sequence[Chart]) -> tuple[list[tuple[Chart, str]], list[str]]:
+    """Every chart as SVG to stand inline in a page, its ids led by its stem, and sentences. Never raises."""
+    if not charts:
+        return [], []
+    if why := unavailable():
+        return [], [why]
+    families = marks.family_marks(one.family for chart in charts for one in chart.series)
+    figures: list[tuple[Chart, str]] = []
+    sentences = []
+    for chart in charts:
+        try:
+            figures.append((chart, draw_svg(chart, families, prefix=f"{chart.stem}--", standalone=False)))
+        except Exception as exc:  # a plot that fails never fails a run
+            sentences.append(_not_drawn(chart, exc))
+    return figures, sentences
+
+
+def _not_drawn(chart: Chart, exc: Exception) -> str:
+    return printable.message(f"The plot {chart.stem} was not drawn: {type(exc).__name__}: {exc}")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from attnbench import printable, stats
 from attnbench.aliases import VARIANTS
 from attnbench.globs import require
 from attnbench.model import Record, Workload
+from attnbench.report.cells import code, escaped
 from attnbench.report.gather import Gathered
 from attnbench.report.quantities import median_s
 from attnbench.report.table import WIDTH, fitted, wrapped
@@ -95,10 +96,10 @@ def as_text(table: RelativeTable) -> list[str]:
 def as_markdown(table: RelativeTable) -> list[str]:
     """Lines of a Markdown table that any renderer takes: one line of header, names as code."""
     header, rows = _cells(table)
-    heads = [f"{_escaped(name)}: {unit}" if unit else name for name, unit in header]
+    heads = [f"{escaped(name)}: {unit}" if unit else name for name, unit in header]
     rule = ["--:", "---", *["--:"] * (len(header) - 2)]
-    named = [[cells[0], _code(cells[1]) if cells[0] else cells[1], *cells[2:]] for cells in rows]
-    said = f"{_code(_shortened(table.problem, WIDTH))}: speed in percent of {_code(_shortened(table.reference))},"
+    named = [[cells[0], code(cells[1]) if cells[0] else cells[1], *cells[2:]] for cells in rows]
+    said = f"{code(_shortened(table.problem, WIDTH))}: speed in percent of {code(_shortened(table.reference))},"
     return [said, f"{_mean_of(table)}.", "", *(f"| {' | '.join(cells)} |" for cells in (heads, rule, *named))]
 
 
@@ -198,14 +199,3 @@ def _shortened(name: str, longest: int = LONGEST_NAME) -> str:
     shown = printable.line(" ".join(name.split()))
     half = longest // 2
     return shown if len(shown) <= longest else f"{shown[: half - 1]}…{shown[-half:]}"
-
-
-def _code(name: str) -> str:
-    """A name as code in a cell. What no code span holds in every renderer stands in HTML's."""
-    plain = not set(name) & set("`|\\")
-    return f"`{name}`" if plain and name.strip() else f"<code>{_escaped(name)}</code>"
-
-
-def _escaped(text: str) -> str:
-    """Text in which nothing is Markdown, HTML or a mention."""
-    return text.translate({ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]<>&|@#~:"})

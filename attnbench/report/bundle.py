@@ -1,0 +1,149 @@
+"""A report as files: every format of what was gathered, by file name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from attnbench.model import RunFile
+from attnbench.report import comma_separated, jsonl, kbt, plots, relative
+from attnbench.report.gather import Gathered
+from attnbench.report.markdown import LIMIT_BYTES, markdown
+from attnbench.report.page.render import Figure, render
+from attnbench.report.readme import latency_tables
+from attnbench.report.series import Chart, Missing, charts
+from attnbench.report.terminal import section
+from attnbench.units import counted
+
+#: Least room for the Markdown of one run among several; runs that do not fit are counted.
+_LEAST_BYTES = 2000
+
+
+def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[], str]]:
+    """By format what makes its one text: `text`, `markdown`, `readme`, `relative`, `csv`, `jsonl` and `kbt`."""
+    return {
+        "text": lambda: "\n".join(_section(run, details) for run in _runs(gathered)),
+        "markdown": lambda: _markdown(_runs(gathered)),
+        "readme": lambda: _lines(latency_tables(_runs(gathered))),
+        "relative": lambda: "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered)),
+        "csv": lambda: comma_separated.table(gathered),
+        "jsonl": lambda: _lines(line for source in gathered.runs for line in jsonl.lines(source.run)),
+        "kbt": lambda: _lines(kbt.lines(gathered.records, gathered.launches)),
+    }
+
+
+#: By format, the name of its file. Plots have a file each.
+NAMES = {
+    "text": "tables.txt",
+    "markdown": "summary.md",
+    "readme": "latency.md",
+    "relative": "relative.md",
+    "csv": "latency.csv",
+    "jsonl": "records.jsonl",
+    "kbt": "kernels-benchmarks.jsonl",
+}
+PAGE = "index.html"
+FORMATS = ("html", "svg", "png", *NAMES)
+#: What a folder gets where no format is asked for.
+USUAL = ("html", "svg", "csv", "jsonl", "markdown", "readme", "relative")
+
+
+def rendered(
+    gathered: Gathered,
+    formats: Sequence[str] = USUAL,
+    descriptions: Mapping[str, str] | None = None,
+    history: bool = False,
+) -> tuple[dict[str, bytes], list[str]]:
+    """File name → content of each of `formats`, and sentences on what could not be drawn.
+
+    The same records give the same bytes. descriptions: by backend what it is, history: whether the page
+    compares the runs in their order, the newest with the oldest.
+    """
+    files: dict[str, bytes] = {}
+    drawn, missing = charts([source.run for source in gathered.runs]) if _draws(formats) else ((), ())
+    pictures, sentences = plots.draw_all(drawn, [one for one in ("svg", "png") if one in formats])
+    files |= pictures
+    if "html" in formats:
+        page, more = _page(gathered, drawn, missing, descriptions, history)
+        sentences += [sentence for sentence in more if sentence not in sentences]
+        files |= {PAGE: page} if page else {}
+    made = texts(gathered)
+    files |= {NAMES[one]: made[one]().encode() for one in formats if one in made}
+    return files, sentences
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files into a folder, which is made if it is not there. Each appears whole or not at all. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        unfinished = folder / f".{name}.part"
+        unfinished.write_bytes(content)
+        unfinished.replace(folder / name)
+
+
+def _draws(formats: Sequence[str]) -> bool:
+    return any(one in formats for one in ("html", "svg", "png"))
+
+
+def _page(
+    gathered: Gathered,
+    drawn: Sequence[Chart],
+    missing: Sequence[Missing],
+    descriptions: Mapping[str, str] | None,
+    history: bool,
+) -> tuple[bytes | None, list[str]]:
+    """The page with its plots inline; None without Jinja2."""
+    if find_spec("jinja2") is None:
+        return None, ["No page: it needs Jinja2, which is not installed (pip install 'attnbench[report]')."]
+    figures, sentences = plots.draw_figures(drawn)
+    page = render(
+        gathered,
+        [_figure(chart, svg) for chart, svg in figures],
+        descriptions=descriptions,
+        said=[*sentences, *(one.why for one in missing)],
+        history=history,
+    )
+    return page, sentences
+
+
+def _figure(chart: Chart, svg: str) -> Figure:
+    return Figure(
+        stem=chart.stem,
+        name=chart.name,
+        title=chart.title,
+        subtitle=chart.subtitle,
+        device=chart.device,
+        kind=chart.kind,
+        unit=chart.unit,
+        svg=svg,
+        notes=chart.notes,
+    )
+
+
+def _runs(gathered: Gathered) -> list[RunFile]:
+    return [source.run for source in gathered.runs if source.run.records]
+
+
+def _section(run: RunFile, details: bool) -> str:
+    return _lines(section(run, details))
+
+
+def _markdown(runs: Sequence[RunFile]) -> str:
+    """The Markdown of every run, in all at most `LIMIT_BYTES`; what does not fit is counted."""
+    blocks: list[str] = []
+    left = LIMIT_BYTES - 100  # for the sentence below
+    for number, run in enumerate(runs):
+        share = left // (len(runs) - number)
+        if share < _LEAST_BYTES:
+            cut = counted(len(runs) - number, "more run")
+            blocks.append(f"{cut} did not fit into {LIMIT_BYTES:,} bytes.\n")
+            break
+        block = markdown(run, share)
+        blocks.append(block)
+        left -= len(block.encode()) + 1
+    return "\n".join(blocks)
+
+
+def _lines(lines: Iterator[str] | Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
