@@ -410,7 +410,7 @@ def test_a_run_without_a_session_fails_only_where_a_baseline_is_required(sim: An
     first, *_ = failure(result, "NO-BASELINE torch_cudnn")
     assert first == (
         "NO-BASELINE torch_cudnn@eager · flux-256px-t128: no session of this device is stored; record one with "
-        "scripts/record_baseline"
+        "attnbench record"
     )
 
 

@@ -86,7 +86,7 @@ def test_too_few_rounds_are_no_interval(verdict):
 
 def test_a_case_that_no_session_holds_has_no_baseline(verdict, session):
     empty, another = (
-        "no session of this device is stored; record one with scripts/record_baseline",
+        "no session of this device is stored; record one with attnbench record",
         "no stored session holds this case",
     )
     for baseline, text in ((Baseline(), empty), (Baseline((session(case="another"),)), another)):
