@@ -9,13 +9,15 @@ from pathlib import Path
 from attnbench.model import RunFile
 from attnbench.report import comma_separated, jsonl, kbt, plots, relative
 from attnbench.report.gather import Gathered
-from attnbench.report.markdown import LIMIT_BYTES, markdown
+from attnbench.report.markdown import markdown
 from attnbench.report.page.render import Figure, render
 from attnbench.report.readme import latency_tables
 from attnbench.report.series import Chart, Missing, charts
 from attnbench.report.terminal import section
 from attnbench.units import counted
 
+#: What the Markdown of all runs may have: a comment on GitHub holds 65,536 characters.
+COMMENT_BYTES = 65_000
 #: Least room for the Markdown of one run among several; runs that do not fit are counted.
 _LEAST_BYTES = 2000
 
@@ -24,7 +26,7 @@ def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[]
     """By format what makes its one text: `text`, `markdown`, `readme`, `relative`, `csv`, `jsonl` and `kbt`."""
     return {
         "text": lambda: "\n".join(_section(run, details) for run in _runs(gathered)),
-        "markdown": lambda: _markdown(_runs(gathered)),
+        "markdown": lambda: runs_markdown(_runs(gathered)),
         "readme": lambda: _lines(latency_tables(_runs(gathered))),
         "relative": lambda: "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered)),
         "csv": lambda: comma_separated.table(gathered),
@@ -129,17 +131,16 @@ def _section(run: RunFile, details: bool) -> str:
     return _lines(section(run, details))
 
 
-def _markdown(runs: Sequence[RunFile]) -> str:
-    """The Markdown of every run, in all at most `LIMIT_BYTES`; what does not fit is counted."""
+def runs_markdown(runs: Sequence[RunFile]) -> str:
+    """The Markdown of every run, in all at most `COMMENT_BYTES`, save a heading; what does not fit is counted."""
     blocks: list[str] = []
-    left = LIMIT_BYTES - 100  # for the sentence below
+    left = COMMENT_BYTES - 100  # for the sentence below
     for number, run in enumerate(runs):
-        share = left // (len(runs) - number)
-        if share < _LEAST_BYTES:
+        if left < _LEAST_BYTES:
             cut = counted(len(runs) - number, "more run")
-            blocks.append(f"{cut} did not fit into {LIMIT_BYTES:,} bytes.\n")
+            blocks.append(f"{cut} did not fit into {COMMENT_BYTES:,} bytes.\n")
             break
-        block = markdown(run, share)
+        block = markdown(run, max(_LEAST_BYTES, left // (len(runs) - number)))
         blocks.append(block)
         left -= len(block.encode()) + 1
     return "\n".join(blocks)

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from attnbench.cli.command import main
+from attnbench.report import bundle
 from attnbench.report.bundle import FORMATS, NAMES
 
 SESSIONS = Path(__file__).resolve().parents[2] / "baselines" / "nvidia-h200"
@@ -115,3 +117,12 @@ def test_a_folder_that_is_a_file_is_one_sentence(report, tmp_path):
 
 def test_every_format_has_a_place():
     assert set(NAMES) < set(FORMATS)
+
+
+def test_the_markdown_of_many_runs_fits_into_a_comment_and_counts_what_is_cut(run_file, record):
+    runs = [run_file(record(case=f"kernel_{n}@eager-flux")) for n in range(400)]
+    text = bundle.runs_markdown(runs)
+    assert len(text.encode()) <= 65_536
+    shown = text.count("## attnbench")
+    assert shown > 30
+    assert shown + int(re.search(r"^(\d+) more runs", text, re.M).group(1)) == 400
