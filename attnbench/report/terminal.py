@@ -10,6 +10,7 @@ from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
+from attnbench.report.spread import spread
 from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
 from attnbench.report.verdicts import undecided, verdicts
@@ -25,7 +26,8 @@ _NOT_RESTORED = "cannot be restored, so the cases after it ran in fresh processe
 def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:
     """Every line, without colour; the first is the heading. Empty for a run without a case.
 
-    details: with every reason, and what verdicts and limits rest on, as under -v; width: of the terminal, whose tables fit.
+    details: with spread, errors, every reason, and what verdicts and limits rest on, as under -v; width: of the terminal,
+    whose tables fit.
 
     The lines are safe to print, whatever strings the run holds: they may come from kernels or from other people's files.
     """
@@ -38,7 +40,10 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
         blocks += by_sequence(records, mode, numbers, width)
     for workload in dict.fromkeys(r.workload for r in ran):
-        blocks.append(of_workload([r for r in records if r.workload == workload], run.reference, numbers, width))
+        mine = [r for r in records if r.workload == workload]
+        blocks.append(of_workload(mine, run.reference, numbers, width))
+        if details:
+            blocks.append(spread(mine, numbers, width))
     blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]

@@ -1,0 +1,51 @@
+"""What -v adds to the table of a workload: the spread of the rounds, and the errors on every input distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from attnbench.model import Record, Status
+from attnbench.report.pooling import marked
+from attnbench.report.table import WIDTH, fitted, without_empty
+from attnbench.stats import median_s, quantile
+from attnbench.units import milliseconds
+
+_COLUMNS = (
+    ("variant", ""),
+    ("inputs", ""),
+    ("p20", "ms"),
+    ("median", "ms"),
+    ("p80", "ms"),
+    ("absmax", ""),
+    ("mae", ""),
+    ("mse", ""),
+    ("cosine", ""),
+)
+
+
+_TIMES = (partial(quantile, share=0.2), median_s, partial(quantile, share=0.8))
+
+
+def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDTH) -> list[str]:
+    """One row per case and input distribution of one workload, fastest first; rounds with the timed inputs.
+
+    absmax, mae, mse: max |o − r|, mean |o − r| and mean (o − r)² of the output o against the fp64 reference r.
+    """
+    rows = []
+    ran = [record for record in records if record.status in (Status.MEASURED, Status.CHECKED)]
+    for record in sorted(ran, key=lambda one: median_s(one.sample.rounds_s) if one.sample else math.inf):
+        name = f"{record.variant}{marked(record.nodeid, tests)}"
+        rounds = record.sample.rounds_s if record.sample else ()
+        times = [milliseconds(of(rounds)) for of in _TIMES] if rounds else ["", "", ""]
+        for check in record.checks:
+            timed = bool(rounds) and check.distribution == record.workload.distribution
+            error = [f"{value:.2e}" for value in (check.error.max_abs, check.error.mean_abs, check.error.mse)]
+            shown = times if timed else ["", "", ""]
+            rows.append([name, check.distribution, *shown, *error, f"{check.error.cosine:.7f}"])
+    if not rows:
+        return []
+    header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
+    workload = records[0].workload
+    return [f"{workload.name}: rounds and errors", *fitted(*without_empty(header, rows), left=2, most=width)]
