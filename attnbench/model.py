@@ -345,7 +345,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Bearing:
-    """The noise behind the limit that the stored sessions of a unit carry, and how many sessions would carry 1 %.
+    """The noise behind the limit that the stored sessions of a unit resolve, and how many sessions would resolve 1 %.
 
     occasion, launch: relative standard deviations in the interval, between sessions and between launches. assumed: whether
     `occasion` is assumed, because the sessions are too few. sessions_for_one_percent: in total, if further ones are quiet;
@@ -368,7 +368,7 @@ class Verdict:
     cycles. measured_s: the latency as timed. clock_change: the SM clock during the call over the baseline's, minus one; None
     in seconds. limit: the slow-down that counts. found_by: the smallest slow-down that 95 of 100 such runs call regressed
     with all fresh launches; None if nothing is, as on an unknown unit. carried: the smallest limit that the stored sessions
-    carry. bearing: why, None on an unknown unit. nodeid: of the test, as several tests may have the same case.
+    resolve. bearing: why, None on an unknown unit. nodeid: of the test, as several tests may have the same case.
     """
 
     case: str

@@ -21,7 +21,7 @@ attnbench catches latency, accuracy and memory regressions of attention kernels.
 EPILOG = """\
 examples:
   attnbench list --attn-backend='flash_attn*'    what is ready here, and why the rest is not
-  attnbench record --sessions=4                 measure a baseline on this GPU
+  attnbench record --sessions=4                  measure a baseline on this GPU
   attnbench summary run.json                     a stored run as Markdown
 
 exit codes:
@@ -66,10 +66,13 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"attnbench {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in SUBCOMMANDS:
         module.add_parser(commands)
     options, rest = parser.parse_known_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help(sys.stderr)
+        parser.exit(2, "\nattnbench: error: a COMMAND is missing\n")
     if rest and not options.passes_on:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options, rest

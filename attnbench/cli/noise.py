@@ -1,4 +1,4 @@
-"""`attnbench noise`: how far stored launches and sessions differ, which limit they carry, and what brings it to 1 %."""
+"""`attnbench noise`: how far stored launches and sessions differ, which slow-down they resolve, and what brings it to 1 %."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers
 
 TEXT = """\
-Show how far launches and sessions of a baseline differ, the limit that it carries, and what brings it to 1 %.
+Show how far launches and sessions of a baseline differ, which slow-down it resolves, and what brings it to 1 %.
 The limit is the slow-down that counts in a later run on the same GPU unit.
 
 A FOLDER is searched for sessions (NNNN_NAME.json); what --benchmark-save stored is left out. No GPU is needed.
@@ -51,7 +51,7 @@ CASE_HEADER = ("case", "launches", "widest %", "limit %")
 
 def add_parser(commands: Subparsers) -> None:
     """Add `attnbench noise`."""
-    parser = subparser(commands, "noise", run, "how far stored launches differ, and what limit they carry", TEXT)
+    parser = subparser(commands, "noise", run, "how far stored launches differ, and which slow-down they resolve", TEXT)
     parser.add_argument(
         "-v",
         "--verbose",

@@ -50,8 +50,8 @@ All other arguments go to pytest: --attn-backend=GLOB, --attn-workload=GLOB, --a
 Without tests it runs what `pytest` would run here; in a folder without tests, the suite of the package.
 
 examples:
-  attnbench record                            one session: it carries a limit of about 2.3 %
-  attnbench record --sessions=4              four sessions that agree carry 1 %
+  attnbench record                 one session resolves a slow-down of about 2.3 %
+  attnbench record --sessions=4    four sessions that agree resolve 1 %
   attnbench record --attn-backend='torch_*' --attn-mode=eager
 
 exit codes: 0 written, 1 refused, 2 wrong usage or ended by a signal, else that of pytest.

@@ -112,8 +112,8 @@ def _cause(verdict: Verdict) -> Hashable:
     bearing = verdict.bearing
     assert bearing is not None
     reachable = bearing.sessions_for_one_percent is not None
-    whose = _is_below(verdict), _is_raised(verdict)
-    return bearing.sessions, bearing.assumed, _is_above_aim(verdict), reachable, _sessions_differ_most(bearing), whose
+    what_to_do = _is_above_aim(verdict) and (reachable, _sessions_differ_most(bearing))
+    return bearing.sessions, bearing.assumed, what_to_do, _is_below(verdict), _is_raised(verdict)
 
 
 def _is_above_aim(verdict: Verdict) -> bool:
@@ -147,7 +147,7 @@ def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
     if bearings[0].assumed:
         return f"{whose} (sessions assumed to differ by {differ})" if details else whose
     if sessions == 1:
-        return f"{whose} (sessions of this family differ by {differ})"
+        return f"{whose} (sessions of the same family differ by {differ})"
     return f"{whose}, which differ by {differ}"
 
 

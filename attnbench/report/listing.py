@@ -23,18 +23,23 @@ class Entry:
 
 
 def listing(device: str, entries: Sequence[Entry]) -> list[str]:
-    """A line for each backend with its modes, then the workloads and their purpose."""
+    """A line for each backend with its modes, then the workloads and their purpose.
+
+    Configurations of one backend (`sage_int8_fp16_cuda[per_warp]`) that fare as the backend itself are one line below it.
+    """
+    states = {backend: _states(backend, entries) for backend in dict.fromkeys(e.backend for e in entries)}
+    same: dict[str, list[str]] = {}
+    for backend, its in states.items():
+        base, bracket, option = backend.partition("[")
+        if bracket and states.get(base) == its:
+            same.setdefault(base, []).append(f"[{option}")
+    alike = {base + option for base, options in same.items() for option in options}
+    rows = {backend: its for backend, its in states.items() if backend not in alike}
+    width = max(map(len, rows), default=0)
     lines = [f"device: {device}", "", "backends"]
-    width = max((len(e.backend) for e in entries), default=0)
-    for backend in dict.fromkeys(e.backend for e in entries):
-        mine = [e for e in entries if e.backend == backend]
-        states: dict[tuple[str, ...], list[Entry]] = {}
-        for entry in mine:
-            states.setdefault(tuple(r.text for r in entry.reasons) or (entry.ready,), []).append(entry)
-        everywhere = len({e.workload for e in mine})
-        for texts, members in states.items():
-            state = "; ".join(texts)
-            lines += [f"  {backend:{width}}  {where}: {state}" for where in _where(members, everywhere)]
+    for backend, its in rows.items():
+        lines += [f"  {backend:{width}}  {state}" for state in its]
+        lines += [f"  {'':{width}}  the same for {' '.join(same[backend])}"] if backend in same else []
     lines += ["", "workloads"]
     workloads = list(dict.fromkeys(e.workload for e in entries))
     width = max((len(w.name) for w in workloads), default=0)
@@ -45,6 +50,16 @@ def listing(device: str, entries: Sequence[Entry]) -> list[str]:
         "",
         f"{counted(len(entries), 'case')}: {ready} ready, {len(entries) - ready} not",
     ]
+
+
+def _states(backend: str, entries: Sequence[Entry]) -> list[str]:
+    """`eager, default: ready`: a sentence for each set of cases of one backend that fare alike."""
+    mine = [e for e in entries if e.backend == backend]
+    states: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in mine:
+        states.setdefault(tuple(r.text for r in entry.reasons) or (entry.ready,), []).append(entry)
+    everywhere = len({e.workload for e in mine})
+    return [f"{where}: {'; '.join(texts)}" for texts, them in states.items() for where in _where(them, everywhere)]
 
 
 def _where(members: Sequence[Entry], everywhere: int) -> list[str]:

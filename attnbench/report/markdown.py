@@ -151,7 +151,7 @@ def _baselines(run: RunFile) -> list[_Block]:
 
 
 def _bearing(run: RunFile) -> list[_Block]:
-    """Which limit the baseline carries and why, and what all cases share, in our own words and figures."""
+    """Which limit the baseline resolves and why, and what all cases share, in our own words and figures."""
     text = bearing.shared(run)
     lines = [*([text] if text else []), *bearing.carried(run.verdicts)]
     wrapped_lines = [part for line in lines for part in _wrapped(line)]

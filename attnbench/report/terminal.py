@@ -189,8 +189,11 @@ def _first_calls(run: RunFile) -> list[str]:
     for record in run.records:
         if record.compilation and record.compilation.cache and record.first_call_s is not None:
             spent.setdefault(record.compilation.cache, []).append(record.first_call_s)
-    said = (f"{len(spent[cache])} {cache}, {seconds(sum(spent[cache]))} s" for cache in sorted(spent))
-    return [f"first calls of compiled cases, by Inductor's cache: {'; '.join(said)}"] if spent else []
+    said = (
+        f"{seconds(sum(spent[cache]))} s with a {cache} Inductor cache ({counted(len(spent[cache]), 'case')})"
+        for cache in sorted(spent)
+    )
+    return [f"first calls of compiled cases: {', '.join(said)}"] if spent else []
 
 
 def _compilers(run: RunFile) -> list[str]:

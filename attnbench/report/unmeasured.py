@@ -58,9 +58,8 @@ def _not_installed(records: Sequence[Record]) -> list[str]:
     """One line of names: `sage_int8_fp16_cuda` stands for its configurations `sage_int8_fp16_cuda[…]` too."""
     if not records:
         return []
-    backends = dict.fromkeys(record.backend for record in records)
-    names = dict.fromkeys(name.partition("[")[0] for name in backends)
-    count = counted(len(backends), "backend")
+    names = dict.fromkeys(record.backend.partition("[")[0] for record in records)
+    count = counted(len(names), "backend")
     return wrapped(f"not installed: {', '.join(names)} ({count}; --attn-list says how to install them)", "  ")
 
 

@@ -34,7 +34,7 @@ class Rule:
 
     cases: how many are judged in the run. relaunches: fresh launches that a suspect may still be given; 0 convicts on the
     first launch. tolerated: relative slow-down that is not counted. limit: relative slow-down that counts; None takes the
-    limit that the baseline carries, from `AIM` to `MOST_LIMIT`.
+    limit that the baseline resolves, from `AIM` to `MOST_LIMIT`.
     """
 
     cases: int

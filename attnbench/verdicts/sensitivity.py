@@ -1,4 +1,4 @@
-"""What a baseline can tell: the limit that it carries, and the smallest slow-down that is found.
+"""What a baseline can tell: the limit that it resolves, and the smallest slow-down that is found.
 
 "Rule" in docs/method.md.
 """
@@ -40,14 +40,14 @@ def carried_limit(errors: ChangeErrors, rule: Rule) -> float:
 
 
 def limit_of(matched: MatchedLaunches, rule: Rule, carried: float) -> float:
-    """The slow-down that counts for this case, relative: what was asked for, or what the baseline carries within bounds."""
+    """The slow-down that counts for this case, relative: what was asked for, or what the baseline resolves within bounds."""
     default = min(max(AIM, carried if math.isfinite(carried) else 0.0), MOST_LIMIT)
     wanted = default if rule.limit is None else rule.limit
     return max(wanted, RESOLUTIONS * max(one.resolution for one in matched.both))
 
 
 def bearing_of(errors: ChangeErrors, rule: Rule, carried: float) -> Bearing:
-    """Why the baseline carries that limit, and how many sessions would carry 1 %."""
+    """Why the baseline resolves that limit, and how many sessions would resolve 1 %."""
     between_sessions = errors.noise.session
     return Bearing(
         sessions=len(errors.matched.weighted_sessions),

@@ -84,7 +84,7 @@ def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run
     ("bearing", "why"),
     [
         (FIVE, FIVE_SHOW),
-        (replace(FIVE, sessions=1), "1 session of this GPU (sessions of this family differ by 0.03 %)"),
+        (replace(FIVE, sessions=1), "1 session of this GPU (sessions of the same family differ by 0.03 %)"),
     ],
 )
 def test_a_limit_of_one_percent_is_explained_with_details_only(run_of, bearing, why):

@@ -53,7 +53,7 @@ def test_the_installed_command_is_this_one():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "attnbench: error: the following arguments are required: COMMAND"),
+        ([], "attnbench: error: a COMMAND is missing"),
         (["nosuch"], "invalid choice: 'nosuch'"),
         (["report"], "attnbench report: error: the following arguments are required: FILE"),
         (["summary", "run.json", "more"], "attnbench summary: error: unrecognized arguments: more"),

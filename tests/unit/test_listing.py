@@ -40,6 +40,16 @@ def test_modes_and_workloads_that_fare_differently_are_told_apart():
     ]
 
 
+def test_configurations_that_fare_as_their_backend_are_one_line_below_it():
+    names = ("s", "s[a]", "s[b]")
+    odd = Reason("odd", "needs c")
+    assert backends(*(entry(name, "eager", SMALL, NO_GPU) for name in names), entry("s[c]", "eager", SMALL, odd)) == [
+        "  s     eager: needs device cuda, found cpu",
+        "        the same for [a] [b]",
+        "  s[c]  eager: needs c",
+    ]
+
+
 def test_workloads_stand_with_their_shape_and_why_and_all_cases_are_counted():
     lines = listing("cpu · A CPU", [entry(), entry("b", "eager", LARGE, NO_GPU)])
     assert lines[0] == "device: cpu · A CPU"

@@ -226,7 +226,7 @@ def test_cases_that_waited_for_a_compiler_are_summed_up_by_variant(run_file, rec
     compiled = record("b@default", first_call_s=9.0, compilers_s=9.0, compilation=Compilation(1, cache="cold"))
     lines = section(run_file(*waited, *others, compiled))
     said = "compiler CPU time in eager cases: b@eager 4.00 s"
-    assert lines[-2:] == ["first calls of compiled cases, by Inductor's cache: 1 cold, 9.00 s", said]
+    assert lines[-2:] == ["first calls of compiled cases: 9.00 s with a cold Inductor cache (1 case)", said]
 
 
 def test_a_device_whose_name_could_not_be_read_is_unknown(run_file, record):

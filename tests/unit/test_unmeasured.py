@@ -103,7 +103,7 @@ def test_backends_that_are_not_installed_are_one_line_of_names(run_file, record)
     run = run_file(record(), *absent, missing(record, "y@eager", NO_CUDA))
     assert table(run, "not measured")[1:] == [
         "  unsupported: y@eager on flux-256px-t128: needs device cuda, found cpu",
-        "  not installed: x, x_fp8 (3 backends; --attn-list says how to install them)",
+        "  not installed: x, x_fp8 (2 backends; --attn-list says how to install them)",
     ]
     detailed = list(itertools.dropwhile(lambda line: line != "not measured", section(run, details=True)))
     assert any("package 'x' is not installed (pip install x)" in line for line in detailed)
