@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -240,8 +241,12 @@ class AttnCase:
             pytest.skip(f"{self._steps.record.variant}: {text}")
         if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
             pytest.skip(text)  # as the test did in the process that was launched for it
+        failure = f"{str(ended.status).upper()} {name}: {text}"
+        if ended.__cause__ is not None and self._run.shows_tracebacks:
+            frames = "".join(traceback.format_tb(ended.__cause__.__traceback__))  # the message is in `text`, cut
+            failure += "\n" + printable.lines(frames.rstrip())
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
-        raise pytest.fail.Exception(f"{str(ended.status).upper()} {name}: {text}", pytrace=False) from None
+        raise pytest.fail.Exception(failure, pytrace=False) from None
 
 
 def _joined(ended: CaseEnded, more: CaseEnded) -> CaseEnded:

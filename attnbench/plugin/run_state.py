@@ -45,6 +45,11 @@ class RunState:
         """Timed calls per case."""
         return self.settings.rounds_on(self.here.device_type)
 
+    @property
+    def shows_tracebacks(self) -> bool:
+        """Whether the user asked for the traceback of an error: --tb=short, --tb=long or --tb=native."""
+        return self._config.option.tbstyle in ("short", "long", "native")
+
     def select(self) -> None:
         """Work out the selection from what is registered by now. Raises pytest.UsageError as `select` does."""
         _ = self._entry_points

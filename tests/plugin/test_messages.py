@@ -35,6 +35,12 @@ def test_megabytes_of_words_are_cut_everywhere(bench, pytester, launched):
     assert "characters in all)" in bench.records()[f"speaks@eager-{SHAPE}"]["reasons"][0]["text"]
 
 
+def test_the_traceback_of_an_error_is_printed_where_pytest_is_asked_for_tracebacks(bench, pytester):
+    where = "conftest.py*, line 5, in load"
+    run(bench, pytester, '"no such file"').stdout.no_fnmatch_line(f"*{where}")
+    run(bench, pytester, '"no such file"', "--tb=short").stdout.fnmatch_lines(["ERROR speaks@eager*", f"*{where}"])
+
+
 def test_control_characters_and_commands_reach_neither_terminal_nor_file(bench, pytester, capsys):
     words = r'"\x1b[2J\x07\u202e " + "word " * 20 + " ::error::from_a_kernel ##[error]x " + "::warning::x " * 30'
     printed = run(bench, pytester, words, "-rA").stdout.str()
