@@ -125,7 +125,7 @@ def _refuse_submodule(top: Path, commit: str, folder: str) -> None:
     for part in PurePosixPath(folder).parts:
         if any(name == part and kind == "commit" for name, kind, _ in _listed(top, commit, above)):
             raise Unreadable(
-                f"{posixpath.join(above, part)} is a submodule, of which no commit of {top} holds the sessions: "
+                f"{posixpath.join(above, part)} is a submodule, so no commit of {top} holds its sessions: "
                 "keep them in this repository, or drop the option"
             )
         above = posixpath.join(above, part)
