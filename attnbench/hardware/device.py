@@ -101,9 +101,7 @@ def _require_cuda(torch: Any) -> None:
             f"this torch ({torch.__version__}) is a ROCm build, which attnbench does not support; {escape}"
         )
     if torch.version.cuda is None:
-        raise DeviceUnusable(
-            f"an NVIDIA GPU is present, but torch {torch.__version__} has no CUDA: install a CUDA build, {escape}"
-        )
+        raise DeviceUnusable(_no_gpu(f"torch {torch.__version__} has no CUDA: install a CUDA build, {escape}"))
     if os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in ("", "0"):
         raise DeviceUnusable("CUDA_LAUNCH_BLOCKING=1 puts the host's work inside the measured interval: unset it")
     try:
@@ -111,9 +109,13 @@ def _require_cuda(torch: Any) -> None:
         torch.zeros(1, device="cuda").item()
     except Exception as exc:  # torch raises RuntimeError, AssertionError or AcceleratorError here
         cause = str(exc).strip().splitlines()[0].rstrip(".")
-        raise DeviceUnusable(
-            f"an NVIDIA GPU is present, but torch {torch.__version__} cannot use it: {cause}; {escape}"
-        ) from exc
+        raise DeviceUnusable(_no_gpu(f"torch {torch.__version__} cannot use it: {cause}; {escape}")) from exc
+
+
+def _no_gpu(cause: str) -> str:
+    if count_nvidia_gpus():
+        return f"an NVIDIA GPU is present, but {cause}"
+    return "no NVIDIA GPU is visible here (asked of the driver): pass --attn-device cpu to measure on the CPU"
 
 
 def _refuse_other_accelerators(torch: Any) -> None:

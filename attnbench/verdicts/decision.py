@@ -40,7 +40,7 @@ class Decision:
     """What the rule says of a case now.
 
     delta: the change that a report prints. limit: the slow-down that counts, relative. carried: the smallest limit that the
-    baseline bears for this case, infinite if its rounds do not tell. bearing: why, None on an unknown unit. found_by: the
+    baseline resolves for this case, infinite if its rounds do not tell. bearing: why, None on an unknown unit. found_by: the
     smallest slow-down that is found, infinite on an unknown unit. suspect: worth a fresh launch, if one is left. left_out:
     launches of this run that were slow by themselves. base_s, ours_s: means in seconds.
     """

@@ -28,7 +28,7 @@ MOST_SESSIONS = 20
 
 
 def carried_limit(errors: ChangeErrors, rule: Rule) -> float:
-    """The smallest limit that the baseline bears, relative, whatever this run shows; infinite if its rounds do not tell.
+    """The smallest limit that the baseline resolves, relative, whatever this run shows; infinite if its rounds do not tell.
 
     On a known unit, a slow-down that is found at the last look. On another, a limit by which unchanged cases are dismissed.
     """

@@ -330,7 +330,7 @@ def test_sessions_in_a_submodule_are_refused(sim, reviewed, pytester, where):
     given = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(inner)]
     subprocess.run(["git", *given, "commit", "--quiet", "--allow-empty", "--message=inner"], check=True)
     Repository(pytester).commit()
-    assert refused(sim, FROM).startswith(f"{where} is a submodule, of which no commit of {pytester.path} holds ")
+    assert refused(sim, FROM).startswith(f"{where} is a submodule, so no commit of {pytester.path} holds ")
 
 
 def test_a_shallow_clone_that_lacks_the_commit_is_told_what_to_fetch(sim, pytester, repository, monkeypatch):

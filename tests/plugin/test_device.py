@@ -69,6 +69,11 @@ def test_a_gpu_that_torch_cannot_use_ends_the_run_with_the_cause(bench, driver, 
     refused(bench.fresh(*TINY), "an NVIDIA GPU is present, but torch *or pass --attn-device cpu*")
 
 
+def test_a_machine_without_a_gpu_is_not_said_to_have_one(bench, driver):
+    driver(NO_DEVICE, 0)
+    refused(bench.fresh(*TINY, "--attn-device=cuda"), "no NVIDIA GPU is visible here *: pass --attn-device cpu*")
+
+
 def test_beside_a_gpu_that_torch_cannot_use_the_cpu_is_measured_where_it_is_asked_for(bench, driver):
     driver(0, 1)
     bench.fresh(*TINY, "--attn-device=cpu").assert_outcomes(passed=1)
