@@ -1,4 +1,4 @@
-"""`attnbench noise`: how far stored launches and sessions differ, which slow-down they resolve, and what brings it to 1 %."""
+"""`attnbench noise`: how far stored launches and sessions differ, and which slow-down they resolve."""
 
 from __future__ import annotations
 

@@ -223,8 +223,10 @@ def _explained(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> l
             figure = "" if is_row else f" {_percent(verdict.change, 2)} %"
             groups.setdefault((verdict.kind, said), []).append(f"{name(verdict)}{figure}")
     whole = Counter(v.kind for v in verdicts)
+    nothing_stored = whole[VerdictKind.NO_BASELINE] == len(verdicts)
+    fewest = 0 if nothing_stored else _FEW  # names of cases that share a reason, which say nothing more
     return [
-        f"{kind}: {said}" if len(names) == whole[kind] > _FEW else f"{kind}: {_some(names)}: {said}"
+        f"{kind}: {said}" if len(names) == whole[kind] > fewest else f"{kind}: {_some(names)}: {said}"
         for (kind, said), names in groups.items()
     ]
 

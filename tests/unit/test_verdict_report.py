@@ -167,6 +167,11 @@ def test_the_line_of_a_failing_test_says_what_was_measured_at_another_clock(reco
     assert "clock" not in line(ALIKE, record())
 
 
+def test_without_any_baseline_the_reason_stands_alone(block):
+    found = [without(VerdictKind.NO_BASELINE, "none", case=case) for case in (FLASH, CUDNN)]
+    assert block(*found) == ["verdicts: 2 no-baseline", "  no-baseline: none"]
+
+
 def test_verdicts_that_share_their_reason_are_one_line(block):
     found = [without(VerdictKind.NO_BASELINE, "none", case=case) for case in (FLASH, CUDNN)]
     assert block(*found, without(VerdictKind.MISSING, "gone", case=MATH)) == [
