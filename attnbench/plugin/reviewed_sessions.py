@@ -35,6 +35,15 @@ class Reviewed:
         return (self.baseline,) if self.work_tree is None else (self.baseline, self.work_tree)
 
 
+def unused_sessions(config: pytest.Config, device_name: str) -> str:
+    """That sessions of this device lie where `attnbench record` writes them, and no ini key names the folder; else empty."""
+    is_named = any(override.startswith("attn_baselines=") for override in config.option.override_ini or ())
+    folder = config.rootpath / "baselines" / slug(device_name)
+    if is_named or not any(folder.glob("[0-9]*_*.json")):
+        return ""
+    return f"not compared with baselines/{folder.name}: set the ini key attn_baselines = baselines"
+
+
 def open_baseline(folder: Path, launch: Launch, device_name: str) -> Baseline:
     """The sessions for this device. Raises pytest.UsageError for one that cannot be read, and for what is not listed."""
     try:

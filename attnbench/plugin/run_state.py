@@ -92,11 +92,15 @@ class RunState:
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """
         from attnbench.plugin.retest import Retest
-        from attnbench.plugin.reviewed_sessions import open_reviewed
+        from attnbench.plugin.reviewed_sessions import open_reviewed, unused_sessions
 
         config = self._config
         times = not (config.getoption("benchmark_disable", False) or self.here.is_child)
-        if self.settings.baselines is None or not times:
+        if not times:
+            return
+        if self.settings.baselines is None:
+            if hint := unused_sessions(config, self.here.device.facts.device_name):
+                self.results.remark(hint)
             return
         named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else ()
         overrides = [part for override in config.option.override_ini or () for part in ("-o", override)]

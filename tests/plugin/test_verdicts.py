@@ -728,3 +728,12 @@ def pytest_unconfigure():
     result = sim.fresh("test_other.py", "-s", "-o", "attn_device=cpu")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["heavy: []"])
+
+
+def test_sessions_that_no_ini_key_names_are_pointed_at(sim, baseline, pytester):
+    baseline(*TWO)
+    ini = pytester.path / "tox.ini"
+    ini.write_text(ini.read_text().replace("attn_baselines = baselines\n", ""))
+    hint = "not compared with baselines/simulated-device: set the ini key attn_baselines = baselines"
+    assert hint in sim(*RUN).outlines
+    assert hint not in sim(*RUN, "-o", "attn_baselines=").outlines
