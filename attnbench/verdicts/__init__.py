@@ -2,5 +2,6 @@
 
 `Record`s of this run and a `Baseline` come in; a `Verdict` goes out. The modules follow "Verdicts" in docs/method.md: a
 launch (`summary`), its change (`delta`), the change's error (`error`, `noise`), the interval (`interval`), the rule (`rule`,
-`decision`) and what a baseline can tell (`sensitivity`). May import the ground and `storage`, but neither torch nor pytest.
+`decision`) and what a baseline can tell (`sensitivity`). May import the base modules and `storage`, but neither torch nor
+pytest.
 """
