@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -104,6 +105,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
     written, due_s = 0, time.monotonic()
+    existed = options.into.exists()
     try:
         while written < options.sessions:
             if (left_s := due_s - time.monotonic()) > 0:
@@ -117,6 +119,10 @@ def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str
     except Ended as ended:
         _say(f"{ended} after {written} of {options.sessions} sessions" if written else f"nothing was written: {ended}")
         return INTERRUPTED
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # it holds a session, or was never made
+                options.into.rmdir()
     return 0
 
 

@@ -163,6 +163,20 @@ def test_benchmarked(benchmark):
     assert not sessions()
 
 
+def test_a_refused_recording_leaves_no_empty_folder(project: None, pytester: pytest.Pytester) -> None:
+    arguments = [
+        "record",
+        "--launches=2",
+        *SUITE,
+        "--attn-sim=torch_flash:unsupported",
+        "--attn-sim=torch_cudnn:unsupported",
+    ]
+    for folder in (Path("new"), Path("old")):
+        Path("old").mkdir(exist_ok=True)
+        assert main([*arguments, f"--into={folder}"]) == 1
+    assert [Path(name).exists() for name in ("new", "old")] == [False, True]
+
+
 def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> None:
     assert main(["record", "--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
     assert capfd.readouterr().err.endswith(
