@@ -453,7 +453,7 @@ def test_a_page_links_only_to_what_is_there(page):
 def test_every_document_is_linked_from_the_readme_or_an_index():
     linked = {
         str(((ROOT / page).parent / target.partition("#")[0]).resolve().relative_to(ROOT))
-        for page in ("README.md", "docs/measurements/README.md")
+        for page in ("README.md", "docs/measurements/README.md", "docs/sample/README.md")
         for target in links(page)
         if not target.startswith(("https://", "#"))
     }
