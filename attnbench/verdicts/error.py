@@ -55,7 +55,7 @@ class ChangeErrors:
     @cached_property
     def launch_variance(self) -> float:
         """Variance of one launch of this run (v in docs/method.md)."""
-        return self._launch_variance(self.matched.ours, self.matched.measure, self.noise)
+        return self._ours_variance(self.matched.measure, self.noise)
 
     @cached_property
     def predicted_base_variance(self) -> float:
@@ -70,8 +70,31 @@ class ChangeErrors:
 
     def _of_difference(self, measure: str, noise: NoiseSd, bound: BoundOf, launches: float | None) -> float:
         count = len(self.matched.ours) if launches is None else launches
-        ours = self._launch_variance(self.matched.ours, measure, noise) / count
-        return math.sqrt(ours + self._base_variance(measure, noise, bound))
+        return math.sqrt(self._ours_variance(measure, noise) / count + self._base_variance(measure, noise, bound))
+
+    def _ours_variance(self, measure: str, noise: NoiseSd) -> float:
+        """Variance of one launch of this run in a measure."""
+        if measure not in self._ours_known:
+            self._ours_known[measure] = self._launch_variance(self.matched.ours, measure, noise)
+        return self._ours_known[measure]
+
+    def _mean_variance(self, measure: str, noise: NoiseSd) -> float:
+        """What the stored launches leave in the baseline's mean, by its weights."""
+        if measure not in self._mean_known:
+            self._mean_known[measure] = sum(
+                weight**2 * self._launch_variance(session, measure, noise) / len(session)
+                for session, weight in self.matched.weighted_sessions
+            )
+        return self._mean_known[measure]
+
+    # A decision asks for them with many bounds and numbers of launches, on which they do not depend.
+    @cached_property
+    def _ours_known(self) -> dict[str, float]:
+        return {}
+
+    @cached_property
+    def _mean_known(self) -> dict[str, float]:
+        return {}
 
     def _launch_variance(self, summaries: Sequence[SampleSummary], measure: str, noise: NoiseSd) -> float:
         """Variance of one launch of a session: as predicted, or more if these launches differ by more.
@@ -103,9 +126,7 @@ class ChangeErrors:
         By the weights of the baseline's mean.
         """
         weighted = self.matched.weighted_sessions
-        launches = sum(
-            weight**2 * self._launch_variance(session, measure, noise) / len(session) for session, weight in weighted
-        )
+        launches = self._mean_variance(measure, noise)
         sessions = bound(noise.session) ** 2 * (1 + sum(weight**2 for _, weight in weighted))
         if self.matched.known_unit:
             return launches + sessions

@@ -454,7 +454,9 @@ def test_a_verdict_on_a_kernel_of_the_hub_is_repeated_by_the_command_that_it_nam
     baseline(*chosen)
     slower = ("--benchmark-only", "--attn-relaunch=0", "--attn-sim=hf--me--mine*:+5%")
     result = sim(*slower, *chosen)
-    line, *_ = [line for line in result.outlines if line.startswith("  reproduce: pytest ")]  # on CI, the summary repeats it
+    line, *_ = [
+        line for line in result.outlines if line.startswith("  reproduce: pytest ")
+    ]  # on CI, the summary repeats it
     command = shlex.split(line.removeprefix("  reproduce: pytest "))
     assert "--attn-backend=hf--me--mine--v1.2" in command
     assert [line for line in sim(*command).outlines if line.startswith("REGRESSED hf--me--mine--v1.2@eager")]
