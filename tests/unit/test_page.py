@@ -18,6 +18,7 @@ import pytest
 from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Verdict, VerdictKind, Workload
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
+from attnbench.report.page.content import Content
 from attnbench.report.page.documentation import documentation
 from attnbench.report.page.render import Figure, refusal, render, script_json
 
@@ -332,3 +333,21 @@ def test_only_known_pages_and_hub_repositories_become_addresses() -> None:
     assert documentation("hf:owner/kernel.v2@1:attend", "hf-kernels") == "https://huggingface.co/owner/kernel.v2"
     for unknown in ("hf:../evil@1", "hf:a/b/../c@1", "hf:javascript:evil", "my_kernel"):
         assert documentation(unknown, "mine") == ""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (("no-baseline", "inconclusive"), "not judged"),
+        (("unchanged", "unchanged"), "none"),
+        (("unchanged", "no-baseline"), "none of 1"),
+        (("unchanged", "regressed"), "1 of 2"),
+    ],
+)
+def test_cases_that_were_not_judged_are_not_acquitted(
+    record: Callable[..., Record], kinds: tuple[str, str], said: str
+) -> None:
+    records = [record(f"{name}@eager", LONG) for name in "ab"]
+    verdicts = tuple(Verdict(one.case, VerdictKind(kind)) for one, kind in zip(records, kinds, strict=True))
+    (tile,) = (tile for tile in Content(gathered(*records, verdicts=verdicts)).tiles if tile.label == "Regressed")
+    assert tile.value == said

@@ -181,6 +181,10 @@ class Environment:
     fields: tuple[tuple[str, tuple[str, ...], bool], ...]  # name, values, whether a comparison needs it equal
 
 
+#: Verdicts that say something of the case: the others acquit nobody.
+_DECIDED = ("regressed", "unchanged", "improved")
+
+
 @dataclass(frozen=True)
 class Tile:
     """One answer of the first screen."""
@@ -325,8 +329,12 @@ class Content:
         lines = [f"{row.name} · {row.workload} {row.change.text} %".strip() for row in bad]
         others = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "regressed")
         said = (*_some(lines, MOST_LINES - 1), others) if others else _some(lines)
-        value = f"{len(bad)} of {len(rows)}" if bad else "none"
-        return Tile("Regressed", value, said, "bad" if bad else "good", "#verdicts")
+        judged = sum(counts[kind] for kind in _DECIDED)
+        if bad:
+            return Tile("Regressed", f"{len(bad)} of {len(rows)}", said, "bad", "#verdicts")
+        if not judged:
+            return Tile("Regressed", "not judged", said, "", "#verdicts")
+        return Tile("Regressed", "none" if judged == len(rows) else f"none of {judged}", said, "good", "#verdicts")
 
     def _not_measured(self) -> Tile:
         groups = [group for group in self.unmeasured if group.status != str(Status.CHECKED)]
