@@ -151,7 +151,7 @@ def mean_square(values):
 @pytest.mark.parametrize(("cases", "sessions"), [(1, 3), (6, 4), (30, 3)])
 def test_what_sessions_differ_by_is_found_without_what_launches_leave(family, own, cases, sessions):
     rng = random.Random(3)
-    found = [noise(drawn(rng, 0.002, family, own, cases=cases, sessions=sessions)).session.seen for _ in range(150)]
+    found = [noise(drawn(rng, 0.002, family, own, cases=cases, sessions=sessions)).session.seen for _ in range(100)]
     assert mean_square(found) == pytest.approx(math.hypot(family, own), rel=0.12)
 
 
