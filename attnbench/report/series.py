@@ -33,20 +33,15 @@ LONGEST_SLUG = 60
 SIXTEEN_BIT = ("bf16", "fp16")
 
 #: Dense bf16/fp16 matrix peak with fp32 accumulation in TFLOP/s, by the device name that the driver reports. Sources:
-#: NVIDIA's H100, H200 and H200 NVL, GH200, HGX B200, A100, L40S and L4 datasheets and the Ada GPU architecture whitepaper
-#: (RTX 4090). Where a datasheet states only the rate with 2:4 sparsity, the dense peak is half of it.
+#: NVIDIA's H100, H200, A100, L40S and L4 datasheets. Where one states only the rate with 2:4 sparsity, the dense peak is
+#: half of it. A device whose figure was not looked up is not here, and has no plot of the share.
 _PEAKS = (
     (r"NVIDIA H100 80GB HBM3", 989.4),
     (r"NVIDIA H100 PCIe", 756.0),
-    (r"NVIDIA H100 NVL", 835.5),
     (r"NVIDIA H200", 989.4),
-    (r"NVIDIA H200 NVL", 835.5),
-    (r"NVIDIA GH200 (480GB|144G HBM3e)", 989.4),
-    (r"NVIDIA B200", 2250.0),
     (r"(NVIDIA )?A100-(SXM4|PCIE|PCIe)-(40|80)GB|NVIDIA A100 80GB PCIe", 312.0),
     (r"NVIDIA L40S", 362.0),
     (r"NVIDIA L4", 121.0),
-    (r"NVIDIA GeForce RTX 4090", 165.2),
 )
 
 
