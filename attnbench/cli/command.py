@@ -26,7 +26,7 @@ examples:
 
 exit codes:
   0  done
-  1  the session was refused (record)
+  1  the session was refused (record), or no record was found (report)
   2  wrong usage, or ended by Ctrl-C or another signal
   4  a file is damaged, or is not a stored run
   list and record otherwise end with the exit code of pytest

@@ -13,10 +13,8 @@ from attnbench.cli.exit_codes import DAMAGED, NOTHING_FOUND
 from attnbench.cli.stored_run import shown
 from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable
-from attnbench.model import RunFile
-from attnbench.report.bundle import FORMATS, NAMES, USUAL, rendered, texts, write
+from attnbench.report.bundle import FORMATS, NAMES, USUAL, rendered, tables, texts, write
 from attnbench.report.gather import Gathered, Outcome, gather, summary
-from attnbench.report.terminal import section
 
 if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers
@@ -110,7 +108,7 @@ def _print_tables(files: list[Path], details: bool) -> int:
     code = 0
     for file in files:
         try:
-            text = shown(file, partial(_section, details=details))
+            text = shown(file, partial(tables, details=details))
         except Unreadable as exc:
             sys.stdout.flush()
             sys.stderr.write(f"attnbench: {exc}\n")
@@ -118,7 +116,3 @@ def _print_tables(files: list[Path], details: bool) -> int:
         else:
             sys.stdout.write(f"{file}:\n{text}\n" if len(files) > 1 else text)
     return code
-
-
-def _section(run: RunFile, details: bool) -> str:
-    return "".join(f"{line}\n" for line in section(run, details))

@@ -14,6 +14,7 @@ from attnbench.report.page.render import Figure, render
 from attnbench.report.readme import latency_tables
 from attnbench.report.series import Chart, Missing, charts
 from attnbench.report.terminal import section
+from attnbench.storage.writing import write_whole
 from attnbench.units import counted
 
 #: What the Markdown of all runs may have: a comment on GitHub holds 65,536 characters.
@@ -25,7 +26,7 @@ _LEAST_BYTES = 2000
 def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[], str]]:
     """By format what makes its one text: `text`, `markdown`, `readme`, `relative`, `csv`, `jsonl` and `kbt`."""
     return {
-        "text": lambda: "\n".join(_section(run, details) for run in _runs(gathered)),
+        "text": lambda: "\n".join(tables(run, details) for run in _runs(gathered)),
         "markdown": lambda: runs_markdown(_runs(gathered)),
         "readme": lambda: _lines(latency_tables(_runs(gathered))),
         "relative": lambda: "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered)),
@@ -47,6 +48,8 @@ NAMES = {
 }
 PAGE = "index.html"
 FORMATS = ("html", "svg", "png", *NAMES)
+#: Formats that need plots.
+_DRAWN = {"html", "svg", "png"}
 #: What a folder gets where no format is asked for.
 USUAL = ("html", "svg", "csv", "jsonl", "markdown", "readme", "relative")
 
@@ -59,17 +62,17 @@ def rendered(
 ) -> tuple[dict[str, bytes], list[str]]:
     """File name → content of each of `formats`, and sentences on what could not be drawn.
 
-    The same records give the same bytes. descriptions: by backend what it is, history: whether the page
-    compares the runs in their order, the newest with the oldest.
+    The same records give the same bytes. descriptions: by backend what it is, for the page. history: whether
+    the page compares the runs, the newest with the oldest.
     """
-    files: dict[str, bytes] = {}
-    drawn, missing = charts([source.run for source in gathered.runs]) if _draws(formats) else ((), ())
-    pictures, sentences = plots.draw_all(drawn, [one for one in ("svg", "png") if one in formats])
-    files |= pictures
+    found, missing = charts([source.run for source in gathered.runs]) if _DRAWN.intersection(formats) else ((), ())
+    drawn = plots.draw_all(found, formats)
+    files, sentences = dict(drawn.files), list(drawn.sentences)
     if "html" in formats:
-        page, more = _page(gathered, drawn, missing, descriptions, history)
-        sentences += [sentence for sentence in more if sentence not in sentences]
-        files |= {PAGE: page} if page else {}
+        if find_spec("jinja2") is None:
+            sentences.append("No page: it needs Jinja2, which is not installed (pip install 'attnbench[report]').")
+        else:
+            files[PAGE] = _page(gathered, drawn, missing, descriptions, history)
     made = texts(gathered)
     files |= {NAMES[one]: made[one]().encode() for one in formats if one in made}
     return files, sentences
@@ -79,34 +82,24 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write the files into a folder, which is made if it is not there. Each appears whole or not at all. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        unfinished = folder / f".{name}.part"
-        unfinished.write_bytes(content)
-        unfinished.replace(folder / name)
-
-
-def _draws(formats: Sequence[str]) -> bool:
-    return any(one in formats for one in ("html", "svg", "png"))
+        write_whole(folder / name, content)
 
 
 def _page(
     gathered: Gathered,
-    drawn: Sequence[Chart],
+    drawn: plots.Drawn,
     missing: Sequence[Missing],
     descriptions: Mapping[str, str] | None,
     history: bool,
-) -> tuple[bytes | None, list[str]]:
-    """The page with its plots inline; None without Jinja2."""
-    if find_spec("jinja2") is None:
-        return None, ["No page: it needs Jinja2, which is not installed (pip install 'attnbench[report]')."]
-    figures, sentences = plots.draw_figures(drawn)
-    page = render(
+) -> bytes:
+    """The page with its plots inline."""
+    return render(
         gathered,
-        [_figure(chart, svg) for chart, svg in figures],
+        [_figure(chart, svg) for chart, svg in drawn.figures],
         descriptions=descriptions,
-        said=[*sentences, *(one.why for one in missing)],
+        said=[*drawn.sentences, *(one.why for one in missing)],
         history=history,
     )
-    return page, sentences
 
 
 def _figure(chart: Chart, svg: str) -> Figure:
@@ -127,7 +120,8 @@ def _runs(gathered: Gathered) -> list[RunFile]:
     return [source.run for source in gathered.runs if source.run.records]
 
 
-def _section(run: RunFile, details: bool) -> str:
+def tables(run: RunFile, details: bool) -> str:
+    """What the run printed after its tests; details: as under -v."""
     return _lines(section(run, details))
 
 

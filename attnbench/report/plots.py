@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from attnbench import printable
@@ -60,11 +60,16 @@ def draw_svg(
     for a page with several plots. standalone: a file of its own, with a style for light and dark; otherwise an element
     for a page, whose text inherits `color`. Raises ImportError where `unavailable` says why.
     """
+    return svg.rewritten(_raw_svg(chart, families), chart, prefix, standalone)
+
+
+def _raw_svg(chart: Chart, families: Mapping[str, marks.Mark] | None) -> bytes:
+    """What matplotlib writes, from which both forms of the SVG are made."""
     with _settings():
         figure = _figure(chart, families, marks.INK)
         raw = io.BytesIO()
         figure.savefig(raw, format="svg", transparent=True)
-    return svg.rewritten(raw.getvalue(), chart, prefix, standalone)
+    return raw.getvalue()
 
 
 def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, dark: bool = False) -> bytes:
@@ -79,49 +84,45 @@ def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, 
     return raw.getvalue()
 
 
-def draw_all(charts: Sequence[Chart], formats: Sequence[str] = ("svg",)) -> tuple[dict[str, bytes], list[str]]:
-    """File name → content of every chart (`latency.svg`; of PNG `latency.png` and `latency-dark.png`), and sentences.
+@dataclass(frozen=True)
+class Drawn:
+    """Plots of a report. files: file name → content (`latency.svg`; of PNG `latency.png` and `latency-dark.png`).
 
-    Never raises: one that fails is a sentence, and so is a matplotlib that is not there.
+    figures: each chart as SVG to stand inline in a page, its ids led by its stem. sentences: what could not be drawn.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    figures: Sequence[tuple[Chart, str]] = ()
+    sentences: Sequence[str] = ()
+
+
+def draw_all(charts: Sequence[Chart], formats: Sequence[str] = ("svg",)) -> Drawn:
+    """Every chart in those of the formats svg, png and html (inline) that are asked for, each SVG drawn once.
+
+    Never raises: a chart that fails is a sentence, and so is a matplotlib that is not there.
     """
     if not charts:
-        return {}, []
+        return Drawn()
     if why := unavailable():
-        return {}, [why]
+        return Drawn(sentences=[why])
     families = marks.family_marks(one.family for chart in charts for one in chart.series)
     files: dict[str, bytes] = {}
-    said = []
-    for chart in charts:
-        try:
-            if "svg" in formats:
-                files[f"{chart.stem}.svg"] = draw_svg(chart, families).encode()
-            if "png" in formats:
-                files[f"{chart.stem}.png"] = draw_png(chart, families)
-                files[f"{chart.stem}-dark.png"] = draw_png(chart, families, dark=True)
-        except Exception as exc:  # a plot that fails never fails a run
-            said.append(_not_drawn(chart, exc))
-    return files, said
-
-
-def draw_figures(charts: Sequence[Chart]) -> tuple[list[tuple[Chart, str]], list[str]]:
-    """Every chart as SVG to stand inline in a page, its ids led by its stem, and sentences. Never raises."""
-    if not charts:
-        return [], []
-    if why := unavailable():
-        return [], [why]
-    families = marks.family_marks(one.family for chart in charts for one in chart.series)
     figures: list[tuple[Chart, str]] = []
     sentences = []
     for chart in charts:
         try:
-            figures.append((chart, draw_svg(chart, families, prefix=f"{chart.stem}--", standalone=False)))
+            raw = _raw_svg(chart, families) if "svg" in formats or "html" in formats else b""
+            if "svg" in formats:
+                files[f"{chart.stem}.svg"] = svg.rewritten(raw, chart, "", True).encode()
+            if "html" in formats:
+                figures.append((chart, svg.rewritten(raw, chart, f"{chart.stem}--", False)))
+            if "png" in formats:
+                files[f"{chart.stem}.png"] = draw_png(chart, families)
+                files[f"{chart.stem}-dark.png"] = draw_png(chart, families, dark=True)
         except Exception as exc:  # a plot that fails never fails a run
-            sentences.append(_not_drawn(chart, exc))
-    return figures, sentences
-
-
-def _not_drawn(chart: Chart, exc: Exception) -> str:
-    return printable.message(f"The plot {chart.stem} was not drawn: {type(exc).__name__}: {exc}")
+            text = f"The plot {chart.stem} was not drawn: {type(exc).__name__}: {exc}"
+            sentences.append(printable.message(text))
+    return Drawn(files, figures, sentences)
 
 
 @contextmanager

@@ -119,14 +119,15 @@ def test_the_prefix_of_a_page_is_before_every_id_and_reference():
 
 def test_the_same_records_give_the_same_bytes():
     found, _ = charts([run_of("a@eager", "b@default")])
-    first, again = (plots.draw_all(found)[0] | plots.draw_all(found[:1], ("png",))[0] for _ in range(2))
+    first, again = ({**plots.draw_all(found).files, **plots.draw_all(found[:1], ("png",)).files} for _ in range(2))
     assert first == again
     assert not [name for name, content in first.items() if b"2026" in content and name.endswith("svg")]
 
 
 def test_files_are_named_by_the_chart():
     found, _ = charts([run_of("a@eager", lengths=(384,))])
-    files, said = plots.draw_all(found[:1], ("svg", "png"))
+    drawn = plots.draw_all(found[:1], ("svg", "png"))
+    files, said = drawn.files, drawn.sentences
     assert (sorted(files), said) == (["latency-dark.png", "latency.png", "latency.svg"], [])
     assert files["latency.png"].startswith(b"\x89PNG")
     assert files["latency.png"] != files["latency-dark.png"]
@@ -148,9 +149,10 @@ NAMES = [
 def test_any_name_is_shown_escaped_and_cut(lengths, capfd, recwarn):
     run = run_of(*NAMES, lengths=lengths, device="<b>$GPU_1$</b>" * 100)
     found, _ = charts([replace(run, reference=NAMES[2])])
-    files, said = plots.draw_all(found)
+    drawn = plots.draw_all(found)
+    files, said = drawn.files, drawn.sentences
     assert (len(files), said) == (len(found), [])
-    assert len(plots.draw_all(found[:1], ("png",))[0]) == 2
+    assert len(plots.draw_all(found[:1], ("png",)).files) == 2
     text = files[next(name for name in files if name.startswith("latency") and name.endswith(".svg"))].decode()
     root = ET.fromstring(text)
     assert "<script" not in text
@@ -181,7 +183,7 @@ def test_values_of_any_size_are_drawn(record, run_file, factor, spread):
         record(f"b{at}@eager", sample=Sample((1e-3 * factor * spread**at,), "t"), workspace_bytes=0) for at in range(2)
     ]
     found, _ = charts([run_file(*records, reference="b0@eager")])
-    assert plots.draw_all(found)[1] == []
+    assert plots.draw_all(found).sentences == []
 
 
 def test_lengths_far_apart_are_on_a_logarithmic_axis():
@@ -192,15 +194,16 @@ def test_lengths_far_apart_are_on_a_logarithmic_axis():
 
 def test_a_plot_that_fails_is_a_sentence_and_the_others_are_drawn(monkeypatch):
     found, _ = charts([run_of("a@eager")])
-    whole = plots.draw_svg
+    whole = plots._figure
 
     def failing(chart, *args, **options):
         if chart.name == "latency":
             raise RuntimeError("out of ink")
         return whole(chart, *args, **options)
 
-    monkeypatch.setattr(plots, "draw_svg", failing)
-    files, said = plots.draw_all(found)
+    monkeypatch.setattr(plots, "_figure", failing)
+    drawn = plots.draw_all(found)
+    files, said = drawn.files, drawn.sentences
     assert said == ["The plot latency was not drawn: RuntimeError: out of ink"]
     assert len(files) == len(found) - 1
 
@@ -229,7 +232,8 @@ assert plots.unavailable() == ""
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from plotted_runs import run_of
 from attnbench.report.series import charts
-files, said = plots.draw_all(charts([run_of("注@eager")])[0][:1], ("svg", "png"))
+drawn = plots.draw_all(charts([run_of("注@eager")])[0][:1], ("svg", "png"))
+files, said = drawn.files, drawn.sentences
 assert not said and len(files) == 3, said
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -21,11 +21,11 @@ def test_without_matplotlib_one_sentence_says_what_to_install(absent, record, ru
     found, _ = charts([run_file(record())])
     expected = "No plots: matplotlib is not installed. To have them: pip install matplotlib"
     assert plots.unavailable() == expected
-    assert plots.draw_all(found) == ({}, [expected])
+    assert plots.draw_all(found) == plots.Drawn(sentences=[expected])
 
 
 def test_without_a_chart_nothing_is_missed(absent):
-    assert plots.draw_all(()) == ({}, [])
+    assert plots.draw_all(()) == plots.Drawn()
 
 
 def test_a_matplotlib_that_cannot_be_imported_is_said_with_its_cause(monkeypatch, tmp_path, absent):

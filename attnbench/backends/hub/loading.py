@@ -13,6 +13,7 @@ from typing import Any
 
 from attnbench.backends.hub.kernel_name import HubKernel
 from attnbench.model import CaseEnded, Reason, Status
+from attnbench.units import listed
 
 #: A message lists no more builds or functions than this.
 MOST_SHOWN = 8
@@ -34,7 +35,7 @@ class Loaded:
             return value
         names = _functions(self.module)
         has = (
-            f"it has {_listed(names)}: name one, as in hf:{kernel.repo}@{kernel.pin}:{names[0]}"
+            f"it has {listed(names, MOST_SHOWN)}: name one, as in hf:{kernel.repo}@{kernel.pin}:{names[0]}"
             if names
             else "it has none"
         )
@@ -145,7 +146,7 @@ def _builds(message: str) -> str:
     names = [line.partition(":")[0] for line in lines if line.startswith(("torch", "tvm"))]
     names.sort(key=lambda name: (not name.endswith(f"-{_system()}"), name))
     later = next((f"; {line}" for line in lines if line.startswith("However")), "")
-    return f"{_listed(names) or 'none'}{later}"
+    return f"{listed(names, MOST_SHOWN) or 'none'}{later}"
 
 
 def _machine() -> str:
@@ -174,11 +175,6 @@ def _callables(module: ModuleType) -> list[str]:
     """Names of what can be called, without classes and what is private."""
     public = ((n, v) for n, v in vars(module).items() if not n.startswith("_"))
     return [name for name, value in public if callable(value) and not isinstance(value, type)]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(names[:MOST_SHOWN]) + more
 
 
 def _named(cause: BaseException) -> str:

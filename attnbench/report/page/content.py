@@ -21,7 +21,7 @@ from attnbench.report.quantities import median_s, tflop_per_s, timed_check
 from attnbench.report.relative import RelativeTable, relative_tables
 from attnbench.report.unmeasured import ORDER as STATUSES
 from attnbench.report.verdicts import IN_THE_ROW, worst_first
-from attnbench.units import counted, mebibytes, milliseconds, signed_percent, significant
+from attnbench.units import counted, listed, mebibytes, milliseconds, signed_percent, significant
 
 #: What the page can be filtered by: name in the data, label.
 FACETS = (
@@ -347,7 +347,7 @@ class Content:
             if case.median_s is None and case.first.injected is None:
                 cases[str(case.first.status)] += 1
         bad = any(group.status in (str(Status.INCORRECT), str(Status.ERROR)) for group in groups)
-        lines = [f"{group.status}: {_listed(group.names)}" for group in groups]
+        lines = [f"{group.status}: {listed(group.names, 2)}" for group in groups]
         del cases[str(Status.CHECKED)]
         counts = ", ".join(f"{cases[str(status)]} {status}" for status in STATUSES if cases[str(status)])
         value = f"{sum(cases.values())} of {counted(len(self._cases), 'case')}"
@@ -754,10 +754,6 @@ def _unique(values: Iterable[str]) -> tuple[str, ...]:
 
 def _some(lines: Sequence[str], most: int = MOST_LINES) -> tuple[str, ...]:
     return tuple(lines) if len(lines) <= most else (*lines[: most - 1], f"and {len(lines) - most + 1} more")
-
-
-def _listed(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _minute(started_at: str) -> str:
