@@ -44,32 +44,17 @@ __all__ = [
     "register_workload",
 ]
 
-_MODULES = {
-    "backends.registry": ("Backend", "OwnProcess", "register"),
-    "backends.requirements": (
-        "Batch",
-        "Capability",
-        "Device",
-        "Distribution",
-        "DType",
-        "Function",
-        "HeadDim",
-        "Package",
-        "TorchVersion",
-        "TritonDevice",
-    ),
-    "model": ("Reason", "Workload"),
-    "workloads.table": ("register_workload",),
-}
+#: Where the names of `__all__` are defined, as the imports above say.
+_MODULES = ("backends.registry", "backends.requirements", "model", "workloads.table")
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used: every pytest run imports this package, for its plugin."""
     from importlib import import_module
 
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in __all__:
+        modules = (import_module(f"{__name__}.{module}") for module in _MODULES)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

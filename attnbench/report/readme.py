@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from attnbench.model import Record, RunFile
-from attnbench.report.cells import code, escaped
+from attnbench.report.cells import code, literal
 from attnbench.report.quantities import timed_check
 from attnbench.report.series import Chart, Series, by_device, charts
 from attnbench.units import significant
@@ -35,7 +35,7 @@ def _errors(records: Sequence[Record]) -> dict[tuple[str, str], float]:
 def _table(chart: Chart, errors: Mapping[tuple[str, str], float]) -> Iterator[str]:
     """Heading, columns and rows of one chart of latencies."""
     lengths = sorted({point.seq for series in chart.series for point in series.points})
-    yield f"{escaped(chart.subtitle.split(' · lower is better')[0])}: median ms of one call by sequence length"
+    yield f"{literal(chart.subtitle.split(' · lower is better')[0])}: median ms of one call by sequence length"
     yield ""
     yield f"| variant | {' | '.join(map(str, lengths))} | rel. L2 error |"
     yield f"| --- |{' --: |' * len(lengths)} --: |"

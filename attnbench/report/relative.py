@@ -21,7 +21,7 @@ from attnbench import printable, stats
 from attnbench.aliases import VARIANTS
 from attnbench.globs import require
 from attnbench.model import Record, Workload
-from attnbench.report.cells import code, escaped
+from attnbench.report.cells import code, literal
 from attnbench.report.gather import Gathered
 from attnbench.report.quantities import median_s
 from attnbench.report.table import WIDTH, fitted, wrapped
@@ -96,7 +96,7 @@ def as_text(table: RelativeTable) -> list[str]:
 def as_markdown(table: RelativeTable) -> list[str]:
     """Lines of a Markdown table that any renderer takes: one line of header, names as code."""
     header, rows = _cells(table)
-    heads = [f"{escaped(name)}: {unit}" if unit else name for name, unit in header]
+    heads = [f"{literal(name)}: {unit}" if unit else name for name, unit in header]
     rule = ["--:", "---", *["--:"] * (len(header) - 2)]
     named = [[cells[0], code(cells[1]) if cells[0] else cells[1], *cells[2:]] for cells in rows]
     said = f"{code(_shortened(table.problem, WIDTH))}: speed in percent of {code(_shortened(table.reference))},"

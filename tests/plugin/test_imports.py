@@ -35,3 +35,10 @@ def test_a_run_without_cases_loads_nothing_that_only_cases_need(tmp_path):
 def test_looking_at_the_whole_suite_loads_nothing_heavy(options):
     run = f"import pytest; assert pytest.main({['tests/suite', '-p', 'no:cacheprovider', *options]}) == 0"
     assert loaded(run) == "loaded:"
+
+
+def test_every_public_name_of_the_package_can_be_imported():
+    import attnbench
+
+    assert [name for name in attnbench.__all__ if getattr(attnbench, name).__name__ != name] == []
+    assert not hasattr(attnbench, "no_such_name")
