@@ -335,6 +335,7 @@ class Launch:
     started_at: str  # ISO 8601, UTC
     fingerprint: Fingerprint
     simulated: bool = False
+    nvidia_smi: dict[str, str] = field(default_factory=dict)  # its query fields as the launch started; not compared
 
     @property
     def unit(self) -> str | None:

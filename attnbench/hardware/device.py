@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class OpenDevice:
     """A device that can be used: facts for requirements, and the fields of the fingerprint.
 
     key: fields that must be equal for two sessions to be compared. context: further fields, which are shown and stored.
+    nvidia_smi: what nvidia-smi says of the GPU, which is stored once per launch.
     """
 
     facts: Facts
     key: dict[str, Field]
     context: dict[str, Field]
+    nvidia_smi: dict[str, str] = field(default_factory=dict)
 
     @property
     def type(self) -> str:
@@ -147,7 +149,7 @@ def _cpu(torch: Any) -> OpenDevice:
 
 def _cuda(torch: Any) -> OpenDevice:
     from attnbench.fingerprint import ceiling_mhz
-    from attnbench.hardware import nvml
+    from attnbench.hardware import nvidia_smi, nvml
     from attnbench.hardware.sm_clock import sm_clock
 
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -174,7 +176,7 @@ def _cuda(torch: Any) -> OpenDevice:
         "mig": read.get("mig"),
         **_software(torch),
     }
-    return OpenDevice(facts, key, context)
+    return OpenDevice(facts, key, context, nvidia_smi.query(uuid))
 
 
 def _software(torch: Any) -> dict[str, Field]:

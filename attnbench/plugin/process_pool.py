@@ -51,7 +51,8 @@ class ThisProcess:
         unit = {"unit": self._settings.scenario.unit} if simulated else {}
         fingerprint = make_fingerprint(self.device.key, {**self.device.context, **unit}, self._settings.salt)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated=simulated)
+        smi = self.device.nvidia_smi
+        return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated=simulated, nvidia_smi=smi)
 
 
 class ProcessPool:
