@@ -22,8 +22,8 @@ from attnbench.model import SCHEMA_VERSION, Launch, Record, RunFile
 #: Significant digits of measured values: a round is off by at most 5e-7 of itself, a thousandth of what launches differ by.
 DIGITS = 7
 #: Digits of fields and metrics that need more or fewer. A clock step is 7.6e-3 of the clock, and clock readings scatter by
-#: 1e-4. Of a cosine the distance from 1 counts.
-_DIGITS_OF = {"before_hz": 6, "cosine": 12}
+#: 1e-4. Of a cosine the distance from 1 counts. A share of dropout is no measured value.
+_DIGITS_OF = {"before_hz": 6, "cosine": 12, "dropout": 17}
 #: The first schema in which a record may be a difference.
 _DIFFERENCES_SINCE = 2
 #: Differences are expanded before they are read. Together they may become this long as JSON, in bytes.

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from attnbench import printable
 from attnbench.backends.errors import describe_error, is_from_outside
-from attnbench.backends.requirements import Requirement
+from attnbench.backends.requirements import Features, Requirement
 from attnbench.backends.tolerances import TOLERANCES
-from attnbench.model import MODES, Workload
+from attnbench.model import FEATURES, MODES, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,8 @@ class Backend:
         `[batch, heads, seq, head_dim]` (gets transposed views; what it copies is inside the timed call).
     requires: what must hold before `load` is called, with found and needed.
     modes: compile modes that are offered, of "eager", "default", "max-autotune".
+    takes: what it can do beyond plain forward attention, of `attnbench.model.FEATURES`: "cross" lengths, "gqa", a "causal"
+        mask, "backward" … `load` gets the workload, which says what is asked (docs/adding-a-kernel.md).
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
     refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
@@ -73,7 +75,7 @@ class Backend:
     source: called after `load`, returns what was loaded, for the record: a commit, a version.
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
 
-    Raises ValueError for an unknown layout, tolerance or mode, or a name that cannot stand in a test id.
+    Raises ValueError for an unknown layout, tolerance, mode or feature, or a name that cannot stand in a test id.
     """
 
     load: Load
@@ -84,6 +86,7 @@ class Backend:
     layout: str = "bshd"
     requires: tuple[Requirement, ...] = ()
     modes: tuple[str, ...] = ("eager",)
+    takes: tuple[str, ...] = ()
     route: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
@@ -107,6 +110,13 @@ class Backend:
             )
         if not self.modes or set(self.modes) - set(MODES):
             raise ValueError(f"backend {self.name!r}: modes {self.modes!r}: expected one or more of {', '.join(MODES)}")
+        if set(self.takes) - set(FEATURES):
+            raise ValueError(f"backend {self.name!r}: takes {self.takes!r}: expected some of {', '.join(FEATURES)}")
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """What must hold for a workload: `requires`, and that the backend takes what is asked."""
+        return (*self.requires, Features(self.takes))
 
     @property
     def description(self) -> str:

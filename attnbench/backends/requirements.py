@@ -248,6 +248,39 @@ class Batch:
         return None if workload.batch <= self.most else f"needs {self.needed}, found {workload.batch}"
 
 
+#: What a workload may ask for, in words.
+FEATURE_WORDS = {
+    "cross": "cross lengths",
+    "gqa": "grouped heads",
+    "head_dim_v": "an own head_dim of v",
+    "causal": "a causal mask",
+    "padding": "padded keys",
+    "bool": "a boolean mask",
+    "additive": "an additive mask",
+    "packed": "packed sequences",
+    "dropout": "dropout",
+    "backward": "gradients",
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backend takes beyond plain forward attention, of `attnbench.model.FEATURES`; stated as `Backend.takes`."""
+
+    takes: tuple[str, ...]
+
+    @property
+    def needed(self) -> str:
+        return ", ".join(("plain forward attention", *(FEATURE_WORDS[one] for one in self.takes)))
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        lacking = [FEATURE_WORDS[one] for one in workload.features if one not in self.takes]
+        if not lacking:
+            return None
+        return f"needs {', '.join(lacking)}, found a backend for {self.needed}"
+
+
 class Requirement(Protocol):
     """An element of `requires`: one of the above, or one that a family defines beside its backends."""
 

@@ -173,13 +173,17 @@ def allowed(
     return relative | dict(tolerance.numbers[distribution] if tolerance.numbers else {})
 
 
-def violations(error: ErrorMetrics, limits: dict[str, float], distribution: str) -> tuple[Reason, ...]:
+def violations(
+    error: ErrorMetrics, limits: dict[str, float], distribution: str, output: str = "output"
+) -> tuple[Reason, ...]:
     """Why `error` is outside the limits, worst first; empty when it is within. NaN and Inf in the output always fail.
+
+    output: which tensor it is of, as `Check` has it.
 
     A metric that is NaN itself fails too, because `value <= limit` must hold. The worst element is named once, with the
     metric that is furthest off.
     """
-    where = f"on {distribution} inputs"
+    where = f"on {distribution} inputs" if output == "output" else f"in {output} on {distribution} inputs"
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]
     broken = [one for one in broken if not is_within(*one)]
     broken.sort(key=lambda one: -_times_over(*one))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Device, DType
+from attnbench.hardware.device import type_in_use
 from attnbench.model import MODES, Workload
+from attnbench.workloads import masks
 from attnbench.workloads.inputs import probe
 
 if TYPE_CHECKING:
@@ -16,34 +18,64 @@ if TYPE_CHECKING:
 
     from attnbench.backends.registry import AttentionFunction
 
+#: What every implementation takes beyond plain forward attention, and those that take a mask; PyTorch is asked for its
+#: limits (`_refusals`).
+_TAKES = ("cross", "gqa", "causal", "dropout", "backward")
+_MASKED = (*_TAKES, "head_dim_v", "bool", "additive", "padding", "packed")
 #: aten operators of the fused implementations: torch_math must run none of them.
 _FUSED_OPS = r"aten::_scaled_dot_product_(flash|efficient|cudnn)"
 _FUSED_KERNELS = f"{ANY_FLASH_2}|{CUTLASS}|{CUDNN}"
 
 
-def _pinned(implementation: str) -> AttentionFunction:
+def _pinned(implementation: str, workload: Workload) -> AttentionFunction:
     """SDPA on `[batch, heads, seq, head_dim]`, held to one implementation: it raises instead of falling back."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
 
     chosen = getattr(SDPBackend, implementation)
+    options = _options(workload)
+    mask = _mask(workload, type_in_use())
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(chosen):
-            return scaled_dot_product_attention(q, k, v)
+            return scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)
 
     return attention
 
 
-def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str, ...]:
-    """PyTorch's own reasons why one fused implementation cannot take this workload on CUDA; empty when it can."""
-    if device != "cuda":
+def _options(workload: Workload) -> dict[str, Any]:
+    """Arguments of SDPA besides q, k, v and the mask; those that are not asked for are left to its defaults."""
+    asked = {
+        "is_causal": workload.mask == "causal" and not workload.packed,
+        "enable_gqa": workload.group > 1,
+        "dropout_p": workload.dropout,
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def _mask(workload: Workload, device: str) -> torch.Tensor | None:
+    """The mask that SDPA gets as a tensor; a causal one is an option instead, which aligns at the first query and key."""
+    return None if workload.mask == "causal" and not workload.packed else masks.dense(workload, device)
+
+
+def _refusals(workload: Workload, device: str, question: str = "") -> tuple[str, ...]:
+    """Why SDPA, or one implementation of it, cannot take this workload; on CUDA in PyTorch's own words. Empty when it can.
+
+    question: the function of `torch.backends.cuda` that knows.
+    """
+    if workload.mask == "causal" and workload.seq != workload.k_shape[1]:
+        found = f"{workload.seq} queries and {workload.k_shape[1]} keys"
+        return (f"needs equal lengths for its causal mask, which it aligns at the first query and key, found {found}",)
+    if device != "cuda" or not question:
         return ()
     import torch
 
-    asked = probe(workload, device).transpose(1, 2)
+    q, k, v = (tensor.transpose(1, 2) for tensor in probe(workload, device))
+    if workload.direction != "forward":
+        q, k, v = (tensor.requires_grad_() for tensor in (q, k, v))
     make_params: Any = torch.backends.cuda.SDPAParams
-    params = make_params(asked, asked, asked, None, 0.0, False, False)  # no mask, no dropout, not causal, no GQA
+    causal, grouped = workload.mask == "causal", workload.group > 1
+    params = make_params(q, k, v, _mask(workload, device), workload.dropout, causal, grouped)
     can_use = getattr(torch.backends.cuda, question)
     if can_use(params, debug=False):
         return ()
@@ -60,12 +92,13 @@ def _cuda_refusals(workload: Workload, device: str, question: str) -> tuple[str,
     layout="bhsd",
     modes=MODES,
     requires=(Device("cpu", "cuda"),),
+    takes=_MASKED,
+    refuses=_refusals,
     foreign={"cpu": _FUSED_OPS, "cuda": _FUSED_KERNELS},
 )
 def torch_math(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA unfused: two matrix products and a softmax."""
-    del workload
-    return _pinned("MATH")
+    return _pinned("MATH", workload)
 
 
 @register(
@@ -74,13 +107,13 @@ def torch_math(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cpu", "cuda"),),
+    takes=_TAKES,
     route={"cpu": r"aten::_scaled_dot_product_flash_attention_for_cpu", "cuda": ANY_FLASH_2},
-    refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_flash_attention"),
+    refuses=lambda workload, device: _refusals(workload, device, "can_use_flash_attention"),
 )
 def torch_flash(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, FlashAttention-2 as PyTorch ships it; on the CPU its own tiled kernel of the same name."""
-    del workload
-    return _pinned("FLASH_ATTENTION")
+    return _pinned("FLASH_ATTENTION", workload)
 
 
 @register(
@@ -89,13 +122,13 @@ def torch_flash(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cuda"),),
+    takes=_MASKED,
     route={"cuda": CUTLASS},
-    refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_efficient_attention"),
+    refuses=lambda workload, device: _refusals(workload, device, "can_use_efficient_attention"),
 )
 def torch_efficient(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, the memory-efficient CUTLASS kernel from xFormers as PyTorch ships it."""
-    del workload
-    return _pinned("EFFICIENT_ATTENTION")
+    return _pinned("EFFICIENT_ATTENTION", workload)
 
 
 @register(
@@ -104,10 +137,10 @@ def torch_efficient(workload: Workload) -> AttentionFunction:
     layout="bhsd",
     modes=MODES,
     requires=(Device("cuda"), DType("bf16", "fp16")),
+    takes=_MASKED,
     route={"cuda": CUDNN},
-    refuses=lambda workload, device: _cuda_refusals(workload, device, "can_use_cudnn_attention"),
+    refuses=lambda workload, device: _refusals(workload, device, "can_use_cudnn_attention"),
 )
 def torch_cudnn(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, cuDNN's fused attention."""
-    del workload
-    return _pinned("CUDNN_ATTENTION")
+    return _pinned("CUDNN_ATTENTION", workload)

@@ -45,8 +45,7 @@ def _refusals(workload: Workload, device: str, module: str) -> tuple[str, ...]:
         return ()
     from xformers.ops import fmha
 
-    asked = probe(workload, device)
-    inputs = fmha.Inputs(asked, asked, asked)
+    inputs = fmha.Inputs(*probe(workload, device))
     if module:
         return tuple(getattr(fmha, module).FwOp.not_supported_reasons(inputs))
     operators: list[Any] = [getattr(fmha, name).FwOp for name in _CHOSEN_FROM if hasattr(fmha, name)]

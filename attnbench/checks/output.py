@@ -1,11 +1,11 @@
-"""The form of an output: one new tensor of the workload's shape, dtype and device."""
+"""The form of an output: one new tensor of the workload's shape, dtype and device; and of gradients, likewise."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from attnbench import torch_private
-from attnbench.model import Reason
+from attnbench.model import Reason, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -35,25 +35,49 @@ def plain(output: torch.Tensor) -> torch.Tensor:
         return output.detach().as_subclass(torch.Tensor)
 
 
-def wrong_form(output: Any, inputs: Inputs) -> tuple[Reason, ...]:
-    """Every way in which what a call returned is not an attention output of these inputs; empty when it is one."""
+def named(returned: Any, workload: Workload) -> dict[str, Any]:
+    """What a call returned, by name: "output", and with the backward pass the gradients "dq", "dk" and "dv"."""
+    outputs = (returned,) if workload.direction == "forward" else returned
+    return dict(zip(shapes(workload), outputs, strict=True))
+
+
+def shapes(workload: Workload) -> dict[str, tuple[int, int, int, int]]:
+    """The shape of everything that one call returns, by name."""
+    gradients = {"dq": workload.q_shape, "dk": workload.k_shape, "dv": workload.v_shape}
+    if workload.direction == "backward":
+        return gradients
+    return {"output": workload.shape, **(gradients if workload.direction != "forward" else {})}
+
+
+def wrong_form(returned: Any, inputs: Inputs) -> tuple[Reason, ...]:
+    """Every way in which what a call returned is not the attention of these inputs, or its gradients; empty when it is."""
+    needed = shapes(inputs.workload)
+    return tuple(
+        reason
+        for name, output in named(returned, inputs.workload).items()
+        for reason in _wrong_form(name, output, needed[name], inputs)
+    )
+
+
+def _wrong_form(name: str, output: Any, shape: tuple[int, ...], inputs: Inputs) -> tuple[Reason, ...]:
     import torch
 
-    shape, model = inputs.workload.shape, inputs.timed[0]
+    model = inputs.timed[0]
+    what = "returned" if name == "output" else f"gave as {name}"
     if not isinstance(output, torch.Tensor):
-        text = f"returned {type(output).__name__}, needed one tensor {list(shape)} of {AXES}"
+        text = f"{what} {type(output).__name__}, needed one tensor {list(shape)} of {AXES}"
         return (Reason("wrong-type", text),)
     reasons = []
     if tuple(output.shape) != shape:
-        reasons.append(Reason("wrong-shape", f"returned shape {list(output.shape)}, needed {list(shape)} of {AXES}"))
+        reasons.append(Reason("wrong-shape", f"{what} shape {list(output.shape)}, needed {list(shape)} of {AXES}"))
     if output.dtype != model.dtype:
-        reasons.append(Reason("wrong-dtype", f"returned {output.dtype}, needed {model.dtype}"))
+        reasons.append(Reason("wrong-dtype", f"{what} {output.dtype}, needed {model.dtype}"))
     if output.device != model.device:
-        reasons.append(Reason("wrong-device", f"returned a tensor on {output.device}, needed {model.device}"))
+        reasons.append(Reason("wrong-device", f"{what} a tensor on {output.device}, needed {model.device}"))
     if output.layout != model.layout:  # a sparse tensor has no storage that could be looked at
-        reasons.append(Reason("wrong-layout", f"returned a {output.layout} tensor, needed {model.layout}"))
+        reasons.append(Reason("wrong-layout", f"{what} a {output.layout} tensor, needed {model.layout}"))
         return tuple(reasons)
     taken = {tensor.untyped_storage().data_ptr() for triple in inputs.kept.values() for tensor in triple}
     if output.untyped_storage().data_ptr() in taken:
-        reasons.append(Reason("aliases-input", "returned a view of an input, needed memory of its own"))
+        reasons.append(Reason("aliases-input", f"{what} a view of an input, needed memory of its own"))
     return tuple(reasons)

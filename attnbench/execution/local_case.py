@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,11 @@ from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import violations
 from attnbench.backends.variant import Variant
 from attnbench.checks.checked_call import CheckedCall
-from attnbench.checks.output import plain, wrong_form
+from attnbench.checks.output import named, plain, wrong_form
+from attnbench.checks.symmetry import moves
 from attnbench.execution import compile_time, interpreter_state, steps, torch_state
 from attnbench.execution.dynamo import EagerFallbacks, forget_compiled
+from attnbench.execution.passes import Pass
 from attnbench.execution.process_state import ProcessState
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, context_is_lost
@@ -25,8 +27,8 @@ from attnbench.timing.timer import Timer
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.checks.reference import Reference
-    from attnbench.workloads.inputs import Inputs, Triple
+    from attnbench.checks.reference import References
+    from attnbench.workloads.inputs import Inputs
 
 
 #: Code of the reason of a case that wrote into its inputs.
@@ -46,7 +48,7 @@ class TorchCase:
         variant: Variant,
         record: Record,
         inputs: Callable[[], Inputs],
-        references: Callable[[], dict[str, Reference]],
+        references: Callable[[], References],
         injections: Sequence[Injection] = (),
     ) -> None:
         """`inputs` and `references` are called when first needed, so that an unsupported case costs nothing."""
@@ -57,8 +59,8 @@ class TorchCase:
         self._injections = injections
         self._call: Any = None
         self._until = ExitStack()
-        self._limits: dict[str, float] = {}  # what the tolerance allows on the timed inputs
-        self._checked: torch.Tensor | None = None  # the output on the timed inputs that was found to be right
+        self._limits: dict[str, dict[str, float]] = {}  # what the tolerance allows of each output on the timed inputs
+        self._checked: dict[str, torch.Tensor] = {}  # the outputs on the timed inputs that were found to be right
         self._timed: CheckedCall | None = None
         self._touched = False  # whether a call had the inputs since they were last verified
         self._unverified = False  # whether the inputs could not be verified afterwards
@@ -78,9 +80,7 @@ class TorchCase:
         self._call_first(before)
         steps.require_graph(self.record.compilation)
         self._fallbacks.assert_none()
-        workspace_bytes = steps.workspace_bytes(
-            self._run, self._inputs.timed, self._device, self._variant.mode, before_bytes
-        )
+        workspace_bytes = steps.workspace_bytes(self._pass(), self._device, self._variant.mode, before_bytes)
         self.record = replace(self.record, workspace_bytes=workspace_bytes)
 
     def assert_accurate(self) -> None:
@@ -90,19 +90,22 @@ class TorchCase:
         """
         tolerance = self._variant.backend.tolerance
         reasons: list[Reason] = []
-        for distribution, reference in self._known.items():
+        for distribution, references in self._known.items():
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
-                output, poisoned = steps.poisoned_call(self._run, self._inputs.sets[distribution], self._device)
-            self._assert_form(output)
-            with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
-                output = plain(output)
-                error = steps.error_of(output, reference)
-            check, broken = steps.judged(error, reference, tolerance, distribution, poisoned)
-            self.record = replace(self.record, checks=(*self.record.checks, check))
-            reasons += broken
-            if distribution == self.record.workload.distribution:
-                self._limits = check.allowed
-                self._checked = output.clone()  # the output of a captured graph is written anew by the next call
+                returned, poisoned = steps.poisoned_call(self._pass(distribution), self._named, self._device)
+            self._assert_form(returned)
+            for name, output in self._named(returned).items():
+                with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
+                    plain_output = plain(output)
+                    error = steps.error_of(plain_output, references[name])
+                check, broken = steps.judged(error, references[name], tolerance, distribution, poisoned, name)
+                self.record = replace(self.record, checks=(*self.record.checks, check))
+                reasons += broken
+                if distribution == self.record.workload.distribution:
+                    self._limits[name] = check.allowed
+                    self._checked[name] = (
+                        plain_output.clone()
+                    )  # that of a captured graph is written anew by the next call
         reasons = [*self._put_back_inputs(), *reasons]
         self._touched = True
         if reasons:
@@ -114,7 +117,7 @@ class TorchCase:
 
         Raises CaseEnded (incorrect, unsupported, error).
         """
-        traced = steps.traced_route(self._run, self._inputs.timed, self._variant.backend, self._device)
+        traced = steps.traced_route(self._pass(), self._variant.backend, self._device)
         self.record = replace(self.record, route=traced.ops, kernel_s=traced.kernel_s)
         steps.require_route(traced.reasons, self._variant.mode)
 
@@ -128,7 +131,7 @@ class TorchCase:
         checked = self._checked_call()
         self._timed, self._touched = checked, True
         share = share_for(self._injections, self.record)
-        timed = checked if share is None else slowed(checked, share, self._device)
+        timed = checked if share is None else slowed(checked, share, self._device, checked.ready)
         self.record = replace(self.record, injected=share)
         plan = steps.plan_rounds(timed, checked, count, timer, self._device)
         return replace(plan, sample=lambda rounds_s: self._whole(plan.sample(rounds_s), checked))
@@ -143,7 +146,8 @@ class TorchCase:
         """
         written = self._put_back_inputs() if verify else ()
         compiled = self._call is not None and self._variant.mode != "eager"
-        self._call = self._timed = self._checked = None
+        self._call = self._timed = None
+        self._checked = {}
         if self._state is not None:
             state, self._state = self._state, None
             self._fallbacks.close()
@@ -208,35 +212,41 @@ class TorchCase:
         """Wrap the call in torch.compile, in every mode but eager; it compiles on its first call."""
         if self._variant.backend.eager_first and self._variant.mode != "eager":
             with errors_as_rows("failed on its call in eager mode", "first-call", self._device):
-                self._run(self._inputs.timed)
+                eager = self._pass()
+                eager.ready()
+                eager()
                 steps.synchronize(self._device)
         with errors_as_rows("cannot be compiled", "load", self._device):
             self._call = self._variant.compiled(self._call)
 
     def _call_first(self, before: steps.CompileMark) -> None:
         """The first call, of which the record keeps how long it took and what it compiled; its output is freed."""
-        output, first_call_s = steps.first_call(self._run, self._inputs.timed, self._device)
+        returned, first_call_s = steps.first_call(self._pass(), self._device)
         if self._variant.mode != "eager" and self._state is not None:
             self._state.accept(interpreter_state.WARNING_FILTERS)
-        self._assert_form(output)
+        self._assert_form(returned)
         compilation = self._variant.compilation(before.modules)
         self.record = replace(
             self.record,
             first_call_s=first_call_s,
             compilers_s=compile_time.since_s(before.compilers_s),
-            output_contiguous=output.is_contiguous(),
+            output_contiguous=all(output.is_contiguous() for output in self._named(returned).values()),
             compilation=compilation,
         )
 
     def _checked_call(self) -> CheckedCall:
-        assert self._checked is not None, "the output was checked before it is timed"
+        assert self._checked, "the output was checked before it is timed"
+        workload, inputs = self.record.workload, self._inputs
+        timed = Pass(self._call, workload, inputs.timed, inputs.gradient)
         return CheckedCall(
-            self._call,
-            self._inputs.timed,
-            self._inputs.kept[self.record.workload.distribution],
+            timed,
+            inputs.contents(workload.distribution),
             self._checked,
-            spoilt=lambda: self._put_back_inputs() if self._inputs.reshaped() else (),
-            wrong_form=lambda output: wrong_form(output, self._inputs),
+            moves(workload),
+            ready=timed.ready,
+            named=self._named,
+            spoilt=lambda: self._put_back_inputs() if inputs.reshaped() else (),
+            wrong_form=lambda returned: wrong_form(returned, inputs),
             violations=self._violations,
         )
 
@@ -271,26 +281,52 @@ class TorchCase:
         self._fallbacks.assert_none()
         return replace(sample, unequal=checked.unequal)
 
-    def _run(self, triple: Triple) -> Any:
-        """One call. Raises CaseEnded (incorrect) where it gave its inputs another shape or memory."""
-        import torch
+    def _pass(self, distribution: str = "") -> GuardedPass:
+        """One call on the inputs of a distribution, the timed one by default."""
+        triple = self._inputs.sets[distribution] if distribution else self._inputs.timed
+        return GuardedPass(Pass(self._call, self.record.workload, triple, self._inputs.gradient), self._require_form)
 
-        with torch.no_grad():
-            output = self._call(*triple)
+    def _require_form(self) -> None:
+        """Raise CaseEnded (incorrect) where a call gave its inputs another shape or memory."""
         if self._inputs.reshaped():
             raise CaseEnded(Status.INCORRECT, *self._put_back_inputs())
-        return output
 
-    def _violations(self, output: torch.Tensor) -> tuple[Reason, ...]:
-        """Why an output for the timed inputs as they were made is outside the tolerance; empty where it is within."""
+    def _named(self, returned: Any) -> dict[str, Any]:
+        return named(returned, self.record.workload)
+
+    def _violations(self, outputs: Mapping[str, torch.Tensor]) -> tuple[Reason, ...]:
+        """Why outputs for the timed inputs as they were made are outside the tolerance; empty where they are within."""
         distribution = self.record.workload.distribution
-        return violations(steps.error_of(output, self._known[distribution]), self._limits, distribution)
+        return tuple(
+            reason
+            for name, output in outputs.items()
+            for reason in violations(
+                steps.error_of(output, self._known[distribution][name]), self._limits[name], distribution, name
+            )
+        )
 
-    def _assert_form(self, output: Any) -> None:
+    def _assert_form(self, returned: Any) -> None:
         with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
-            reasons = wrong_form(output, self._inputs)
+            reasons = wrong_form(returned, self._inputs)
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
+
+
+class GuardedPass:
+    """A pass, and what has to hold of its inputs after it."""
+
+    def __init__(self, inner: Pass, require_form: Callable[[], None]) -> None:
+        self._inner = inner
+        self._require_form = require_form
+
+    def ready(self) -> None:
+        self._inner.ready()
+        self._require_form()
+
+    def __call__(self) -> Any:
+        returned = self._inner()
+        self._require_form()
+        return returned
 
 
 def process_state(family: str) -> ProcessState:

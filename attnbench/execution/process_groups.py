@@ -65,7 +65,7 @@ class Grouping:
 
     def _can_run(self, nodeid: str) -> bool:
         backend, workload = self._cases[nodeid]
-        return not unmet(backend.requires, self._facts, workload)
+        return not unmet(backend.requirements, self._facts, workload)
 
 
 def _lacks_variables(own: OwnProcess) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.backends.variant import Variant
+from attnbench.execution import steps
 from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.globs import matches_case
 from attnbench.hardware.device import OpenDevice
@@ -107,9 +108,10 @@ class SimCase:
 
     def prepare(self, device: OpenDevice) -> None:
         """Do what the scenario says of this case. Raises CaseEnded; crash, hang and exit really happen."""
-        del device
         backend, compiled = self._variant.backend, self._variant.mode != "eager"
         self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
+        if refused := steps.refusals(self._variant, device, self.record.workload):
+            raise CaseEnded(Status.UNSUPPORTED, *refused)
         outcome = self._outcome()
         if outcome == "unsupported":
             raise CaseEnded(Status.UNSUPPORTED, Reason("device", "simulated: needs a device that is not there"))

@@ -1,17 +1,16 @@
 """The steps of a case in this process: refuse, load, call, check, trace, measure. Data comes in and goes out.
 
-`call` is the variant's, as it is timed: q, k, v, each `[batch, seq, heads, head_dim]`, to an output of the same shape.
-`run` is that call for one such triple, without gradients. `device` is a device type. What goes wrong is raised as
-CaseEnded, with the status and the reasons of the case.
+`run` is one call of the variant on one set of inputs, a `Pass`: it is made ready first, untimed. `device` is a device type.
+What goes wrong is raised as CaseEnded, with the status and the reasons of the case.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench import printable, torch_private
 from attnbench.backends import autotune, requirements
@@ -38,9 +37,17 @@ if TYPE_CHECKING:
 
     from attnbench.backends.registry import Backend
     from attnbench.checks.reference import Reference
-    from attnbench.workloads.inputs import Triple
 
-    Run = Callable[[Triple], Any]
+
+class Run(Protocol):
+    """One call on one set of inputs, to be made ready before each time."""
+
+    def ready(self) -> None: ...
+    def __call__(self) -> Any: ...
+
+
+#: The outputs among what a call returned, by name.
+Named = Callable[[Any], Mapping[str, Any]]
 
 #: Blocks of the output's size that are filled with NaN beside its own, and calls until one of them is used.
 SPARE_BLOCKS, POISON_TRIES = 4, 3
@@ -55,9 +62,9 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
     Raises CaseEnded (error) where the library fails when it is asked.
     """
     backend = variant.backend
-    if device.type == "sim":
-        return ()  # nothing runs there: what a simulated case shows is the scenario's
-    unmet = requirements.unmet(backend.requires, device.facts, workload)
+    if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
+        return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
+    unmet = requirements.unmet(backend.requirements, device.facts, workload)
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
@@ -123,13 +130,14 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def first_call(run: Run, triple: Triple, device: str) -> tuple[Any, float]:
-    """What the first call returns, and its seconds until the device is done, with what it compiles."""
+def first_call(run: Run, device: str) -> tuple[Any, float]:
+    """What the first call returns, and its seconds until the device is done, with what it compiles and makes it ready."""
     with errors_as_rows("failed on its first call", "first-call", device):
         start = time.perf_counter()
-        output = run(triple)
+        run.ready()
+        returned = run()
         synchronize(device)
-        return output, time.perf_counter() - start
+        return returned, time.perf_counter() - start
 
 
 def allocated_bytes(device: str, mode: str) -> int | None:
@@ -146,8 +154,10 @@ def allocated_bytes(device: str, mode: str) -> int | None:
     return int(torch.cuda.memory_allocated())
 
 
-def workspace_bytes(run: Run, triple: Triple, device: str, mode: str, before_bytes: int | None) -> int | None:
-    """Peak bytes that one warm call allocates, its output included; None where the device does not count them.
+def workspace_bytes(run: Run, device: str, mode: str, before_bytes: int | None) -> int | None:
+    """Peak bytes that one warm call allocates, its outputs included; None where the device does not count them.
+
+    Of a case that times gradients alone, what the forward pass keeps for them counts as well: without it there are none.
 
     A captured graph allocates when it is captured, so for max-autotune the peak counts from `before_bytes`, which
     `allocated_bytes` gave before the first call.
@@ -159,7 +169,8 @@ def workspace_bytes(run: Run, triple: Triple, device: str, mode: str, before_byt
     torch.cuda.reset_peak_memory_stats()
     base = before_bytes if mode == "max-autotune" else torch.cuda.memory_allocated()
     with errors_as_rows("failed on its second call", "call", device):
-        run(triple)
+        run.ready()
+        run()
         synchronize(device)
     return max(0, torch.cuda.max_memory_allocated() - base)
 
@@ -167,46 +178,61 @@ def workspace_bytes(run: Run, triple: Triple, device: str, mode: str, before_byt
 # --- Check
 
 
-def poisoned_call(run: Run, triple: Triple, device: str) -> tuple[Any, bool]:
-    """Call with the memory of the last output full of NaN, and whether such memory was used.
+def poisoned_call(run: Run, named: Named, device: str) -> tuple[Any, bool]:
+    """Call with the memory of the last outputs full of NaN. Returns what was returned, and whether such memory was used.
 
-    The allocator hands the block out again; a captured graph replays into the same one. But a kernel's temporaries
-    may take that block first and leave the output one where another kernel's right values still stand, so more
-    blocks of its size are filled, and the call is repeated while it misses them. Of 162 half-written outputs on the
-    CPU, among right ones, 126 were noticed with the one block, and all 162 like this.
+    named: the outputs among what is returned. The allocator hands the blocks out again; a captured graph replays into the
+    same ones. But a kernel's temporaries may take such a block first and leave the output one where another kernel's right
+    values still stand, so more blocks of its size are filled, and the call is repeated while it misses them. Of 162
+    half-written outputs on the CPU, among right ones, 126 were noticed with the one block, and all 162 like this.
     """
-    output = run(triple)
+    run.ready()
+    returned = run()
     poisoned = False
     for _ in range(POISON_TRIES):
-        blocks = [output, *(output.new_empty(output.shape) for _ in range(SPARE_BLOCKS))]
+        run.ready()  # before the blocks are filled: a forward pass would take them
+        outputs = list(named(returned).values())
+        blocks = [*outputs, *(output.new_empty(output.shape) for output in outputs for _ in range(SPARE_BLOCKS))]
         where = {poison(block).data_ptr() for block in blocks}
-        del output, blocks
-        output = run(triple)
-        poisoned = output.data_ptr() in where
+        del returned, outputs, blocks
+        returned = run()
+        poisoned = all(output.data_ptr() in where for output in named(returned).values())
         if poisoned:
             break
     synchronize(device)
-    return output, poisoned
+    return returned, poisoned
 
 
 def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
-    """Distance of an output `[batch, seq, heads, head_dim]` from the reference, on the query rows that it has."""
+    """Distance of an output `[batch, seq, heads, head_dim_v]` from the reference, on the query rows that it has.
+
+    Rows that see no key count as right, whatever they hold: libraries do not agree on it.
+    """
+    if reference.rows is not None:
+        output = output.index_select(1, reference.rows)
+    if reference.keyless is not None:
+        output = output.masked_fill(reference.keyless, 0)
+    error = metrics(output, reference.output)
     if reference.rows is None:
-        return metrics(output, reference.output)
-    error = metrics(output.index_select(1, reference.rows), reference.output)
+        return error
     row = int(reference.rows[error.worst_index[1]].item())
     return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
 
 
 def judged(
-    error: ErrorMetrics, reference: Reference, tolerance: str, distribution: str, poisoned: bool
+    error: ErrorMetrics,
+    reference: Reference,
+    tolerance: str,
+    distribution: str,
+    poisoned: bool,
+    output: str = "output",
 ) -> tuple[Check, tuple[Reason, ...]]:
     """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
     limits = allowed(
         TOLERANCES[tolerance], distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude
     )
-    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned)
-    return check, violations(error, limits, distribution)
+    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned, output)
+    return check, violations(error, limits, distribution, output)
 
 
 # --- Trace
@@ -221,10 +247,11 @@ class Route:
     reasons: tuple[Reason, ...]
 
 
-def traced_route(run: Run, triple: Triple, backend: Backend, device: str) -> Route:
+def traced_route(run: Run, backend: Backend, device: str) -> Route:
     """Run one call under the profiler. Raises CaseEnded (error) where it fails there."""
     with errors_as_rows("failed under the profiler", "profiler", device):
-        traced = route.trace(lambda: run(triple), device, settle=lambda: settle(sm_clock()))
+        run.ready()
+        traced = route.trace(run, device, settle=lambda: settle(sm_clock()))
     kernel_s = route.kernel_s(backend, device, traced.ops)
     wrong = route.wrong_route(backend, device, traced.ops)
     return Route(traced.ops, kernel_s, (*wrong, *route.side_streams(traced.unordered)))
@@ -255,7 +282,12 @@ def plan_rounds(timed: Callable[[], None], checked: CheckedCall, count: int, tim
         timer.use("cuda_event", pacer.instant)
         return RoundPlan(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
     timer.use("perf_counter", HostInstant)
-    return RoundPlan(count, checked.advance, timed, lambda rounds_s: _host_sample(checked, rounds_s))
+    return RoundPlan(count, lambda: _next(checked), timed, lambda rounds_s: _host_sample(checked, rounds_s))
+
+
+def _next(checked: CheckedCall) -> None:
+    checked.advance()
+    checked.ready()
 
 
 def _host_sample(checked: CheckedCall, rounds_s: list[float]) -> Sample:

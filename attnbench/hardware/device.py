@@ -17,6 +17,9 @@ OLDEST_TORCH = (2, 11)  # the oldest that this project was really run with
 
 Field = str | int | float | None
 
+#: The type of the device that this process has opened, if any.
+_OPENED: list[str] = []
+
 
 class DeviceUnusable(Exception):
     """The device that was asked for, or that is there, cannot be measured; the message says why and what to do."""
@@ -66,11 +69,22 @@ def default_device() -> str:
     return "cuda" if count_nvidia_gpus() else "cpu"
 
 
+def type_in_use() -> str:
+    """The device type that this process measures on, "cpu" or "cuda": there `load` puts what it makes, a mask."""
+    return _OPENED[-1] if _OPENED else default_device()
+
+
 def open_device(name: str, chosen: bool) -> OpenDevice:
     """Open a device by type. `chosen` says that the user named it, so that a CPU run beside an unusable GPU is meant.
 
     Raises DeviceUnusable.
     """
+    opened = _opened(name, chosen)
+    _OPENED[:] = [name if name == "cuda" else "cpu"]
+    return opened
+
+
+def _opened(name: str, chosen: bool) -> OpenDevice:
     if name == "sim":
         facts = Facts("sim", "simulated device", None, (99, 0))
         return OpenDevice(facts, {"device": "simulated device", "protocol": "simulated"}, {})

@@ -36,7 +36,7 @@ def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tu
     process.note()
     try:
         if backend.own_process:  # beside the others its library may fail where it would run, or run where it would fail
-            unmet = requirements.unmet(backend.requires, device.facts, workload)
+            unmet = requirements.unmet(backend.requirements, device.facts, workload)
             return unmet, "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)
         if not reasons and not backend.fetches:

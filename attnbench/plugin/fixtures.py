@@ -15,7 +15,7 @@ from attnbench.plugin.run_state import RUN
 
 if TYPE_CHECKING:
     from attnbench.backends.variant import Variant
-    from attnbench.checks.reference import Reference
+    from attnbench.checks.reference import References
     from attnbench.plugin.benchmark_bridge import Benchmark
     from attnbench.plugin.case import AttnCase
     from attnbench.timing.timer import Timer
@@ -53,7 +53,7 @@ def attn_inputs(request: pytest.FixtureRequest, attn_workload: Workload) -> Iter
 
 
 @pytest.fixture(scope="session")
-def attn_reference(attn_inputs: Inputs) -> Iterator[dict[str, Reference]]:
+def attn_reference(attn_inputs: Inputs) -> Iterator[References]:
     """The reference per input distribution: fp64 math attention, beside the error of plain PyTorch attention."""
     from attnbench.checks.reference import make_references
 

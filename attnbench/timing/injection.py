@@ -18,7 +18,7 @@ from attnbench.globs import UnknownName, matches_case, select
 from attnbench.hardware.sm_clock import SmClock, sm_clock
 from attnbench.model import CaseEnded, Reason, Record, Status
 from attnbench.stats import median_s
-from attnbench.timing.pacer import CudaPacer
+from attnbench.timing.pacer import CudaPacer, SameContents
 from attnbench.units import format_change, microseconds
 
 #: Rounds of each of the three calls that a calibration on CUDA compares, and calls that one on the CPU takes.
@@ -107,23 +107,32 @@ def require_targets(option: str, globs: Iterable[str], known: Sequence[str], kin
             raise UnknownName(option, str(exc)) from exc
 
 
-def slowed(call: Callable[[], None], share: float, device: str) -> Callable[[], None]:
-    """`call`, longer by `share` of its latency on this device. Raises CaseEnded (error) where that cannot be done."""
-    return _slowed_on_cuda(call, share, sm_clock()) if device == "cuda" else _slowed_on_cpu(call, share)
+def slowed(
+    call: Callable[[], None], share: float, device: str, ready: Callable[[], None] | None = None
+) -> Callable[[], None]:
+    """`call`, longer by `share` of its latency on this device. ready: what has to happen before every call, untimed.
+
+    Raises CaseEnded (error) where that cannot be done.
+    """
+    if device == "cuda":
+        return _slowed_on_cuda(call, share, sm_clock(), ready)
+    return _slowed_on_cpu(call, share, ready)
 
 
-def _slowed_on_cuda(call: Callable[[], None], share: float, clock: SmClock) -> SpunCall:
+def _slowed_on_cuda(
+    call: Callable[[], None], share: float, clock: SmClock, ready: Callable[[], None] | None = None
+) -> SpunCall:
     spun = SpunCall(call)
-    spun.cycles = _calibrated(spun, share, clock).cycles(share)
+    spun.cycles = _calibrated(spun, share, clock, ready).cycles(share)
     return spun
 
 
-def _calibrated(spun: SpunCall, share: float, clock: SmClock) -> Calibration:
+def _calibrated(spun: SpunCall, share: float, clock: SmClock, ready: Callable[[], None] | None) -> Calibration:
     """Paced rounds of the three calls in turn, so that a drift affects all three alike.
 
     They have a pacer of their own: none of these rounds is in the sample of the case.
     """
-    pacer = CudaPacer(clock, spun)
+    pacer = CudaPacer(clock, spun, contents=SameContents(ready))
     probe_cycles = clock.cycles(max(PROBE_PER_SHARE * share, PROBE_MIN_SHARE) * pacer.round_s())
     plain_s: list[float] = []
     launched_s: list[float] = []
@@ -135,8 +144,8 @@ def _calibrated(spun: SpunCall, share: float, clock: SmClock) -> Calibration:
     return Calibration(median_s(plain_s), median_s(launched_s), median_s(probed_s), probe_cycles)
 
 
-def _slowed_on_cpu(call: Callable[[], None], share: float) -> Callable[[], None]:
-    wait_s = share * median_s([_host_s(call) for _ in range(CPU_CALLS)])
+def _slowed_on_cpu(call: Callable[[], None], share: float, ready: Callable[[], None] | None) -> Callable[[], None]:
+    wait_s = share * median_s([_host_s(call, ready) for _ in range(CPU_CALLS)])
 
     def slowed_call() -> None:
         call()
@@ -147,7 +156,9 @@ def _slowed_on_cpu(call: Callable[[], None], share: float) -> Callable[[], None]
     return slowed_call
 
 
-def _host_s(call: Callable[[], None]) -> float:
+def _host_s(call: Callable[[], None], ready: Callable[[], None] | None) -> float:
+    if ready is not None:
+        ready()
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

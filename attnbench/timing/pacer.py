@@ -50,15 +50,27 @@ class Contents(Interface):
     """What the call works on, other contents each round, and its output, checked after each: a `CheckedCall`."""
 
     def advance(self) -> None: ...
+    def ready(self) -> None: ...
     def compare(self) -> None: ...
     def conclude(self) -> None: ...
 
 
 class SameContents:
-    """For calls whose output is not checked: those of a calibration or an experiment."""
+    """For calls whose output is not checked: those of a calibration or an experiment.
+
+    ready: what has to happen before every call, untimed.
+    """
+
+    def __init__(self, ready: Callable[[], None] | None = None) -> None:
+        self._ready = ready
 
     def advance(self) -> None:
         """The contents stay."""
+
+    def ready(self) -> None:
+        """What was given for it, if anything."""
+        if self._ready is not None:
+            self._ready()
 
     def compare(self) -> None:
         """There is nothing to compare with."""
@@ -83,7 +95,8 @@ class CudaPacer:
     ) -> None:
         """`call` queues the work once; it is called a few times here to learn what it costs.
 
-        `contents` change before every round, also before one that is taken again, and the output of each is checked.
+        `contents` change before every round, also before one that is taken again, and the output of each is checked. They
+        are made ready before every call, outside of what is timed.
         Raises RuntimeError where the host is too slow to stay out of any interval.
         """
         import torch
@@ -123,12 +136,14 @@ class CudaPacer:
             probed(self._clock, protocol, self._probe_s, protocol.warm_limit_s)
             if time.perf_counter() >= until_s:
                 return
+            self._contents.ready()
             self._hide()
             self._call()
 
     def before_round(self) -> None:
         """Switch the contents, settle the clock, then leave the device spinning with the flush queued behind the spin."""
         self._contents.advance()
+        self._contents.ready()
         left_s = self._settle_limit_s - self._waited_s
         before_hz, probes, waited_s = probed(self._clock, self._protocol, self._probe_s, left_s)
         self._waited_s += waited_s
@@ -209,6 +224,7 @@ class CudaPacer:
         """Median seconds that the call takes to return while the device is busy, and that the device takes for it."""
         host_s, call_s = [], []
         for _ in range(5):
+            self._contents.ready()
             self._torch.cuda.synchronize()
             self._spin(self._clock.cycles(2e-3))
             start = self.event()

@@ -22,22 +22,27 @@ CHECKED_DISTRIBUTIONS = ("randn", "outlier-k")
 #: (arXiv:2410.02367, section 4.2) finds in diffusion transformers, and what smoothing K removes.
 OUTLIER_CHANNELS, OUTLIER_SHIFT = 4, 8.0
 
+#: Name of the gradient of the output among the inputs.
+GRADIENT = "do"
+
 #: Words of 16 bits that a checksum takes at once: 16 MiB of products.
 WEIGHTS = 2**22
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """q, k, v of one workload, each `[batch, seq, heads, head_dim]` and contiguous, per distribution.
+    """q, k, v of one workload, with its shapes and held as its layout says, per distribution.
 
-    sets: the tensors that kernels get. kept: other tensors of the same memory, which no kernel gets, because a kernel may
-    give its input another shape or other memory. sha256: of the bytes of the timed q, k and v, in their dtype. checksums:
-    of every tensor, taken on its device with `weights`.
+    sets: the tensors that kernels get; leaves that require a gradient, where the workload asks for gradients. kept: other
+    tensors of the same memory, which no kernel gets, because a kernel may give its input another shape or other memory.
+    gradient: of the output, the same for every distribution; None where no gradients are asked for. sha256: of the bytes of
+    the timed q, k and v, in their dtype. checksums: of every tensor, taken on its device with `weights`.
     """
 
     workload: Workload
     sets: dict[str, Triple]
     kept: dict[str, Triple]
+    gradient: torch.Tensor | None
     sha256: str
     checksums: dict[str, tuple[int, ...]]
     weights: torch.Tensor
@@ -58,23 +63,37 @@ class Inputs:
     def overwritten(self) -> tuple[str, ...]:
         """Which tensors no longer hold what was made, `q of randn`: a kernel wrote into its input."""
         return tuple(
-            f"{name} of {distribution}"
-            for distribution, triple in self.kept.items()
-            for name, kept, made in zip("qkv", triple, self.checksums[distribution], strict=True)
+            "the gradient of the output" if name == GRADIENT else f"{name} of {distribution}"
+            for distribution, tensors in self._all_kept().items()
+            for name, kept, made in zip((*"qkv", GRADIENT), tensors, self.checksums[distribution], strict=False)
             if not _is_freed(kept) and _checksum(kept, self.weights) != made
         )
 
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
-        for distribution, triple in self.kept.items():
-            for kept, made in zip(triple, _make(self.workload, distribution), strict=True):
+        for distribution, tensors in self._all_kept().items():
+            remade = (*_make(self.workload, distribution), *_gradient(self.workload))
+            for kept, made in zip(tensors, remade, strict=False):
                 if _is_freed(kept):
                     kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
                 kept.copy_(made)
 
     def renew(self) -> None:
         """Give the next kernel new tensors of the same memory, without what the last kernel did to its tensors."""
-        self.sets.update({distribution: _same_memory(triple) for distribution, triple in self.kept.items()})
+        needs_gradient = self.gradient is not None
+        self.sets.update({name: _same_memory(triple, needs_gradient) for name, triple in self.kept.items()})
+
+    def contents(self, distribution: str) -> dict[str, torch.Tensor]:
+        """The kept tensors by name: "q", "k", "v", and "do", the gradient of the output, where there is one."""
+        named = dict(zip("qkv", self.kept[distribution], strict=True))
+        return named if self.gradient is None else {**named, GRADIENT: self.gradient}
+
+    def _all_kept(self) -> dict[str, tuple[torch.Tensor, ...]]:
+        """Of each distribution; the gradient of the output with the timed one."""
+        return {
+            name: (*triple, *(() if self.gradient is None or name != self.workload.distribution else (self.gradient,)))
+            for name, triple in self.kept.items()
+        }
 
     def _pairs(self) -> Iterator[tuple[str, tuple[Triple, Triple]]]:
         return ((distribution, (triple, self.kept[distribution])) for distribution, triple in self.sets.items())
@@ -94,18 +113,34 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
         if name == workload.distribution:
             for tensor in tensors:
                 digest.update(tensor.view(torch.uint8).numpy().tobytes())
-        q, k, v = (tensor.to(device) for tensor in tensors)
+        q, k, v = (_held(tensor.to(device), workload.layout) for tensor in tensors)
         sets[name] = (q, k, v)
     weights = _weights(q).to(device)
+    gradient = next((_held(tensor.to(device), workload.layout) for tensor in _gradient(workload)), None)
     checksums = {name: tuple(_checksum(tensor, weights) for tensor in triple) for name, triple in sets.items()}
-    kept = {name: _same_memory(triple) for name, triple in sets.items()}
-    return Inputs(workload, sets, kept, digest.hexdigest(), checksums, weights)
+    if gradient is not None:
+        checksums[workload.distribution] += (_checksum(gradient, weights),)
+    kept = {name: _same_memory(triple, False) for name, triple in sets.items()}
+    sets = {name: _same_memory(triple, gradient is not None) for name, triple in sets.items()}
+    return Inputs(workload, sets, kept, gradient, digest.hexdigest(), checksums, weights)
 
 
-def _same_memory(triple: Triple) -> Triple:
-    """Other tensors of the same memory, each with a version counter of its own."""
-    q, k, v = (tensor.data for tensor in triple)
+def _gradient(workload: Workload) -> tuple[torch.Tensor, ...]:
+    """A gradient of the output, normal numbers of a seed of its own, where the workload asks for gradients."""
+    if workload.direction == "forward":
+        return ()
+    return (_normal(workload.shape, _generator(workload.seed + 1)).to(torch_dtype(workload)),)
+
+
+def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:
+    """Other tensors of the same memory, each with a version counter of its own, and a leaf for gradients if it needs one."""
+    q, k, v = (tensor.data.requires_grad_(needs_gradient) for tensor in triple)
     return q, k, v
+
+
+def _held(tensor: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same `[batch, seq, heads, head_dim]` tensor in the memory that a caller with this layout has."""
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2) if layout == "bhsd" else tensor
 
 
 def _is_freed(tensor: torch.Tensor) -> bool:
@@ -149,7 +184,9 @@ def _checksum(tensor: torch.Tensor, weights: torch.Tensor) -> int:
     """
     import torch
 
-    words = tensor.detach().reshape(-1).view(torch.int16)
+    held = tensor.detach()
+    held = held if held.is_contiguous() else held.transpose(1, 2)
+    words = held.reshape(-1).view(torch.int16)
     total = 0
     for at, stretch in enumerate(words.split(len(weights))):
         products = stretch.to(torch.int32) * weights[: len(stretch)]  # wraps, which loses nothing that tells them apart
@@ -166,35 +203,44 @@ def torch_dtype(workload: Workload) -> torch.dtype:
     return dtype
 
 
-def probe(workload: Workload, device: str) -> torch.Tensor:
-    """A tensor of the workload's shape and dtype with nothing in it, to ask a library about."""
+def probe(workload: Workload, device: str) -> Triple:
+    """q, k, v of the workload's shapes, layout and dtype with nothing in them, to ask a library about."""
     import torch
 
-    return torch.empty(workload.shape, dtype=torch_dtype(workload), device=device)
-
-
-def _randn(workload: Workload, generator: torch.Generator) -> Triple:
-    q, k, v = (_normal(workload, generator).to(torch_dtype(workload)) for _ in range(3))
+    q, k, v = (
+        _held(torch.empty(shape, dtype=torch_dtype(workload), device=device), workload.layout)
+        for shape in _shapes(workload)
+    )
     return q, k, v
 
 
-def _normal(workload: Workload, generator: torch.Generator) -> torch.Tensor:
+def _shapes(workload: Workload) -> tuple[tuple[int, int, int, int], ...]:
+    return (workload.q_shape, workload.k_shape, workload.v_shape)
+
+
+def _randn(workload: Workload, generator: torch.Generator) -> Triple:
+    q, k, v = (_normal(shape, generator).to(torch_dtype(workload)) for shape in _shapes(workload))
+    return q, k, v
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Drawn in float32 on the CPU, whatever default dtype and device somebody has set."""
     import torch
 
-    return torch.randn(workload.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
     """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
     import torch
 
-    def one() -> torch.Tensor:
-        normal = _normal(workload, generator)
-        factor = torch.randint(1, 5, workload.shape, generator=generator, dtype=torch.int64, device="cpu")
+    def one(shape: tuple[int, ...]) -> torch.Tensor:
+        normal = _normal(shape, generator)
+        factor = torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
         return (normal * factor).to(torch_dtype(workload))
 
-    return one(), one(), one()
+    q, k, v = (one(shape) for shape in _shapes(workload))
+    return q, k, v
 
 
 def _outlier_k(workload: Workload, generator: torch.Generator) -> Triple:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from attnbench import printable
 from attnbench.globs import select
-from attnbench.model import Workload
+from attnbench.model import DIRECTIONS, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
 
 #: Name of a dtype's name on the command line → name of the torch dtype.
 TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -18,7 +20,11 @@ FLUX_HEADS, FLUX_HEAD_DIM = 24, 128
 FLUX_SOURCE = "Flux.1: 24 heads × 128, one joint sequence of (pixels/16)² image tokens and the text tokens"
 
 #: Numbers and their signs, as typed or as copied from a report; whether they are four is said when they are not.
-_SPELT = re.compile(r"(\d+(?:[x×]\d+)+)(?::(\w*))?")
+_SPELT = re.compile(r"(\d+(?:/\d+)?(?:[x×]\d+(?:/\d+)?)+)((?::[^:]*)*)")
+AXES = "BATCHxSEQ[/SEQ_KV]xHEADS[/KV_HEADS]xHEAD_DIM[/HEAD_DIM_V]"
+_DIRECTION_OF = {spelt: direction for direction, spelt in SPELT_DIRECTIONS.items()}
+#: What may follow the axes and the dtype, as it is shown to somebody who typed something else.
+WORDS = (*("causal", "padding[=N+N]", "bool", "additive", "packed=N+N", "dropout=P", *LAYOUTS, *_DIRECTION_OF),)
 _TABLE: dict[str, Workload] = {}
 
 
@@ -50,7 +56,7 @@ def default_patterns(device: str) -> tuple[str, ...]:
 
 
 def select_workloads(patterns: tuple[str, ...]) -> tuple[Workload, ...]:
-    """Rows that match any of the globs, in table order; a pattern may also spell a workload out (`1x4608x24x128:bf16`).
+    """Rows that match any of the globs, in table order; a pattern may also spell a workload out (`parse_spelt`).
 
     Raises attnbench.globs.UnknownName with the nearest names for a pattern that matches nothing, ValueError for a spelt
     workload with impossible numbers.
@@ -67,35 +73,109 @@ def select_workloads(patterns: tuple[str, ...]) -> tuple[Workload, ...]:
 
 
 def parse_spelt(text: str) -> Workload | None:
-    """The workload that `text` spells out (`BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]`), None when it is a name or glob.
+    """The workload that `text` spells out, None when it is a name or glob.
 
-    Raises ValueError when it has another number of axes, an axis of 0, or an unknown dtype.
+    `BATCHxSEQ[/SEQ_KV]xHEADS[/KV_HEADS]xHEAD_DIM[/HEAD_DIM_V][:DTYPE]`, then any of `WORDS`, each behind a colon. The text
+    may hold them in any order; the name of the workload has them in one.
+    Raises ValueError when it has another number of axes, an axis of 0, an unknown word, or a combination that cannot be.
     """
     match = _SPELT.fullmatch(text)
     if match is None:
         return None
-    axes = [int(n) for n in re.split("[x×]", match.group(1))]
+    axes = [tuple(int(n) for n in axis.split("/")) for axis in re.split("[x×]", match.group(1))]
     if len(axes) != 4:
-        raise ValueError(f"workload {text!r}: expected 4 axes (BATCHxSEQxHEADSxHEAD_DIM[:DTYPE]), got {len(axes)}")
-    batch, seq, heads, head_dim = axes
-    dtype = "bf16" if match.group(2) is None else match.group(2)
-    workload = Workload("", batch, seq, heads, head_dim, dtype, why="spelt out on the command line")
+        raise ValueError(f"workload {text!r}: expected 4 axes ({AXES}[:DTYPE]), got {len(axes)}")
+    if len(axes[0]) > 1:
+        raise ValueError(f"workload {text!r}: the batch is one number; expected {AXES}")
+    (batch,), (seq, *seq_kv), (heads, *kv_heads), (head_dim, *head_dim_v) = axes
+    first, *further = match.group(2).split(":")[1:] or ["bf16"]
+    dtype, words = (first, further) if _field(first, text) is None else ("bf16", [first, *further])
+    workload = Workload(
+        *("", batch, seq, heads, head_dim, dtype),
+        why="spelt out on the command line",
+        seq_kv=seq_kv[0] if seq_kv else None,
+        kv_heads=kv_heads[0] if kv_heads else None,
+        head_dim_v=head_dim_v[0] if head_dim_v else None,
+    )
+    for word in words:
+        fields = _field(word, text)
+        if fields is None:
+            raise ValueError(f"workload {text!r}: unknown word {word!r}; known: {', '.join(WORDS)}")
+        workload = replace(workload, **fields)
+    if workload.mask == "padding" and not workload.lengths:
+        workload = replace(workload, lengths=usual_lengths(batch, workload.k_shape[1]))
     workload = replace(workload, name=workload.spelt)
     _validate(workload)
     return workload
 
 
+def usual_lengths(batch: int, keys: int) -> tuple[int, ...]:
+    """Real keys of each batch entry where nobody says: evenly apart, down to half of them in the last entry."""
+    return tuple(keys - keys * (entry + 1) // (2 * batch) for entry in range(batch))
+
+
+def _field(word: str, text: str) -> dict[str, Any] | None:
+    """The fields that a word of a spelt workload sets; None for a word that is none. Raises ValueError for a wrong value."""
+    name, separator, value = word.partition("=")
+    if not separator:
+        if name in MASKS[1:]:
+            return {"mask": name}
+        if name in LAYOUTS:
+            return {"layout": name}
+        return {"direction": _DIRECTION_OF[name]} if name in _DIRECTION_OF else None
+    if name in ("padding", "packed"):
+        if not re.fullmatch(r"\d+(\+\d+)*", value):
+            raise ValueError(f"workload {text!r}: {name} takes lengths, such as {name}=100+28, got {value!r}")
+        lengths = tuple(map(int, value.split("+")))
+        return {"packed": lengths} if name == "packed" else {"mask": "padding", "lengths": lengths}
+    if name == "dropout":
+        if not re.fullmatch(r"0?\.\d+", value):
+            raise ValueError(f"workload {text!r}: dropout takes a share from 0 to below 1, such as 0.1, got {value!r}")
+        return {"dropout": float(value)}
+    return None
+
+
 def _validate(workload: Workload) -> None:
     __tracebackhide__ = True
     printable.require_name("workload name", workload.name)
+    for problem in _problems(workload):
+        raise ValueError(f"workload {workload.name!r}: {problem}")
+
+
+def _problems(workload: Workload) -> Iterator[str]:
+    """Every reason why there is no such attention problem, with found and needed."""
     if workload.dtype not in TORCH_DTYPES:
-        raise ValueError(
-            f"workload {workload.name!r}: unknown dtype {workload.dtype!r}; known: {', '.join(TORCH_DTYPES)}"
-        )
-    if min(workload.shape) < 1:
-        raise ValueError(f"workload {workload.name!r}: every axis of {workload.shape} must be at least 1")
-    if workload.mask != "none" or workload.direction != "forward":
-        raise ValueError(f"workload {workload.name!r}: only mask 'none' and direction 'forward' can be run today")
+        yield f"unknown dtype {workload.dtype!r}; known: {', '.join(TORCH_DTYPES)}"
+    if min(*workload.q_shape, *workload.v_shape) < 1:
+        shape = workload.q_shape if min(workload.q_shape) < 1 else workload.v_shape
+        yield f"every axis of {shape} must be at least 1"
+        return
+    for what, found, known in (
+        ("mask", workload.mask, MASKS),
+        ("direction", workload.direction, DIRECTIONS),
+        ("layout", workload.layout, LAYOUTS),
+    ):
+        if found not in known:
+            yield f"unknown {what} {found!r}; known: {', '.join(known)}"
+    batch, keys, kv_heads, _ = workload.k_shape
+    if workload.heads % kv_heads:
+        yield f"{workload.heads} query heads must be a multiple of {kv_heads} key heads"
+    are_lengths = len(workload.lengths) == batch and all(0 <= length <= keys for length in workload.lengths)
+    if workload.mask == "padding" and not are_lengths:
+        yield f"mask padding needs {batch} lengths of 0 to {keys}, one for each batch entry, found {workload.lengths}"
+    if workload.mask != "padding" and workload.lengths:
+        yield f"lengths belong to mask padding, found mask {workload.mask!r}"
+    if workload.packed:
+        adds_up = sum(workload.packed) == workload.seq == keys and min(workload.packed) >= 1
+        if workload.batch != 1 or not adds_up:
+            yield (
+                f"packed sequences need batch 1 and lengths of at least 1 that add up to seq, found batch {workload.batch}, "
+                f"seq {workload.seq}/{keys} and {'+'.join(map(str, workload.packed))} = {sum(workload.packed)}"
+            )
+        if workload.mask not in ("none", "causal"):
+            yield f"packed sequences take mask none or causal, found {workload.mask!r}"
+    if not 0 <= workload.dropout < 1:
+        yield f"dropout needs a share from 0 to below 1, found {workload.dropout}"
 
 
 def _flux(pixels: int, why: str) -> None:
