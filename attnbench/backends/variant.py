@@ -41,11 +41,13 @@ class Variant:
 
         It is valid until `until` is closed, which undoes what the backend's `load` has set up.
 
-        The layout rule, the same for every backend: inputs are contiguous in `[batch, seq, heads, head_dim]`; a
-        "bhsd" backend gets transposed views inside the call, and any copy it makes of them is inside the call too.
+        The layout rule, the same for every backend: inputs lie in memory as the workload's caller holds them; a "bhsd"
+        backend gets transposed views inside the call, and any copy it makes of them is inside the call too. For a caller
+        with layout "bshd_contiguous" the copies are made here, as its own code would make them.
         Raises whatever the library raises on import.
         """
-        return in_common_layout(until.enter_context(loaded(self.backend, workload)), self.backend.layout)
+        attention = until.enter_context(loaded(self.backend, workload))
+        return in_common_layout(attention, self.backend.layout, copies=workload.layout == "bshd_contiguous")
 
     def compiled(self, attention: AttentionFunction) -> AttentionFunction:
         """The call that is timed: what `load` gave, through torch.compile in every mode but eager."""
@@ -87,10 +89,20 @@ def _cache(counted: Mapping[str, int]) -> str:
     return "warm" if counted.get("fxgraph_cache_hit") else ""
 
 
-def in_common_layout(attention: AttentionFunction, layout: str) -> AttentionFunction:
-    """`attention` as a function of `[batch, seq, heads, head_dim]` tensors."""
+def in_common_layout(attention: AttentionFunction, layout: str, copies: bool = False) -> AttentionFunction:
+    """`attention` as a function of `[batch, seq, heads, head_dim]` tensors.
+
+    copies: whether tensors are copied into the memory order that `layout` names, and the output back.
+    """
     if layout == "bshd":
         return attention
+    if copies:
+
+        def copied(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            output = attention(*(one.transpose(1, 2).contiguous() for one in (q, k, v)))
+            return output.transpose(1, 2).contiguous()
+
+        return copied
 
     def transposed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)

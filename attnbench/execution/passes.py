@@ -34,6 +34,8 @@ class Pass:
 
     def ready(self) -> None:
         """Do what has to happen before the call. Raises whatever the kernel raises."""
+        if self._workload.direction != "backward" and not self._workload.dropout:
+            return
         import torch
 
         if self._workload.dropout:

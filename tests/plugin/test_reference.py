@@ -116,7 +116,7 @@ def test_every_input_set_of_a_workload_has_a_reference_that_numpy_confirms():
     assert len(references) >= 3
     for name, reference in references.items():
         expected = attention_in_numpy(*inputs.sets[name])
-        torch.testing.assert_close(reference.output, expected, rtol=1e-9, atol=1e-9, msg=name)
+        torch.testing.assert_close(reference["output"].output, expected, rtol=1e-9, atol=1e-9, msg=name)
 
 
 @pytest.mark.parametrize("distribution", ["randn*randint(1,5)", "randn", "outlier-k"])

@@ -137,11 +137,12 @@ def test_a_spin_that_drowns_in_the_noise_is_an_error_and_no_division_by_zero():
 
 
 class UncheckedCall(pacer.SameContents):
-    def __init__(self, call, inputs, contents, checked, **judges):
-        self._call, self._inputs, self.unequal = call, inputs, 0
+    def __init__(self, call, contents, checked, moves, ready, **judges):
+        super().__init__(ready)
+        self._call, self.unequal = call, 0
 
     def __call__(self):
-        self._call(*self._inputs)
+        self._call()
 
 
 def test_an_injection_slows_down_the_rounds_but_not_its_calibration(spun, record, monkeypatch):
@@ -152,7 +153,7 @@ def test_an_injection_slows_down_the_rounds_but_not_its_calibration(spun, record
 
     def timed(*injections):
         case = TorchCase(None, record(status="not-run"), None, None, injections=injections)
-        case._device, case._inputs = "cuda", SimpleNamespace(timed=(1, 2, 3), kept=defaultdict(tuple))
+        case._device, case._inputs = "cuda", SimpleNamespace(timed=(1, 2, 3), gradient=None, contents=lambda name: {})
         case._call, case._checked = (lambda q, k, v: spun.kernel()), "there is no torch to compare it with"
         timer, seconds = Timer(), []
         rounds = case.rounds(30, timer)

@@ -183,6 +183,9 @@ class Steps(SameContents):
     def advance(self):
         self._took("advance")
 
+    def ready(self):
+        self._took("ready")
+
     def compare(self):
         self._took("compare")
 
@@ -201,7 +204,7 @@ def test_inputs_change_and_outputs_are_checked_outside_the_interval(gpu):
     steps.taken.clear()
     assert take(pacer, call, count=2) == pytest.approx([KERNEL_S] * 2, rel=1e-6)
     pacer.sample([KERNEL_S] * 2)
-    assert steps.taken == [*(["advance", "call", "compare"] * 2), "conclude"]
+    assert steps.taken == [*(["advance", "ready", "call", "compare"] * 2), "conclude"]
 
 
 def test_warm_up_rounds_are_paced_and_not_kept(gpu):
@@ -209,7 +212,7 @@ def test_warm_up_rounds_are_paced_and_not_kept(gpu):
     pacer = CudaPacer(sm_clock.SmClock(), lambda: (steps.taken.append("call"), gpu.kernel()), contents=steps)
     steps.taken.clear()
     pacer.warm_up()
-    assert steps.taken == ["call"] * settling.TimingProtocol().warm_rounds
+    assert steps.taken == ["ready", "call"] * settling.TimingProtocol().warm_rounds
     assert not pacer.rounds
     assert pacer.sample([KERNEL_S]).waited_s == 0
 
@@ -232,10 +235,14 @@ def test_a_round_that_is_taken_again_is_looked_at_too(gpu):
 
     pacer = CudaPacer(sm_clock.SmClock(), gpu.kernel, contents=steps)
     pacer._call = slow_to_launch
+    steps.taken.clear()
     take(pacer, slow_to_launch, count=1)
     again = steps.taken.count("call")
     assert again > 1
-    assert steps.taken == [*(["advance", "call"] * again), "compare"]  # the next advance looks at what nobody has
+    assert steps.taken == [
+        *(["advance", "ready", "call"] * again),
+        "compare",
+    ]  # the next advance looks at what nobody has
 
 
 def test_the_empty_interval_is_taken_off_whatever_events_cost(gpu):

@@ -146,7 +146,7 @@ def test_such_a_case_is_incorrect_and_keeps_its_route(monkeypatch, record, kerne
     monkeypatch.setattr(route, "trace", lambda call, device, settle: traced)
     backend = Backend(lambda workload: None, "b", "f", foreign={"cuda": "fused"})
     case = TorchCase(Variant(backend, "default"), record(status="checked"), lambda: None, dict)
-    case._device, case._inputs = "cuda", SimpleNamespace(timed=())
+    case._device, case._inputs = "cuda", SimpleNamespace(timed=(), gradient=None, reshaped=lambda: ())
     with pytest.raises(CaseEnded) as ended:
         case.assert_route()
     assert ended.value.status is Status.INCORRECT
@@ -182,7 +182,7 @@ def test_the_kernels_own_time_is_that_of_all_steps_that_the_route_matches(monkey
         lambda: None,
         dict,
     )
-    case._device, case._inputs = "cuda", SimpleNamespace(timed=())
+    case._device, case._inputs = "cuda", SimpleNamespace(timed=(), gradient=None, reshaped=lambda: ())
     case.assert_route()
     assert case.record.kernel_s == (None if found_s is None else pytest.approx(found_s))
 

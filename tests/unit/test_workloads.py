@@ -46,7 +46,7 @@ def test_what_a_workload_spells_is_read_back():
     ("text", "said"),
     [
         ("0x1x1x1:bf16", r"every axis of \(0, 1, 1, 1\) must be at least 1"),
-        ("1x2x3:bf16", r"expected 4 axes \(BATCHxSEQxHEADSxHEAD_DIM\[:DTYPE\]\), got 3"),
+        ("1x2x3:bf16", r"expected 4 axes \(BATCHxSEQ\[/SEQ_KV\]x.*\[:DTYPE\]\), got 3"),
         ("1x2x3x4x5", "got 5"),
         ("1x2x3x4:int3", "unknown dtype 'int3'; known: bf16, fp16, fp32"),
         ("1x2x3x4:", "unknown dtype ''; known:"),
@@ -77,9 +77,101 @@ def test_an_own_row_is_found_and_may_be_registered_twice_but_not_changed():
         register_workload(Workload("mine", 2, 16, 2, 16))
 
 
-@pytest.mark.parametrize("changes", [{"seq": 0}, {"dtype": "fp8"}, {"mask": "causal"}, {"direction": "backward"}])
-def test_a_row_that_cannot_be_run_is_refused_when_it_is_registered(changes):
-    fields = {"name": "mine", "batch": 1, "seq": 16, "heads": 1, "head_dim": 8}
-    with pytest.raises(ValueError, match="workload 'mine': "):
+IMPOSSIBLE = {
+    "seq 0": ({"seq": 0}, r"every axis of \(1, 0, 4, 8\) must be at least 1"),
+    "no keys": ({"seq_kv": 0}, r"every axis of \(1, 0, 4, 8\) must be at least 1"),
+    "dtype": ({"dtype": "fp8"}, "unknown dtype 'fp8'; known: bf16, fp16, fp32"),
+    "mask": ({"mask": "sliding"}, "unknown mask 'sliding'; known: none, causal, padding, bool, additive"),
+    "direction": ({"direction": "up"}, "unknown direction 'up'; known: forward, backward"),
+    "layout": ({"layout": "sbhd"}, "unknown layout 'sbhd'; known: bshd, bhsd, bshd_contiguous"),
+    "groups": ({"kv_heads": 3}, "4 query heads must be a multiple of 3 key heads"),
+    "no lengths": (
+        {"mask": "padding"},
+        r"mask padding needs 1 lengths of 0 to 16, one for each batch entry, found \(\)",
+    ),
+    "long": ({"mask": "padding", "lengths": (17,)}, r"lengths of 0 to 16, .* found \(17,\)"),
+    "lengths": ({"lengths": (4,)}, "lengths belong to mask padding, found mask 'none'"),
+    "packed sum": ({"packed": (4, 4)}, r"add up to seq, found batch 1, seq 16/16 and 4\+4 = 8"),
+    "packed cross": ({"packed": (16,), "seq_kv": 8}, "found batch 1, seq 16/8"),
+    "packed mask": ({"packed": (16,), "mask": "bool"}, "packed sequences take mask none or causal, found 'bool'"),
+    "dropout": ({"dropout": 1.0}, "dropout needs a share from 0 to below 1, found 1.0"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_row_that_cannot_be_run_is_refused_when_it_is_registered(changes, said):
+    fields = {"name": "mine", "batch": 1, "seq": 16, "heads": 4, "head_dim": 8}
+    with pytest.raises(ValueError, match=f"workload 'mine': .*{said}"):
         register_workload(Workload(**{**fields, **changes}))
     assert "mine" not in table.all_workloads()
+
+
+SPELT = {
+    "1x4096/1024x32/8x128:bf16:causal:bwd": {
+        **{"seq_kv": 1024, "kv_heads": 8, "mask": "causal", "direction": "backward"},
+    },
+    "2x64x4x128/64:fp16": {"head_dim_v": 64},
+    "2x64x4x16:bf16:padding=64+0": {"mask": "padding", "lengths": (64, 0)},
+    "1x128x4x16:bf16:packed=100+28": {"packed": (100, 28)},
+    "1x128x4x16:bf16:causal:packed=100+28:fwdbwd": {
+        **{"packed": (100, 28), "mask": "causal", "direction": "forward+backward"},
+    },
+    "1x64x4x16:fp32:bool:dropout=0.1:bhsd": {"mask": "bool", "dropout": 0.1, "layout": "bhsd"},
+    "1x64x4x16:fp32:additive:bshd_contiguous": {"mask": "additive", "layout": "bshd_contiguous"},
+}
+
+
+@pytest.mark.parametrize("text", SPELT)
+def test_every_field_of_a_problem_can_be_spelt_out(text):
+    workload = parse_spelt(text)
+    assert workload.name == workload.spelt == text
+    assert {name: getattr(workload, name) for name in SPELT[text]} == SPELT[text]
+    assert workload == parse_spelt(workload.spelt)
+
+
+def test_words_come_in_any_order_and_have_defaults():
+    assert parse_spelt("1x64x4x16:bwd:causal").name == "1x64x4x16:bf16:causal:bwd"
+    assert parse_spelt("2x64x4x16:padding").lengths == (48, 32)
+    assert parse_spelt("1x64/64x4/4x16/16:fwd") == parse_spelt("1x64x4x16")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1x2x3x4:bf16:masked", "unknown word 'masked'; known: causal, padding"),
+        ("1x2x3x4:bf16:packed=", r"packed takes lengths, such as packed=100\+28, got ''"),
+        ("1x2x3x4:bf16:dropout=2", "dropout takes a share from 0 to below 1, such as 0.1, got '2'"),
+        ("1/2x2x3x4", "the batch is one number"),
+        ("1x2/0x3x4", "every axis of"),
+    ],
+)
+def test_what_cannot_be_spelt_says_what_can(text, said):
+    with pytest.raises(ValueError, match=said):
+        parse_spelt(text)
+
+
+def test_flop_are_those_of_flash_attentions_benchmarks():
+    """`flops` of its hopper/benchmark_attn.py; causal with more queries than keys counts the rows that see a key."""
+    assert parse_spelt("2x64x4x16").flop == 4 * 2 * 4 * 64 * 64 * 16
+    assert parse_spelt("2x64x4x16:causal").flop == 2 * 2 * 4 * 64 * 64 * 16
+    assert parse_spelt("2x64x4x16:bwd").flop == 10 * 2 * 4 * 64 * 64 * 16
+    assert parse_spelt("2x64x4x16:fwdbwd").flop == 14 * 2 * 4 * 64 * 64 * 16
+    assert parse_spelt("1x32/96x4/2x16/8:causal").flop == 2 * 4 * 32 * ((96 - 32 + 96) // 2) * (16 + 8)
+    assert parse_spelt("1x96/32x4x16:causal").flop == 2 * 4 * (32 * 32 // 2) * 32
+    assert parse_spelt("1x64x4x16:packed=40+24").flop == 4 * 4 * (40**2 + 24**2) * 16
+    assert parse_spelt("2x64x4x16:padding=64+16").flop == 4 * 4 * 64 * 80 * 16
+
+
+def test_bytes_moved_count_each_tensor_once():
+    q, k = 64 * 4 * 16 * 2, 96 * 2 * 16 * 2
+    assert parse_spelt("1x64/96x4/2x16").bytes_moved == 2 * q + 2 * k
+    assert parse_spelt("1x64/96x4/2x16:bool").bytes_moved == 2 * q + 2 * k + 64 * 96
+    assert parse_spelt("1x64/96x4/2x16:bwd").bytes_moved == 2 * (q + 2 * k) + 2 * q + 4 * 4 * 64
+
+
+def test_what_a_problem_asks_of_a_kernel_is_named():
+    assert parse_spelt("1x64x4x16").features == ()
+    assert parse_spelt("1x64/96x4/2x16/8:causal:dropout=0.1:bwd").features == (
+        *("cross", "gqa", "head_dim_v", "causal", "dropout", "backward"),
+    )
+    assert parse_spelt("1x64x4x16:packed=64").features == ("packed",)
