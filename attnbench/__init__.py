@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TritonDevice,
     )
     from attnbench.model import Reason, Workload
+    from attnbench.workloads.masks import cu_seqlens, dense_mask, key_lengths
     from attnbench.workloads.table import register_workload
 
 __version__ = "0.1.0"
@@ -40,12 +41,15 @@ __all__ = [
     "TorchVersion",
     "TritonDevice",
     "Workload",
+    "cu_seqlens",
+    "dense_mask",
+    "key_lengths",
     "register",
     "register_workload",
 ]
 
 #: Where the names of `__all__` are defined, as the imports above say.
-_MODULES = ("backends.registry", "backends.requirements", "model", "workloads.table")
+_MODULES = ("backends.registry", "backends.requirements", "model", "workloads.masks", "workloads.table")
 
 
 def __getattr__(name: str) -> Any:

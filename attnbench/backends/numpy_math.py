@@ -96,7 +96,9 @@ def _weights(queries: Matrix, keys: Matrix, workload: Workload, batch: int) -> M
 
     scores: Matrix = queries @ keys.T * workload.head_dim**-0.5
     rows, columns = np.indices(scores.shape)
-    dense = masks.dense(workload, "cpu") if workload.mask in ("bool", "additive") else None  # a table of random numbers
+    dense = (
+        masks.dense_mask(workload, "cpu") if workload.mask in ("bool", "additive") else None
+    )  # a table of random numbers
     if workload.mask == "additive" and dense is not None:
         scores += _array(dense[0, 0])
     seen = np.ones(scores.shape, dtype=bool)

@@ -55,7 +55,7 @@ def _options(workload: Workload) -> dict[str, Any]:
 
 def _mask(workload: Workload, device: str) -> torch.Tensor | None:
     """The mask that SDPA gets as a tensor; a causal one is an option instead, which aligns at the first query and key."""
-    return None if workload.mask == "causal" and not workload.packed else masks.dense(workload, device)
+    return None if workload.mask == "causal" and not workload.packed else masks.dense_mask(workload, device)
 
 
 def _refusals(workload: Workload, device: str, question: str = "") -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Which keys a query sees: for the reference in chunks of query rows, and for kernels in the form that they take.
 
-A backend's `load` asks for what its library wants: `dense` for a matrix, `key_lengths` for padding, `cu_seqlens` for packed
+A backend's `load` asks for what its library wants: `dense_mask` for a matrix, `key_lengths` for padding, `cu_seqlens` for packed
 sequences. Dense masks come from a hash of row and column, so a chunk of rows is the same as in the whole, on any device.
 """
 
@@ -53,7 +53,7 @@ def bias(workload: Workload, rows: torch.Tensor, device: str | torch.device) -> 
     return (steps.to(torch.float32) * BIAS_STEP).to(torch_dtype(workload))[None, None]
 
 
-def dense(workload: Workload, device: str | torch.device) -> torch.Tensor | None:
+def dense_mask(workload: Workload, device: str | torch.device) -> torch.Tensor | None:
     """The mask as one matrix, as `scaled_dot_product_attention` takes it: bool (True: seen) or additive.
 
     `[batch or 1, 1, seq, keys]`; of padding `[batch, 1, 1, keys]`. None without a mask.

@@ -235,7 +235,7 @@ def test_a_dense_mask_is_the_same_in_parts(text):
     workload = parse_spelt(text)
     rows = torch.tensor([0, 7, workload.seq - 1])
     part = masks.visible(workload, rows, "cpu") if workload.mask == "bool" else masks.bias(workload, rows, "cpu")
-    whole = masks.dense(workload, "cpu")
+    whole = masks.dense_mask(workload, "cpu")
     assert torch.equal(part[0, 0], whole[0, 0, rows])
     if workload.mask == "bool":
         assert whole.any(dim=-1).all(), "each query sees a key"

@@ -2,7 +2,6 @@
 
 import random
 import statistics
-from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest

@@ -108,13 +108,18 @@ def test_a_row_that_cannot_be_run_is_refused_when_it_is_registered(changes, said
 
 SPELT = {
     "1x4096/1024x32/8x128:bf16:causal:bwd": {
-        **{"seq_kv": 1024, "kv_heads": 8, "mask": "causal", "direction": "backward"},
+        "seq_kv": 1024,
+        "kv_heads": 8,
+        "mask": "causal",
+        "direction": "backward",
     },
     "2x64x4x128/64:fp16": {"head_dim_v": 64},
     "2x64x4x16:bf16:padding=64+0": {"mask": "padding", "lengths": (64, 0)},
     "1x128x4x16:bf16:packed=100+28": {"packed": (100, 28)},
     "1x128x4x16:bf16:causal:packed=100+28:fwdbwd": {
-        **{"packed": (100, 28), "mask": "causal", "direction": "forward+backward"},
+        "packed": (100, 28),
+        "mask": "causal",
+        "direction": "forward+backward",
     },
     "1x64x4x16:fp32:bool:dropout=0.1:bhsd": {"mask": "bool", "dropout": 0.1, "layout": "bhsd"},
     "1x64x4x16:fp32:additive:bshd_contiguous": {"mask": "additive", "layout": "bshd_contiguous"},
