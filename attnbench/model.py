@@ -208,6 +208,12 @@ class Workload:
         return ":".join(words)
 
     @property
+    def shown(self) -> str:
+        """The problem as a report shows it, without the inputs' distribution: `[1×4096/1024×32/8×128] bf16 causal bwd`."""
+        axes, *words = self.spelt.split(":")
+        return f"[{axes.replace('x', '×')}] {' '.join(words)}"
+
+    @property
     def _pairs(self) -> int:
         """Pairs of a query and a key that it sees, summed over the batch; half of a causal square."""
         keys = self.k_shape[1]

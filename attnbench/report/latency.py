@@ -103,8 +103,7 @@ def of_workload(
         if record.sample is not None:
             row[:] = [cell or (UNKNOWN if known[at] and at != _KERNEL else "") for at, cell in enumerate(row)]
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
-    shape = "×".join(map(str, workload.shape))
-    said = [f"{workload.name}  [{shape}] {workload.dtype} {workload.distribution}"]
+    said = [f"{workload.name}  {workload.shown} {workload.distribution}"]
     if base_s is not None:
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):

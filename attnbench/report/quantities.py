@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from attnbench import stats
 from attnbench.model import Check, Record
 
@@ -31,5 +33,6 @@ def peak_bytes(record: Record) -> int | None:
     element = _ELEMENT_BYTES.get(record.workload.dtype)
     if record.workspace_bytes is None or element is None:
         return None
-    batch, seq, heads, head_dim = record.workload.shape
-    return record.workspace_bytes + 3 * element * batch * seq * heads * head_dim
+    workload = record.workload
+    inputs = sum(math.prod(shape) for shape in (workload.q_shape, workload.k_shape, workload.v_shape))
+    return record.workspace_bytes + element * inputs
