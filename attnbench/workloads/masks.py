@@ -1,7 +1,7 @@
 """Which keys a query sees: for the reference in chunks of query rows, and for kernels in the form that they take.
 
 A backend's `load` asks for what its library wants: `dense_mask` for a matrix, `key_lengths` for padding, `cu_seqlens` for
-packed sequences. Dense masks come from a hash of row and column, so a chunk of rows is the same as in the whole, on any device.
+packed sequences. Dense masks come from a hash of row and column, so a chunk of rows is the same as in the whole.
 """
 
 from __future__ import annotations
