@@ -177,6 +177,30 @@ def test_a_refused_recording_leaves_no_empty_folder(project: None, pytester: pyt
     assert [Path(name).exists() for name in ("new", "old")] == [False, True]
 
 
+@pytest.mark.parametrize("keep_going", [(), ("--keep-going",)], ids=["", "keep going"])
+def test_a_cpu_is_refused_before_any_case_is_loaded(
+    project: None, capfd: Any, pytester: pytest.Pytester, keep_going: tuple[str, ...]
+) -> None:
+    pytester.makeconftest(
+        """
+from attnbench import register
+
+@register("mine", "mine")
+def load(workload):
+    open("loaded", "w").close()
+"""
+    )
+    on_cpu = ("--attn-device=cpu", "--attn-backend=mine", "--attn-workload=1x64x2x16:fp32")
+    assert main(["record", "--launches=2", *keep_going, *SUITE[:2], *on_cpu]) == pytest.ExitCode.USAGE_ERROR
+    said = capfd.readouterr().err
+    assert [line for line in said.splitlines() if line.strip()] == [
+        "ERROR: attnbench record: CPU timings cannot be a baseline; record on a machine with an NVIDIA GPU, without "
+        "--attn-device=cpu",
+        "attnbench: nothing was written: pytest ended with exit code 4; see the lines above",
+    ]
+    assert not Path("loaded").exists() and not sessions()
+
+
 def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> None:
     assert main(["record", "--launches=2", *SUITE[:4], "--attn-sim=*:unsupported"]) == 1
     assert capfd.readouterr().err.endswith(
