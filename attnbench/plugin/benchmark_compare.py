@@ -50,6 +50,8 @@ def choose_comparison(config: pytest.Config, run: RunState) -> None:
         comparison = find_comparison_file(folder, run.here.device.facts.device_name)
         for message in comparison.messages:
             run.results.remark(message)
+        if comparison.choice:
+            run.results.announce(comparison.choice)
         option.benchmark_compare = str(comparison.path) if comparison.path else []
     else:
         _require_readable(folder, wanted)

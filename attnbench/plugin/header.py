@@ -44,7 +44,7 @@ def line(config: pytest.Config, run: RunState) -> str:
         *_idle_options(config),
         *_without_effect(config, run),
         *other_plugins.messages(config, run.settings),
-        *run.results.remarks,
+        *run.results.announcements,
     ]
     return "; ".join([head, *sentences])
 

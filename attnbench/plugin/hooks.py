@@ -92,7 +92,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if not run_kind.is_ours(config, run, before_collection=True):
         return []
-    return [header.line(config, run)]
+    return [_header(config, run)]
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
@@ -101,7 +101,14 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     quiet = config.get_verbosity() < 0 or config.getoption("no_header", False)
     if quiet or run_kind.is_ours(config, run, before_collection=True) or not any(map(is_case, items)):
         return []
-    return [header.line(config, run)]
+    return [_header(config, run)]
+
+
+def _header(config: pytest.Config, run: RunState) -> str:
+    """The header, which pytest prints now."""
+    line = header.line(config, run)
+    run.results.header_shown()
+    return line
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -31,6 +31,8 @@ class ResultLog:
         self._launches: dict[str, Launch] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._remarks: dict[str, None] = {}
+        self._announcements: tuple[str, ...] = ()
+        self._header_shown = False
         self._spoilt: set[str] = set()  # launches
         self._interrupted = ""
 
@@ -52,6 +54,14 @@ class ResultLog:
     def remark(self, text: str) -> None:
         """Print a line below the section, once for all cases; quotes from a stored run are escaped."""
         self._remarks.setdefault(printable.line(printable.message(text)))
+
+    def announce(self, text: str) -> None:
+        """Say this once before anything runs: in the header, or below the section of a run without one."""
+        self._announcements += (printable.line(printable.message(text)),)
+
+    def header_shown(self) -> None:
+        """The header is printed, and every announcement with it."""
+        self._header_shown = True
 
     def end(self, why: str) -> None:
         """The run ended early, for this reason; the first reason counts, and an empty one is none."""
@@ -88,7 +98,12 @@ class ResultLog:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Lines below the section, in order."""
-        return tuple(self._remarks)
+        return (*(() if self._header_shown else self._announcements), *self._remarks)
+
+    @property
+    def announcements(self) -> tuple[str, ...]:
+        """What the header says, in order."""
+        return self._announcements
 
     @property
     def interrupted(self) -> str:

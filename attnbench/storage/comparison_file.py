@@ -19,10 +19,14 @@ _COMPLETE = 0.5
 
 @dataclass(frozen=True)
 class ComparisonFile:
-    """What a bare `--benchmark-compare` compares with; None without one. messages: why, and what was passed over."""
+    """What a bare `--benchmark-compare` compares with; None without one.
+
+    messages: what was passed over, and that nothing is left. choice: a sentence with the path and why, empty without one.
+    """
 
     path: Path | None
     messages: tuple[str, ...]
+    choice: str = ""
 
 
 def find_comparison_file(folder: Path, device_name: str) -> ComparisonFile:
@@ -37,13 +41,14 @@ def find_comparison_file(folder: Path, device_name: str) -> ComparisonFile:
     skipped = (*own_messages, *session_messages)
     if own is not None:
         beside = f"; latest complete reviewed session: {_shown(reviewed.path, folder)}" if reviewed else ""
-        return ComparisonFile(
-            own.path, (*skipped, f"comparing with {_shown(own.path, folder)} (latest local save){beside}")
-        )
+        choice = f"comparing with {_shown(own.path, folder)} (latest local save){beside}"
+        return ComparisonFile(own.path, skipped, choice)
     if reviewed is not None:
         incomplete = sessions[: sessions.index(reviewed)]
-        why = f"comparing with {_shown(reviewed.path, folder)} (latest complete reviewed session; no local save fits)"
-        return ComparisonFile(reviewed.path, (*skipped, *_incomplete(incomplete, folder), why))
+        choice = (
+            f"comparing with {_shown(reviewed.path, folder)} (latest complete reviewed session; no local save fits)"
+        )
+        return ComparisonFile(reviewed.path, (*skipped, *_incomplete(incomplete, folder)), choice)
     nothing = f"nothing to compare with for {device_name} in {folder}: save a run first with --benchmark-save=NAME"
     return ComparisonFile(None, (*skipped, nothing))
 

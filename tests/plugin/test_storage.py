@@ -91,7 +91,8 @@ def test_a_bare_comparison_takes_the_newest_own_save_and_says_so_and_what_else_t
         f"comparing with baselines/{stored.name}/0002_second.json (latest local save); "
         "latest complete reviewed session: baselines/simulated-device/0007_abc.json"
     )
-    assert sentence in result.stdout.str()
+    (line,) = [line for line in result.outlines if "comparing with" in line]
+    assert line.startswith("attnbench: ") and line.endswith(sentence)  # the header, and not once more at the end
 
 
 def test_a_bare_comparison_takes_the_reviewed_session_where_there_is_no_own_save(sim, pytester, stored):
