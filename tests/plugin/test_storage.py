@@ -92,7 +92,8 @@ def test_a_bare_comparison_takes_the_newest_own_save_and_says_so_and_what_else_t
         "latest complete reviewed session: baselines/simulated-device/0007_abc.json"
     )
     (line,) = [line for line in result.outlines if "comparing with" in line]
-    assert line.startswith("attnbench: ") and line.endswith(sentence)  # the header, and not once more at the end
+    assert line.startswith("attnbench: "), "the header, and not once more at the end"
+    assert line.endswith(sentence)
 
 
 def test_a_bare_comparison_takes_the_reviewed_session_where_there_is_no_own_save(sim, pytester, stored):
