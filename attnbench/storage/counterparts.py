@@ -105,5 +105,8 @@ def _records(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _problem(workload: Any) -> dict[str, Any] | None:
-    """The stored fields of a workload, with defaults for the others."""
-    return {name: workload.get(name, _DEFAULTS[name]) for name in _PROBLEM} if isinstance(workload, dict) else None
+    """The stored fields of a workload as `Workload` has them, where JSON has lists; with defaults for the others."""
+    if not isinstance(workload, dict):
+        return None
+    stored = {name: workload.get(name, _DEFAULTS[name]) for name in _PROBLEM}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 
 from attnbench.model import Workload
@@ -33,7 +34,7 @@ def document(*entries: dict, **rest) -> dict:
 
 
 def record(fullname: str, case: str = CASE, workload=WORKLOAD) -> dict:
-    return {"nodeid": fullname, "case": case, "workload": asdict(workload)}
+    return {"nodeid": fullname, "case": case, "workload": json.loads(json.dumps(asdict(workload)))}
 
 
 def test_a_case_has_its_counterpart_whatever_its_file_and_test_are_called():
