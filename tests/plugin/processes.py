@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,3 +15,21 @@ def environment(without: tuple[str, ...] = ("ATTN_", "PYTEST_"), **variables: st
     kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**kept, "PYTHONPATH": path, **variables}
+
+
+def fresh_triton(*command: str, cwd: Path, interpreted: bool, may_exit_with: tuple[int, ...] = (0,)) -> str:
+    """Standard output of Python with this command; whether Triton interprets is settled when a kernel is decorated."""
+    there = environment(("ATTN_", "PYTEST_", "TRITON_"), TRITON_CACHE_DIR=str(cwd / "triton"))
+    if interpreted:
+        there["TRITON_INTERPRET"] = "1"
+    ended = subprocess.run(
+        [sys.executable, *command],
+        check=False,
+        cwd=cwd,
+        env=there,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode in may_exit_with, ended.stdout + ended.stderr
+    return ended.stdout

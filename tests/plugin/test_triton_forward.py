@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import environment
+from processes import fresh_triton
 
 import attnbench
 from attnbench.backends.registry import all_backends
@@ -22,17 +21,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is publi
 ROOT = Path(attnbench.__file__).parents[1]
 H200_SHARED_BYTES = 227 * 1024  # that one block may have on sm_90
 
-#: Every head_dim and both precisions; seq is 1, below a block, above one by a tail, and two whole blocks of keys.
+#: Head dimensions of both precisions; seq is 1, below a block, above one by a tail, and two whole blocks of keys; more and
+#: fewer keys than queries, of which the first then see none.
 RIGHT = (
     *("1x70x2x16:fp16", "1x70x2x32:fp32", "1x70x2x64:fp16", "1x70x1x128:fp16", "1x40x1x256:fp32"),
-    *("2x128x2x64:fp16", "1x1x2x64:fp16"),
+    *("1x70x2x40:fp16", "1x40x1x80:fp32", "2x128x2x64:fp16", "1x1x2x64:fp16"),
+    *("1x70/40x2x16:fp16:causal", "1x40/70x4/2x40:fp16:causal", "1x70/33x2/1x32:fp32", "2x128x1x32:fp16:causal:bhsd"),
 )
 REFUSED = {
-    "1x70x2x48:fp16": "needs head_dim a power of two from 16 to 256, found 48",
-    "1x32x1x8:fp16": "needs head_dim a power of two from 16 to 256, found 8",
-    "1x32x1x512:fp16": "needs head_dim a power of two from 16 to 256, found 512",
+    "1x70x2x36:fp16": "needs head_dim a multiple of 8 from 16 to 256, found 36",
+    "1x32x1x8:fp16": "needs head_dim a multiple of 8 from 16 to 256, found 8",
+    "1x32x1x512:fp16": "needs head_dim a multiple of 8 from 16 to 256, found 512",
     "1x32x1x16:bf16": "needs dtype fp16 or fp32 under Triton's interpreter, which cannot multiply bf16, found bf16",
-    "1x1025x1x16:fp16": "needs at most 1,048,576 scores (batch × heads × seq²) under Triton's interpreter, "
+    "1x1025x1x16:fp16": "needs at most 1,048,576 scores (batch × heads × queries × keys) under Triton's interpreter, "
     "found 1,050,625",
 }
 
@@ -41,24 +42,6 @@ REFUSED = {
 def _triton_is_here() -> None:
     """Not a skip: without triton nothing below would say anything about the kernel."""
     assert importlib.util.find_spec("triton"), "triton is missing: it is in the dev group (pip install triton)"
-
-
-def fresh(*command: str, cwd: Path, interpreted: bool, may_exit_with: tuple[int, ...] = (0,)) -> str:
-    """Standard output of Python with this command; whether Triton interprets is settled when a kernel is decorated."""
-    there = environment(("ATTN_", "PYTEST_", "TRITON_"), TRITON_CACHE_DIR=str(cwd / "triton"))
-    if interpreted:
-        there["TRITON_INTERPRET"] = "1"
-    ended = subprocess.run(
-        [sys.executable, *command],
-        check=False,
-        cwd=cwd,
-        env=there,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode in may_exit_with, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +53,9 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     workloads = [f"--attn-workload={name}" for name in (*RIGHT, *REFUSED)]
     options = ("--benchmark-only", "--attn-device=cpu", "--attn-rounds=2", "--benchmark-json=run.json")
     pytest_run = ("-m", "pytest", "-p", "attnbench.plugin", "--attn-backend=triton_fwd", *options, *workloads)
-    fresh(*pytest_run, cwd=project, interpreted=True, may_exit_with=(0, 1))  # 1: a wrong case fails its own test below
+    fresh_triton(
+        *pytest_run, cwd=project, interpreted=True, may_exit_with=(0, 1)
+    )  # 1: a wrong case fails its own test below
     records = json.loads((project / "run.json").read_text())["attnbench"]["records"]
     return {record["case"].removeprefix("triton_fwd@eager-"): record for record in records}
 
@@ -81,7 +66,7 @@ def test_it_is_right_and_measured_under_the_interpreter(interpreted, workload):
     assert (record["status"], record["reasons"]) == ("measured", [])
     assert len(record["sample"]["rounds_s"]) == 2
     assert len(record["checks"]) == 3
-    if workload.endswith("fp16"):  # half of what is allowed is the error of an ideal fused kernel in 16 bits
+    if "fp16" in workload:  # half of what is allowed is the error of an ideal fused kernel in 16 bits
         for check in record["checks"]:
             assert check["error"]["rel_l2"] <= 0.6 * check["allowed"]["rel_l2"], check["distribution"]
 
@@ -107,8 +92,8 @@ def test_without_the_interpreter_a_cpu_is_unsupported_whatever_the_dtype(bench, 
 
 def test_all_reasons_are_said_at_once(bench, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    listed = bench("--attn-list", "--attn-backend=triton_fwd", "--attn-device=cpu", "--attn-workload=1x32x1x48:fp16")
-    listed.stdout.fnmatch_lines(["*needs device cuda, or TRITON_INTERPRET=1 *; needs head_dim *, found 48"])
+    listed = bench("--attn-list", "--attn-backend=triton_fwd", "--attn-device=cpu", "--attn-workload=1x32x1x36:fp16")
+    listed.stdout.fnmatch_lines(["*needs device cuda, or TRITON_INTERPRET=1 *; needs head_dim *, found 36"])
 
 
 STRIDED = """
@@ -132,9 +117,26 @@ print(json.dumps([error.rel_l2, error.nonfinite]))
 
 
 def test_strided_inputs_are_read_where_they_lie_and_nothing_behind_them(tmp_path):
-    rel_l2, nonfinite = json.loads(fresh("-c", STRIDED, cwd=tmp_path, interpreted=True))
+    rel_l2, nonfinite = json.loads(fresh_triton("-c", STRIDED, cwd=tmp_path, interpreted=True))
     assert nonfinite == 0
     assert rel_l2 < 1e-6
+
+
+#: Behind the blocks that the first rows see, the values are NaN: a block that is read, and only masked, makes NaN of them.
+SKIPPED = """
+import json
+import torch
+from attnbench.backends.triton.triton_forward import forward
+
+q, k, v = torch.randn(3, 1, 64, 1, 16).unbind()
+v[:, 48:] = float("nan")
+out = forward((16, 16, 4, 2), causal=True)(q, k, v)
+print(json.dumps(out[:, :48].isfinite().all().item()))
+"""
+
+
+def test_causal_skips_the_blocks_of_keys_that_no_row_sees(tmp_path):
+    assert json.loads(fresh_triton("-c", SKIPPED, cwd=tmp_path, interpreted=True))
 
 
 COMPILED = """
@@ -144,28 +146,31 @@ from triton.backends.compiler import GPUTarget
 from attnbench.backends.triton.triton_forward import configuration
 from attnbench.backends.triton.kernel import attnbench_forward as kernel
 
-def compiled(head_dim, dtype, whole_blocks):
-    block_m, block_n, warps, stages = configuration("nvidia-h200", head_dim, 4 if dtype == "fp32" else 2)
+def compiled(head_dim, dtype, whole_blocks, causal):
+    block_m, block_n, warps, stages = configuration("nvidia-h200", head_dim, 4 if dtype == "fp32" else 2, causal)
     rows, keys = (f"tensordesc<{dtype}[1, {block}, 1, {head_dim}]>" for block in (block_m, block_n))
-    constants = dict(HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_N=block_n, WHOLE_BLOCKS=whole_blocks)
-    kinds = dict(q=rows, k=keys, v=keys, out=rows, seq="i32", scale="fp32") | dict.fromkeys(constants, "constexpr")
+    constants = dict(GROUP=1, HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_N=block_n, CAUSAL=causal)
+    constants |= dict(WHOLE_BLOCKS=whole_blocks) | ({} if causal else dict(lse=None))
+    kinds = dict(q=rows, k=keys, v=keys, out=rows, lse="*fp32", seq_q="i32", seq_kv="i32", scale="fp32")
+    kinds |= dict.fromkeys(constants, "constexpr")
     source = triton.compiler.ASTSource(kernel, {name: kinds[name] for name in kernel.arg_names}, constants)
     done = triton.compile(source, GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
     return [done.metadata.name, done.metadata.shared, "wgmma" in done.asm["ptx"]]
 
-cases = [(d, "bf16", False) for d in (16, 32, 64, 128, 256)]
-cases += [(128, "bf16", True), (128, "fp16", True), (64, "fp32", False)]
+cases = [(d, "bf16", False, False) for d in (16, 32, 64, 128, 256)]
+cases += [(64, "bf16", True, True), (128, "bf16", False, True), (256, "bf16", False, True)]
+cases += [(128, "bf16", True, False), (128, "fp16", True, False), (64, "fp32", False, False)]
 print(json.dumps([compiled(*case) for case in cases]))
 """
 
 
 def test_the_kernel_compiles_for_an_h200_within_its_shared_memory(tmp_path):
-    compiled = json.loads(fresh("-c", COMPILED, cwd=tmp_path, interpreted=False))
-    assert len(compiled) == 8
+    compiled = json.loads(fresh_triton("-c", COMPILED, cwd=tmp_path, interpreted=False))
+    assert len(compiled) == 11
     for name, shared_bytes, _ in compiled:
         assert re.search(all_backends()["triton_fwd"].route["cuda"], name)
         assert shared_bytes <= H200_SHARED_BYTES
-    assert [tensor_cores for *_, tensor_cores in compiled] == [True] * 7 + [False]  # fp32 is computed in fp32
+    assert [tensor_cores for *_, tensor_cores in compiled] == [True] * 10 + [False]  # fp32 is computed in fp32
 
 
 def test_a_configuration_is_looked_up_by_gpu_and_by_the_room_of_a_row():
@@ -173,4 +178,5 @@ def test_a_configuration_is_looked_up_by_gpu_and_by_the_room_of_a_row():
     assert configuration("nvidia-h200", 64, 4) == configuration("nvidia-h200", 128, 2)
     assert configuration("some-gpu", 128, 2) == configuration("some-gpu", 64, 4) == (64, 64, 4, 2)
     assert configuration("some-gpu", 16, 2) == configuration("some-gpu", 64, 2) == (128, 64, 4, 2)
+    assert configuration("some-gpu", 80, 2) == configuration("some-gpu", 128, 2)
     assert configuration("some-gpu", 256, 4) == (32, 16, 4, 2)
