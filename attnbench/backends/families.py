@@ -10,6 +10,7 @@ from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import flashinfer  # isort: skip
 from attnbench.backends import transformer_engine  # isort: skip
 from attnbench.backends.triton import triton_forward  # isort: skip
+from attnbench.backends.triton import triton_backward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
 #: One module per family, in the order in which reports show them.
@@ -24,6 +25,7 @@ FAMILIES = (
     flashinfer,
     transformer_engine,
     triton_forward,
+    triton_backward,
     numpy_math,
 )
 
@@ -38,6 +40,7 @@ __all__ = [
     "torch_flex",
     "torch_sdpa",
     "transformer_engine",
+    "triton_backward",
     "triton_forward",
     "xformers",
 ]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SITE_PACKAGES = ("site-packages", "dist-packages")
 _DIGITS = 12
-#: Kernels of our own, below the package, which change without a new version.
-_OWN_KERNELS = {"attnbench": "backends/triton/kernel.py"}
+#: Kernels of our own, which change without a new version: their files, by backend.
+_OWN_KERNELS = {"triton_fwd": ("kernel.py",), "triton_bwd": ("kernel.py", "kernel_backward.py")}
 #: Files of a repository that no kernel is made of: stored sessions, whose commit would make the next one another version's,
 #: and texts. As git's patterns, and as a regular expression.
 _NO_CODE = ("**/[0-9][0-9][0-9][0-9]*_*.json", "**/*.md", "**/*.rst")
@@ -67,8 +67,9 @@ class CodeVersions:
         names += CALLED_TOO.get(backend.family, ())
         file = _defined_in(backend)
         repository = ""
-        if backend.family in _OWN_KERNELS:
-            repository = _sha256(_PACKAGE.joinpath(_OWN_KERNELS[backend.family]).read_bytes())
+        if backend.name in _OWN_KERNELS:
+            files = (_PACKAGE / "backends" / "triton" / name for name in _OWN_KERNELS[backend.name])
+            repository = _sha256(b"".join(file.read_bytes() for file in files))
         elif file is not None and _PACKAGE not in file.parents:
             if set(_SITE_PACKAGES).isdisjoint(file.parts):
                 repository = self._repository(file) or _folder(file)

@@ -1,5 +1,5 @@
-"""This project's own kernel in Triton, and its registration.
+"""This project's own kernels in Triton, and their registration.
 
-A workload comes in; a function `(q, k, v) -> output` goes out. May import what `attnbench.backends` may. The bytes of
-`kernel.py` are stored with every session as the version of its code.
+A workload comes in; a function `(q, k, v) -> output` goes out. May import what `attnbench.backends` may. A hash of the
+kernels (`kernel.py`, with gradients also `kernel_backward.py`) is stored with every session as the version of their code.
 """
