@@ -7,13 +7,16 @@ for both.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from attnbench.model import Launch, Record, Verdict
 from attnbench.report.gather import Gathered
+from attnbench.report.page.index import Index
+from attnbench.report.page.tables import Cell, number
 from attnbench.report.quantities import median_s
+from attnbench.units import milliseconds, signed_percent
 
 #: Of the drawing, in its own units.
 WIDTH, HEIGHT = 100.0, 24.0
@@ -53,6 +56,18 @@ class Course:
 
 
 @dataclass(frozen=True)
+class HistoryRow:
+    """A case over time: the oldest and the newest latency in ms, and by how much they differ."""
+
+    key: str
+    course: Course
+    oldest: Cell
+    newest: Cell
+    change: Cell
+    changes: tuple[str, ...]  # of versions, each with its day
+
+
+@dataclass(frozen=True)
 class _Measured:
     """What one file holds of a case."""
 
@@ -64,22 +79,37 @@ class _Measured:
     record: Record
 
 
-def courses(
-    gathered: Gathered, gpu_of: Callable[[Record], str], name_of: Callable[[Record], str]
-) -> tuple[Course, ...]:
+def history_rows(index: Index) -> tuple[HistoryRow, ...]:
+    """The cases that changed most first."""
+    return tuple(_row(index, one) for one in sorted(courses(index), key=lambda one: -one.change))
+
+
+def courses(index: Index) -> tuple[Course, ...]:
     """Every case that two files or more have a latency of. Records that were slowed down on purpose are left out."""
     found: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
-    for source in gathered.runs:
+    for source in index.gathered.runs:
         mine: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         for record in source.run.records:
             if record.sample is not None and record.injected is None:
-                mine[gpu_of(record), name_of(record), record.workload.name].append(record)
+                mine[index.gpu(record), index.name(record), record.workload.name].append(record)
         for case, records in mine.items():
-            found[case].append(_measured(gathered, records))
+            found[case].append(_measured(index.gathered, records))
     return tuple(
         Course(gpu, name, moments[-1].record, _placed(sorted(moments, key=lambda one: one.started_at)))
         for (gpu, name, _), moments in found.items()
         if len(moments) > 1
+    )
+
+
+def _row(index: Index, course: Course) -> HistoryRow:
+    oldest, newest = course.moments[0], course.moments[-1]
+    return HistoryRow(
+        index.key(course.record),
+        course,
+        number(oldest.latency_s, milliseconds),
+        number(newest.latency_s, milliseconds),
+        number(course.change, signed_percent),
+        tuple(f"{one.started_at[:10]}: {', '.join(one.changed)}" for one in course.moments if one.changed),
     )
 
 

@@ -1,0 +1,131 @@
+"""By what the page refers to a record: its GPU, name, launch number, and the key that the filters match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from attnbench.model import Launch, Record
+from attnbench.report.gather import Gathered, RecordKey, key_of
+from attnbench.report.pooling import marked, numbered_tests
+from attnbench.report.quantities import median_s
+
+#: What the page can be filtered by: name in the data, label.
+FACETS = (
+    ("gpu", "GPU"),
+    ("family", "Family"),
+    ("mode", "Mode"),
+    ("workload", "Workload"),
+    ("verdict", "Verdict"),
+    ("status", "Status"),
+)
+NO_VERDICT = "no verdict"
+
+
+@dataclass(frozen=True)
+class Case:
+    """All records of one GPU, variant (and test) and workload."""
+
+    gpu: str
+    name: str
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        return self.records[0]
+
+    @cached_property
+    def median_s(self) -> float | None:
+        """Median over the launches of each launch's median; those slowed down on purpose are left out."""
+        found = [median_s(record) for record in self.records if record.injected is None]
+        known = [value for value in found if value is not None]
+        return median(known) if known else None
+
+
+class Index:
+    """Names, numbers and keys of gathered records."""
+
+    def __init__(self, gathered: Gathered) -> None:
+        self.gathered = gathered
+        self._gpus = {launch.id: _gpu(launch) for launch in gathered.launches.values()}
+        self._launch_numbers = {launch: number for number, launch in enumerate(gathered.launches, 1)}
+        tests: dict[str, Mapping[str, int]] = {}
+        for gpu in self.gpus:
+            tests[gpu] = numbered_tests([r for r in gathered.records if self.gpu(r) == gpu])
+        self._tests = tests
+        self._values: dict[str, dict[str, int]] = {name: {} for name, _ in FACETS}
+        self._keys = {id(record): self._key_of(record) for record in gathered.records}
+
+    @cached_property
+    def gpus(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self.gpu, self.gathered.records)))
+
+    @cached_property
+    def launches(self) -> Mapping[str, tuple[Launch, ...]]:
+        """Launches by GPU, also those that no record is of."""
+        found: dict[str, list[Launch]] = {}
+        for launch in self.gathered.launches.values():
+            found.setdefault(self._gpus[launch.id], []).append(launch)
+        return {gpu: tuple(launches) for gpu, launches in found.items()}
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        found: dict[tuple[str, str, str], dict[RecordKey, Record]] = {}
+        for record in self.gathered.records:
+            where = (self.gpu(record), self.name(record), record.workload.name)
+            found.setdefault(where, {})[key_of(record)] = record
+        return tuple(Case(gpu, name, tuple(mine.values())) for (gpu, name, _), mine in found.items())
+
+    def gpu(self, record: Record) -> str:
+        return self._gpus[record.launch]
+
+    def gpu_if_several(self, record: Record) -> str:
+        """The GPU of a record; nothing where all records are of one."""
+        return self.gpu(record) if len(self.gpus) > 1 else ""
+
+    def gpu_number(self, gpu: str) -> int | None:
+        """Index of a device among the facet's values, None for one that no record is of."""
+        return self._values["gpu"].get(gpu)
+
+    def name(self, record: Record) -> str:
+        """The variant, with the number of its test where several have it."""
+        return f"{record.variant}{marked(record.nodeid, self._tests[self.gpu(record)])}"
+
+    def launch_number(self, record: Record) -> int:
+        """From 1, in the order of the files."""
+        return self._launch_numbers[record.launch]
+
+    def key(self, record: Record) -> str:
+        """What the filters match a record by."""
+        return self._keys[id(record)]
+
+    def key_with(self, **values: str) -> str:
+        """Indices of these values, in the order of the facets; `-` where one is not known."""
+        indices = []
+        for name, _ in FACETS:
+            known = self._values[name]
+            indices.append(str(known.setdefault(values[name], len(known))) if name in values else "-")
+        return ".".join(indices)
+
+    def values(self, facet: str) -> tuple[str, ...]:
+        """Every value of a facet, in the order of its indices."""
+        return tuple(self._values[facet])
+
+    def _key_of(self, record: Record) -> str:
+        verdict = self.gathered.verdict(record)
+        return self.key_with(
+            gpu=self.gpu(record),
+            family=record.family,
+            mode=record.mode,
+            workload=record.workload.name,
+            verdict=str(verdict.kind) if verdict else NO_VERDICT,
+            status=str(record.status),
+        )
+
+
+def _gpu(launch: Launch) -> str:
+    """The device's name, which says so where it is simulated: as the plots name it."""
+    name = str(launch.fingerprint.key.get("device") or "unknown device")
+    return f"{name} (simulated)" if launch.simulated and "simulated" not in name else name
