@@ -24,6 +24,7 @@ from attnbench.codec import NewerSchema, Unreadable, run_from
 from attnbench.fingerprint import slug
 from attnbench.model import Launch, Record, RunFile, Verdict
 from attnbench.report import jsonl, kbt
+from attnbench.report.quantities import device_name
 from attnbench.storage.benchmark_json import MOST_BYTES, check_run, load_document
 from attnbench.storage.folders import NUMBERED
 from attnbench.units import counted
@@ -145,11 +146,6 @@ class Gathered:
 def key_of(record: Record) -> RecordKey:
     """Launch, case and node id of a record."""
     return (record.launch, record.case, record.nodeid)
-
-
-def device_name(launch: Launch) -> str:
-    """Name of the device model of a launch: `NVIDIA H200`, `simulated device`, `unknown device`."""
-    return str(launch.fingerprint.key.get("device") or "unknown device")
 
 
 def gather(paths: Sequence[str]) -> Gathered:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from attnbench import stats
 from attnbench.model import Record, Status, Workload
 from attnbench.report.pooling import marked
+from attnbench.report.quantities import median_s
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
 
@@ -92,7 +93,7 @@ def of_workload(
     """
     workload = records[0].workload
     base = next((r for r in records if r.variant == reference and r.sample), None)
-    base_s = _median_s(base) if base else None
+    base_s = median_s(base) if base else None
     shown = sorted((r for r in records if r.status in (Status.MEASURED, Status.CHECKED)), key=_latency_s)
     rows = [_row(r, base_s, tests) for r in shown]
     if any(row[_KERNEL] for row in rows):
@@ -142,13 +143,13 @@ def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list
     check = timed or (record.checks[0] if record.checks else None)
     error = [f"{check.error.rel_l2:.2e}", f"{check.error.max_abs:.2e}"] if check else ["", ""]
     latency = [MARKS.get(record.status, ""), "", "", ""]
-    if record.sample is not None:
-        median_s = _median_s(record)
+    median = median_s(record)
+    if record.sample is not None and median is not None:
         latency = [
-            milliseconds(median_s),
+            milliseconds(median),
             percent(stats.coefficient_of_variation(record.sample.rounds_s)),
-            significant(stats.tflop_per_s(record.workload.flop, median_s), 3),
-            f"{base_s / median_s:.3f}×" if base_s else "",
+            significant(stats.tflop_per_s(record.workload.flop, median), 3),
+            f"{base_s / median:.3f}×" if base_s else "",
         ]
     host = microseconds(record.sample.host_s) if record.sample else ""
     spent = [
@@ -181,16 +182,13 @@ def _copies(record: Record) -> tuple[str, str]:
 
 
 def _cell(record: Record) -> str:
-    return milliseconds(_median_s(record)) if record.sample else MARKS[record.status]
-
-
-def _median_s(record: Record) -> float:
-    assert record.sample is not None
-    return stats.median_s(record.sample.rounds_s)
+    median = median_s(record)
+    return MARKS[record.status] if median is None else milliseconds(median)
 
 
 def _latency_s(record: Record) -> float:
-    return _median_s(record) if record.sample else float("inf")
+    median = median_s(record)
+    return float("inf") if median is None else median
 
 
 def _parts(workloads: Sequence[Workload], width: int) -> list[list[Workload]]:

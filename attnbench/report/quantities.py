@@ -1,14 +1,21 @@
-"""What several formats show of one record, worked out from what is stored."""
+"""What several formats show of one record or launch, worked out from what is stored."""
 
 from __future__ import annotations
 
 import math
 
 from attnbench import stats
-from attnbench.model import Check, Record
+from attnbench.model import Check, Launch, Record
 
+UNKNOWN_DEVICE = "unknown device"
 #: Bytes of one element.
 _ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
+
+
+def device_name(launch: Launch) -> str:
+    """Name of its device model, which says so where it is simulated: `NVIDIA H200`, `simulated device`."""
+    name = str(launch.fingerprint.key.get("device") or UNKNOWN_DEVICE)
+    return f"{name} (simulated)" if launch.simulated and "simulated" not in name else name
 
 
 def median_s(record: Record) -> float | None:

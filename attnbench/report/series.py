@@ -15,6 +15,7 @@ from attnbench import stats
 from attnbench.fingerprint import slug as device_slug
 from attnbench.model import Record, RunFile, Workload
 from attnbench.report.pooling import marked, numbered_tests, pooled
+from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s
 from attnbench.units import counted, significant
 
 #: How a chart is drawn. LINES: value over sequence length. DOTS: one length, a row per variant. SCATTER: value over `x`.
@@ -165,11 +166,9 @@ def by_device(runs: Sequence[RunFile]) -> dict[str, list[Record]]:
     """The records of each device in order of appearance; a simulated one says so in its name."""
     found: dict[str, list[Record]] = {}
     for run in runs:
-        devices = {
-            launch.id: _device(launch.fingerprint.key.get("device"), launch.simulated) for launch in run.launches
-        }
+        devices = {launch.id: device_name(launch) for launch in run.launches}
         for record in run.records:
-            found.setdefault(devices.get(record.launch, "unknown device"), []).append(record)
+            found.setdefault(devices.get(record.launch, UNKNOWN_DEVICE), []).append(record)
     return found
 
 
@@ -194,11 +193,6 @@ def unique_slugs(names: Iterable[str]) -> dict[str, str]:
         taken.add(slug)
         found[name] = slug
     return found
-
-
-def _device(name: object, simulated: bool) -> str:
-    text = str(name or "unknown device")
-    return f"{text} (simulated)" if simulated and "simulated" not in text else text
 
 
 def _rows(records: Sequence[Record]) -> list[_Row]:
@@ -246,7 +240,11 @@ def _measures(device: str, problem: Workload, rows: Sequence[_Row], reference: s
         label = f"share of the dense 16-bit matrix peak, {significant(peak, 3)} TFLOP/s"
         share = partial(_share, peak=peak)
         yield _Measure("peak", "Share of the matrix peak", label, "%", share, "no latency", lower_is_better=False)
-    bases = {row.record.workload.seq: _median_s(row.record) for row in rows if row.record.variant == reference}
+    bases = {
+        row.record.workload.seq: base_s
+        for row in rows
+        if row.record.variant == reference and (base_s := median_s(row.record)) is not None
+    }
     if not bases:
         shown = reference or "no variant"
         why = f"{shown} is the reference of speed and was not measured, so there is no speed to plot."
@@ -453,14 +451,10 @@ def _rounds_s(record: Record) -> Sequence[float]:
     return record.sample.rounds_s
 
 
-def _median_s(record: Record) -> float:
-    return stats.median_s(_rounds_s(record))
-
-
 def _latency(record: Record, scale: float = 1.0) -> tuple[float, float, float]:
     rounds_s = _rounds_s(record)
     low, high = (stats.quantile(rounds_s, share) * scale for share in (LOW, HIGH))
-    return _median_s(record) * scale, low, high
+    return stats.median_s(rounds_s) * scale, low, high
 
 
 def _rate(record: Record) -> _Value:

@@ -10,6 +10,7 @@ from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, Launch, Record, RunFile, Status
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
+from attnbench.report.quantities import device_name
 from attnbench.report.spread import spread
 from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
@@ -137,7 +138,7 @@ def _is_simulated(run: RunFile) -> bool:
 
 def _device(launch: Launch) -> str:
     key, context = launch.fingerprint.key, launch.fingerprint.context
-    parts = [str(key.get("device") or "unknown device"), str(key.get("capability") or "")]
+    parts = [device_name(launch), str(key.get("capability") or "")]
     parts += [f"{name} {context[name]}" for name in ("torch", "cuda", "cudnn", "driver") if context.get(name)]
     if key.get("torch_threads"):
         parts.append(f"{key['torch_threads']} threads")

@@ -234,7 +234,7 @@ def test_a_device_whose_name_could_not_be_read_is_unknown(run_file, record):
     lines = section(run_file(record(), launches=(launch, launch)))
     assert lines[0].strip("-") == " attnbench (simulated) "
     assert lines[1:4] == [
-        "unknown device",
+        "unknown device (simulated)",
         "unknown here: device, driver",
         "SIMULATED: seeded noise, no kernel ran and nothing was measured",
     ]

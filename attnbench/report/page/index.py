@@ -10,7 +10,7 @@ from statistics import median
 from attnbench.model import Launch, Record
 from attnbench.report.gather import Gathered, RecordKey, key_of
 from attnbench.report.pooling import marked, numbered_tests
-from attnbench.report.quantities import median_s
+from attnbench.report.quantities import device_name, median_s
 
 #: What the page can be filtered by: name in the data, label.
 FACETS = (
@@ -49,7 +49,7 @@ class Index:
 
     def __init__(self, gathered: Gathered) -> None:
         self.gathered = gathered
-        self._gpus = {launch.id: _gpu(launch) for launch in gathered.launches.values()}
+        self._gpus = {launch.id: device_name(launch) for launch in gathered.launches.values()}
         self._launch_numbers = {launch: number for number, launch in enumerate(gathered.launches, 1)}
         tests: dict[str, Mapping[str, int]] = {}
         for gpu in self.gpus:
@@ -123,9 +123,3 @@ class Index:
             verdict=str(verdict.kind) if verdict else NO_VERDICT,
             status=str(record.status),
         )
-
-
-def _gpu(launch: Launch) -> str:
-    """The device's name, which says so where it is simulated: as the plots name it."""
-    name = str(launch.fingerprint.key.get("device") or "unknown device")
-    return f"{name} (simulated)" if launch.simulated and "simulated" not in name else name
