@@ -50,7 +50,11 @@ def add_parser(commands: Subparsers) -> None:
         choices=FORMATS,
         help="repeatable; without -o one format of text goes to standard output",
     )
-    parser.add_argument("--history", action="store_true", help="add to the page how each latency changed over the runs")
+    parser.add_argument(
+        "--history",
+        action="store_true",
+        help="add how each latency changed over the runs: plots, and a table in the page",
+    )
     parser.add_argument(
         "files",
         nargs="+",

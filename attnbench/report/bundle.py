@@ -9,6 +9,7 @@ from pathlib import Path
 from attnbench.model import RunFile
 from attnbench.report import comma_separated, jsonl, kbt, plots, relative
 from attnbench.report.gather import Gathered
+from attnbench.report.history import history_charts
 from attnbench.report.markdown import markdown
 from attnbench.report.page.render import Figure, render
 from attnbench.report.readme import latency_tables
@@ -62,10 +63,10 @@ def rendered(
 ) -> tuple[dict[str, bytes], list[str]]:
     """File name → content of each of `formats`, and sentences on what could not be drawn.
 
-    The same records give the same bytes. descriptions: by backend what it is, for the page. history: whether
-    the page compares the runs, the newest with the oldest.
+    The same records give the same bytes. descriptions: by backend what it is, for the page. history: with the
+    latency of each case over the runs, as plots and in the page.
     """
-    found, missing = charts([source.run for source in gathered.runs]) if _DRAWN.intersection(formats) else ((), ())
+    found, missing = _charts(gathered, history) if _DRAWN.intersection(formats) else ((), ())
     drawn = plots.draw_all(found, formats)
     files, sentences = dict(drawn.files), list(drawn.sentences)
     if "html" in formats:
@@ -76,6 +77,13 @@ def rendered(
     made = texts(gathered)
     files |= {NAMES[one]: made[one]().encode() for one in formats if one in made}
     return files, sentences
+
+
+def _charts(gathered: Gathered, history: bool) -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:
+    """Every plot that the records have data for, and a sentence for each other one."""
+    found, missing = charts([source.run for source in gathered.runs])
+    over_time, no_time = history_charts(gathered) if history else ((), ())
+    return (*found, *over_time), (*missing, *no_time)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from attnbench import printable
 from attnbench.report import marks, svg
-from attnbench.report.series import DOTS, LINES, PAIRS, SCATTER, Chart, Point, Series
+from attnbench.report.series import DOTS, HISTORY, LINES, PAIRS, SCATTER, Chart, Point, Series, Session
 from attnbench.units import significant
 
 #: Sizes in CSS pixels, which are matplotlib's points here (72 dots per inch). PNG has twice as many.
@@ -27,6 +27,17 @@ MARGIN, LEFT, BOTTOM, LEADER = 12.0, 64.0, 50.0, 34.0
 FONT, SMALL, TITLE = svg.FONT, 9.0, 15.0
 KEY_LINE, SWATCH = 17.0, 22.0
 MARKER, SMALL_MARKER = 5.5, 4.5
+#: Of a history: pixels from a point to the mark of its verdict, half of the mark of other versions, a line of labels.
+VERDICT_GAP, VERSIONS_HALF, TICK_LINE = 10.0, 8.0, 13.0
+#: A history shows at least so many percent in both directions: noise is not drawn as a mountain.
+LEAST_CHANGE = 1.0
+#: Marks of events: matplotlib's marker, or a bar, and its text in the key.
+_EVENTS = {
+    "versions": ("|", "other versions than before"),
+    "regressed": ("^", "regressed"),
+    "improved": ("v", "improved"),
+}
+_HOLLOW = "another GPU unit than the newest"
 #: Points of a scatter chart that are within this many pixels share a block of labels.
 CLUSTER_WIDTH, CLUSTER_HEIGHT = 24.0, 12.0
 #: Characters; what is longer loses its middle.
@@ -238,8 +249,10 @@ def _figure(chart: Chart, families: Mapping[str, marks.Mark] | None, ink: str) -
     elif chart.kind == SCATTER:
         left, right = LEFT, MARGIN
     else:
-        left, right = LEFT, LEADER + SWATCH + 8 + widest + MARGIN
-    area = _Area(left, BOTTOM, WIDTH - left - right, height, top + height + BOTTOM)
+        signs = 14 if chart.kind == HISTORY else 0  # of -0.5
+        left, right = LEFT + signs, LEADER + SWATCH + 8 + widest + MARGIN
+    bottom = BOTTOM + _tick_room(chart)
+    area = _Area(left, bottom, WIDTH - left - right, height, top + height + bottom)
     figure = Figure(figsize=(WIDTH / 72, area.whole / 72), dpi=72)
     axes = figure.add_axes((area.left / WIDTH, area.bottom / area.whole, area.width / WIDTH, area.height / area.whole))
     axes.set_axis_off()
@@ -264,6 +277,9 @@ def _axes(chart: Chart, area: _Area) -> tuple[_Axis, _Axis]:
     if chart.kind == SCATTER:
         horizontal = [point.x for point in points if point.x is not None]
         return _value_axis(horizontal, "ms"), _value_axis([point.value for point in points], "")
+    if chart.kind == HISTORY:
+        values = [one.value for one in points]
+        return _session_axis(chart.sessions, area.width), _value_axis([*values, -LEAST_CHANGE, LEAST_CHANGE], "%")
     guide = [] if chart.guide is None else [chart.guide]
     return _length_axis([point.seq for point in points], area.width), _value_axis(_values(points) + guide, chart.unit)
 
@@ -306,6 +322,17 @@ def _length_axis(lengths: Sequence[int], width: float) -> _Axis:
     return _Axis(*limits, log, kept, tuple(f"{one:.0f}" for one in kept))
 
 
+def _session_axis(sessions: Sequence[Session], width: float) -> _Axis:
+    """Sessions from 1, evenly spaced, each with its day where there are several, its time and its unit."""
+    low, high = 0.6, len(sessions) + 0.4
+    places = [float(at) for at in range(1, len(sessions) + 1)]
+    kept = marks.spaced(places, [(one - low) / (high - low) * width for one in places], 62)
+    days = len({one.started_at[:10] for one in sessions}) > 1
+    shown = (sessions[int(at) - 1] for at in kept)
+    labels = ((one.started_at[5:10] if days else "", one.started_at[11:16], one.unit) for one in shown)
+    return _Axis(low, high, False, tuple(kept), tuple(map("\n".join, labels)))
+
+
 def _row_axis(count: int) -> _Axis:
     """Rows from the top: the first series has the greatest place."""
     places = tuple(float(count - 1 - at) for at in range(count))
@@ -327,7 +354,8 @@ def _grid(canvas: _Canvas, chart: Chart, x_axis: _Axis, y_axis: _Axis) -> None:
     for at, (value, label) in enumerate(zip(x_axis.ticks, x_axis.labels, strict=True), 1):
         x, _ = canvas.pixel(value, y_axis.low)
         canvas.line([x, x], [bottom, top], f"grid-x|{at}", **faint)
-        canvas.text(x, bottom - 11, label, f"tick-x|{at}", ha="center")
+        for row, text in enumerate(filter(None, label.split("\n"))):
+            canvas.text(x, bottom - 11 - row * TICK_LINE, text, f"tick-x|{at}", ha="center")
     for at, (value, label) in enumerate(zip(y_axis.ticks, y_axis.labels, strict=True), 1):
         _, y = canvas.pixel(x_axis.low, value)
         canvas.line([left, right], [y, y], f"grid-y|{at}", **faint)
@@ -343,10 +371,17 @@ def _grid(canvas: _Canvas, chart: Chart, x_axis: _Axis, y_axis: _Axis) -> None:
             canvas.line([left, right], [y, y], "guide|1", linewidth=1.2, alpha=0.7)
     x_note = ", log scale" if x_axis.log else ""
     y_note = ", log scale" if y_axis.log else ""
-    canvas.text(left + area.width / 2, bottom - 32, f"{chart.x_label}{x_note}", "label|x", ha="center")
+    canvas.text(
+        left + area.width / 2, bottom - 32 - _tick_room(chart), f"{chart.x_label}{x_note}", "label|x", ha="center"
+    )
     if chart.y_label:
         middle = bottom + area.height / 2
         canvas.text(MARGIN + 4, middle, f"{chart.y_label}{y_note}", "label|y", ha="center", va="center", rotation=90)
+
+
+def _tick_room(chart: Chart) -> float:
+    """Pixels that labels below the plot take beyond one line: the time and the unit of a session."""
+    return 2 * TICK_LINE if chart.kind == HISTORY else 0.0
 
 
 def _heading(canvas: _Canvas, chart: Chart, key: Sequence[Sequence[_KeyEntry]]) -> None:
@@ -358,14 +393,14 @@ def _heading(canvas: _Canvas, chart: Chart, key: Sequence[Sequence[_KeyEntry]]) 
     for line in key:
         x = MARGIN
         for entry in line:
-            _draw_key_entry(canvas, entry, x, y, chart.kind == LINES)
+            _draw_key_entry(canvas, entry, x, y, chart.kind in (LINES, HISTORY))
             x += entry.width
         y -= KEY_LINE
 
 
 @dataclass(frozen=True)
 class _KeyEntry:
-    """A family or a mode in the key, with the pixels that it takes."""
+    """A family, a mode or an event in the key, with the pixels that it takes."""
 
     kind: str
     name: str
@@ -394,6 +429,15 @@ def _key_lines(chart: Chart) -> list[list[_KeyEntry]]:
         if sum(one.width for one in entries) > _room(lines[-1]):
             lines.append([])
         lines[-1] += entries
+    points = [point for one in chart.series for point in one.points]
+    shown = {event for point in points for event in point.events}
+    events = [(name, text) for name, (_, text) in _EVENTS.items() if name in shown]
+    events += [("hollow", _HOLLOW)] if any(point.is_hollow for point in points) else []
+    for at, (name, text) in enumerate(events, 1):
+        entry = _KeyEntry("event", name, text, at)
+        if entry.width > _room(lines[-1]):
+            lines.append([])
+        lines[-1].append(entry)
     return lines
 
 
@@ -407,6 +451,12 @@ def _draw_key_entry(canvas: _Canvas, entry: _KeyEntry, x: float, y: float, dashe
         mark = canvas.families[entry.name]
         canvas.line([x + 5], [y], f"{gid}|mark", color=mark.colour, marker=mark.marker, markersize=7, linestyle="none")
         canvas.text(x + 16, y, entry.text, f"{gid}|text", SMALL)
+    elif entry.kind == "event":
+        if entry.name == "hollow":
+            canvas.line([x + 5], [y], f"{gid}|mark", marker="o", markersize=6, linestyle="none", markerfacecolor="none")
+        else:
+            _draw_event(canvas, entry.name, x + 5, y, f"{gid}|mark", canvas.ink)
+        canvas.text(x + 16, y, entry.text, f"{gid}|text", SMALL)
     else:
         if dashed:
             canvas.line([x, x + 24], [y, y], f"{gid}|mark", linewidth=1.6, **_dashes(entry.name))
@@ -417,7 +467,7 @@ def _draw_key_entry(canvas: _Canvas, entry: _KeyEntry, x: float, y: float, dashe
 
 
 def _draw_points(canvas: _Canvas, chart: Chart) -> None:
-    """Lines with their bands, or the points of a scatter chart; the best is drawn last, on top."""
+    """Lines with their bands or events, or the points of a scatter chart; the best is drawn last, on top."""
     for one in reversed(chart.series):
         mark = canvas.mark(one)
         pixels = [_pixel(canvas, chart, point) for point in one.points]
@@ -428,22 +478,37 @@ def _draw_points(canvas: _Canvas, chart: Chart) -> None:
             _band(canvas, [*lows, *reversed(highs)], mark.colour, f"{gid}|band")
             xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
             canvas.line(xs, ys, f"{gid}|line", color=mark.colour, linewidth=1.6, **_dashes(one.mode))
-        hollow = chart.kind == SCATTER and one.mode != "eager"
-        for at, (x, y) in enumerate(pixels):
+        elif chart.kind == HISTORY:
+            xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
+            canvas.line(xs, ys, f"{gid}|line", color=mark.colour, linewidth=1.3, **_dashes(one.mode))
+        for at, (point, (x, y)) in enumerate(zip(one.points, pixels, strict=True)):
+            for event in point.events:
+                place = y + {"regressed": VERDICT_GAP, "improved": -VERDICT_GAP}.get(event, 0.0)
+                _draw_event(canvas, event, x, place, f"{gid}|event event--{event}", mark.colour)
+            hollow = point.is_hollow or (chart.kind == SCATTER and one.mode != "eager")
             _draw_marker(canvas, one, x, y, f"{gid}|point|{at}", hollow=hollow)
+
+
+def _draw_event(canvas: _Canvas, event: str, x: float, y: float, gid: str, colour: str) -> None:
+    """A bar in the series' colour where versions changed, a triangle in ink for a verdict."""
+    if event == "versions":
+        canvas.line([x, x], [y - VERSIONS_HALF, y + VERSIONS_HALF], gid, color=colour, linewidth=2.0)
+    else:
+        marker, _ = _EVENTS[event]
+        canvas.line([x], [y], gid, marker=marker, markersize=7, markeredgewidth=0.0, linestyle="none")
 
 
 def _draw_labels(canvas: _Canvas, chart: Chart, labels: Sequence[str]) -> None:
     """The names right of the plot, level with where their lines end as far as their neighbours allow."""
     area = canvas.area
     ends = [_pixel(canvas, chart, one.points[-1]) for one in chart.series]
-    longest = max(one.points[-1].seq for one in chart.series)
+    longest = max(_across(chart, one.points[-1]) for one in chart.series)
     column = area.left + area.width + LEADER
     places = marks.apart([y for _, y in ends], LABEL_GAP, area.bottom + 2, area.bottom + area.height - 2)
     for one, label, (x, y), place in zip(chart.series, labels, ends, places, strict=True):
         colour, gid = canvas.mark(one).colour, f"legend-label|{one.slug}"
         xs, ys = [x, column - LEADER + 8, column - 3], [y, y, place]
-        ended = one.points[-1].seq < longest  # its leader crosses the plot, and must not look like data
+        ended = _across(chart, one.points[-1]) < longest  # its leader crosses the plot, and must not look like data
         style = {"linestyle": (0, (1.0, 3.0))} if ended else {}
         canvas.line(xs, ys, f"series|{one.slug}|leader", color=colour, linewidth=0.7, alpha=0.55, **style)
         swatch = [column, column + SWATCH]
@@ -533,8 +598,12 @@ def _band(canvas: _Canvas, corners: Sequence[tuple[float, float]], colour: str, 
 
 
 def _pixel(canvas: _Canvas, chart: Chart, point: Point) -> tuple[float, float]:
-    across = point.x if chart.kind == SCATTER and point.x is not None else float(point.seq)
-    return canvas.pixel(across, point.value)
+    return canvas.pixel(_across(chart, point), point.value)
+
+
+def _across(chart: Chart, point: Point) -> float:
+    """Where a point lies on the horizontal axis."""
+    return point.x if chart.kind in (SCATTER, HISTORY) and point.x is not None else float(point.seq)
 
 
 def _dashes(mode: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s
 from attnbench.units import counted, significant
 
 #: How a chart is drawn. LINES: value over sequence length. DOTS: one length, a row per variant. SCATTER: value over `x`.
-#: PAIRS: one length, a row per variant with `inner` beside its value.
-LINES, DOTS, SCATTER, PAIRS = "lines", "dots", "scatter", "pairs"
+#: PAIRS: one length, a row per variant with `inner` beside its value. HISTORY: value over the sessions, of which the first
+#: is at `x` 1.
+LINES, DOTS, SCATTER, PAIRS, HISTORY = "lines", "dots", "scatter", "pairs", "history"
 #: The band of a point: quantiles of its rounds.
 LOW, HIGH = 0.2, 0.8
 #: A chart shows so many series at most, the best ones; its notes count the others.
@@ -50,7 +51,9 @@ _PEAKS = (
 class Point:
     """One variant at one length. low and high: the 20 and 80 % quantiles of the rounds, None without rounds of its own.
 
-    x: the position in a SCATTER chart; inner: the second value of a PAIRS chart. All in the chart's units.
+    x: the position in a SCATTER or HISTORY chart; inner: the second value of a PAIRS chart. All in the chart's units.
+    Of a HISTORY chart, low and high are of the launches, told is what a hover tells beside the value, events name the
+    marks beside the point, and a hollow point is of another GPU unit than the newest.
     """
 
     seq: int
@@ -60,6 +63,9 @@ class Point:
     high: float | None = None
     x: float | None = None
     inner: float | None = None
+    told: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    is_hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,19 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Session:
+    """A place on the axis of a HISTORY chart. started_at: ISO 8601. unit: `unit 2`, empty where there is one only."""
+
+    started_at: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Chart:
     """One plot. stem: its file's name without the suffix, unique. subtitle: device, problem and what a point is.
 
-    series: the best first. guide: a value to draw a line at, None without one. notes: sentences on what is not in it.
+    series: the best first, in a HISTORY chart the one that became slower by most. guide: a value to draw a line at, None
+    without one. notes: sentences on what is not in it. sessions: of a HISTORY chart, from the oldest.
     """
 
     name: str
@@ -95,6 +110,7 @@ class Chart:
     lower_is_better: bool = True
     guide: float | None = None
     notes: tuple[str, ...] = ()
+    sessions: tuple[Session, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +175,7 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
                     drawn.append(_best(found))
                 else:
                     missing.append(found)
-    return _named(drawn), tuple(missing)
+    return named(drawn), tuple(missing)
 
 
 def by_device(runs: Sequence[RunFile]) -> dict[str, list[Record]]:
@@ -406,7 +422,7 @@ def _best(chart: Chart) -> Chart:
     return replace(chart, series=tuple(ordered[:MOST_SERIES]), notes=notes)
 
 
-def _named(drawn: Sequence[Chart]) -> tuple[Chart, ...]:
+def named(drawn: Sequence[Chart]) -> tuple[Chart, ...]:
     """The charts with their stems: `latency`, with the device where there are several, numbered where that is not enough."""
     several = len({chart.device for chart in drawn}) > 1
     devices = unique_slugs(chart.device for chart in drawn)

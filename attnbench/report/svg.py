@@ -9,10 +9,11 @@ Ids, each with the prefix that the caller names:
     grid-x--1, grid-y--1 …  class grid grid-x, grid grid-y
     series--<slug>          class series family--<family> mode--<mode>; data-variant, data-family, data-mode. In it the
                             classes leader, band, line, inner and value, and of each point class point with data-seq,
-                            data-workload, data-value, data-low, data-high, data-x and data-inner, in the chart's units
+                            data-workload, data-value, data-low, data-high, data-x and data-inner, in the chart's units,
+                            and of a history data-told; classes event event--<versions, regressed or improved> beside it
     legend                  class legend
     legend-label--<slug>    class legend-label; data-series is the id of its series, data-variant the whole name
-    key                     class key; in it the classes key-family and key-mode
+    key                     class key; in it the classes key-family, key-mode and key-event
 
 Colours and fonts are presentation attributes, never `style`: a page's CSS overrides them, and a content security policy
 that forbids inline styles leaves them alone. Ink is `currentColor`.
@@ -27,7 +28,7 @@ from xml.etree import ElementTree as ET
 from attnbench import printable
 from attnbench.fingerprint import slug
 from attnbench.report import marks
-from attnbench.report.series import Chart, Point, Series
+from attnbench.report.series import DOTS, HISTORY, PAIRS, Chart, Point, Series
 
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -42,7 +43,8 @@ STYLE = (
     "@media print{.figure{color:#000}}"
 )
 #: What a series consists of, in the order in which it is painted.
-_PARTS = ("leader", "band", "line", "inner", "point", "value")
+_EVENTS = ("versions", "regressed", "improved")
+_PARTS = ("leader", "band", "line", "inner", *(f"event event--{one}" for one in _EVENTS), "point", "value")
 #: matplotlib's circle: eight curves from its lowest point.
 _CIRCLE = re.compile(r"M 0 ([\d.]+)\s+C ")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
@@ -175,7 +177,7 @@ def _add_label(legend: ET.Element, parts: dict[str, list[ET.Element]], one: Seri
 def _add_key(figure: ET.Element, parts: dict[str, list[ET.Element]], prefix: str) -> None:
     """What colours and dashes mean."""
     key = _group(figure, f"{prefix}key", "key")
-    for kind in ("family", "mode"):
+    for kind in ("family", "mode", "event"):
         numbers = dict.fromkeys(gid.split("|")[1] for gid in parts if gid.startswith(f"key-{kind}|"))
         for number in numbers:
             group = _group(key, "", f"key-{kind}")
@@ -185,13 +187,14 @@ def _add_key(figure: ET.Element, parts: dict[str, list[ET.Element]], prefix: str
 
 def chart_points(chart: Chart, one: Series) -> tuple[Point, ...]:
     """The points of a series that a chart shows: a chart of rows has its last one only."""
-    return one.points if chart.kind in ("lines", "scatter") else one.points[-1:]
+    return one.points[-1:] if chart.kind in (DOTS, PAIRS) else one.points
 
 
 def _point_data(point: Point) -> dict[str, str]:
     figures = {"value": point.value, "low": point.low, "high": point.high, "x": point.x, "inner": point.inner}
     known = {name: f"{value:.6g}" for name, value in figures.items() if value is not None}
-    return _data(seq=str(point.seq), workload=point.workload, **known)
+    told = {"told": " · ".join(point.told)} if point.told else {}
+    return _data(seq=str(point.seq), workload=point.workload, **known, **told)
 
 
 def _data(**values: str) -> dict[str, str]:
@@ -203,6 +206,11 @@ def _in_words(chart: Chart) -> str:
     best = chart.series[0]
     last = best.points[-1]
     unit = f" {chart.unit}" if chart.unit else ""
+    if chart.kind == HISTORY:
+        return (
+            f"{len(chart.series)} variants over {len(chart.sessions)} sessions. Slower than its first session by most: "
+            f"{printable.message(best.name)}, {last.value:+.2f} %."
+        )
     return (
         f"{len(chart.series)} variants. Best at sequence length {last.seq}: {printable.message(best.name)}, "
         f"{last.value:.4g}{unit}."

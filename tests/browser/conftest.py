@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +112,52 @@ def report(browser: Any, gathered: Gathered, tmp_path_factory: pytest.TempPathFa
     return path
 
 
+@pytest.fixture(scope="session")
+def report_over_time(gathered: Gathered, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of two runs of which the second is slower, with its history."""
+    from attnbench.report.bundle import rendered
+
+    [first] = gathered.runs
+    launch = Launch("ba9876543210", "2026-01-09T03:04:05+00:00", first.run.launches[0].fingerprint)
+    later = replace(
+        first.run,
+        launches=(launch,),
+        records=tuple(
+            replace(one, launch=launch.id, sample=replace(one.sample, rounds_s=[s * 1.1 for s in one.sample.rounds_s]))
+            for one in first.run.records
+            if one.sample is not None
+        ),
+    )
+    judged = {verdict.case: verdict for verdict in later.verdicts}
+    both = Gathered(
+        (
+            GatheredRun("run.json", Kind.RUN, replace(first.run, verdicts=())),
+            GatheredRun("later.json", Kind.RUN, later),
+        ),
+        verdict_of={key_of(record): judged[record.case] for record in later.records if record.case in judged},
+    )
+    files, _ = rendered(both, ("html",), history=True)
+    path = tmp_path_factory.mktemp("history") / "index.html"
+    path.write_bytes(files["index.html"])
+    return path
+
+
 @pytest.fixture
 def opened(browser: Any, report: Path) -> Iterator[Callable[..., Any]]:
-    """`opened(width=…, color_scheme=…)`: the page. Fails afterwards where it asked for anything, or had an error."""
+    """`opened(width=…, color_scheme=…)`: the page, or that of `path`.
+
+    Fails afterwards where it asked for anything, or had an error.
+    """
     contexts, problems = [], []
 
-    def open_page(width: int = 1280, *, script: bool = True, **options: Any) -> Any:
+    def open_page(width: int = 1280, *, script: bool = True, path: Path = report, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script, **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: problems.append(request.url) if _is_foreign(request.url, report) else None)
+        page.on("request", lambda request: problems.append(request.url) if _is_foreign(request.url, path) else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: problems.append(dialog.message))
-        page.goto(report.as_uri())
+        page.goto(path.as_uri())
         return page
 
     yield open_page
@@ -132,8 +166,8 @@ def opened(browser: Any, report: Path) -> Iterator[Callable[..., Any]]:
     assert problems == []
 
 
-def _is_foreign(url: str, report: Path) -> bool:
-    return not url.startswith((report.as_uri(), "data:", "blob:"))
+def _is_foreign(url: str, path: Path) -> bool:
+    return not url.startswith((path.as_uri(), "data:", "blob:"))
 
 
 def _record(launch: Launch, workload: Workload, backend: str, family: str, mode: str, milliseconds: float) -> Record:

@@ -185,6 +185,24 @@ def test_it_is_readable_on_a_screen_and_a_phone(opened: Callable[..., Any], widt
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_plot_over_time_tells_every_session_of_a_variant(
+    opened: Callable[..., Any], report_over_time: Path, width: int
+) -> None:
+    page = opened(width, path=report_over_time)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    series = page.locator(f"#history .series{FLASH}").first
+    series.locator(".point").first.focus()
+    page.keyboard.press("ArrowRight")
+    for part in ("flash_attn_3@eager", "+10.00 % against the first session", "2026-01-09 03:04 UTC", "w4096"):
+        assert part in page.locator("#tip").inner_text()
+    page.keyboard.press("ArrowLeft")
+    assert "+" not in page.locator("#tip .figure").inner_text()
+    assert page.locator("#history .event--regressed").count() == 2
+    page.keyboard.press("Space")
+    assert series.is_hidden()
+
+
 def test_paper_has_every_plot_and_no_controls(opened: Callable[..., Any]) -> None:
     page = opened()
     assert page.locator("figure:visible").count() == 1

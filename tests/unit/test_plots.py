@@ -16,7 +16,7 @@ from plotted_runs import LENGTHS, run_of
 
 from attnbench.model import Sample
 from attnbench.report import marks, plots
-from attnbench.report.series import charts
+from attnbench.report.series import HISTORY, Chart, Point, Series, Session, charts
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plot can be drawn (extra `report`)")
 
@@ -64,6 +64,29 @@ def test_latency_svg_has_the_ids_and_classes_that_pages_rely_on():
     label = with_id(root, "legend-label--b-c-max-autotune")
     assert label.get("data-series") == "series--b-c-max-autotune"
     assert text_of(label) == "b_c@max-autotune"
+
+
+def test_a_history_has_marks_where_versions_changed_and_a_verdict_fell():
+    points = (
+        Point(4608, "w", 0.0, x=1.0, is_hollow=True),
+        Point(4608, "w", 3.0, x=2.0, told=("1.03 ms", "regressed"), events=("versions", "regressed")),
+    )
+    series = Series("a@eager", "a-eager", "a@eager", "a", "torch", "eager", points)
+    sessions = (Session("2026-01-02T03:04:05+00:00", "unit 1"), Session("2026-01-03T10:30:00+00:00", "unit 2"))
+    chart = Chart(
+        "history", "history", "NVIDIA H200", HISTORY, "Latency over time", "", "sessions", "change", "%", (series,),
+        guide=0.0, sessions=sessions,
+    )  # fmt: skip
+    root = ET.fromstring(plots.draw_svg(chart))
+    drawn_series = with_id(root, "series--a-eager")
+    assert [one.get("class") for one in drawn_series] == [
+        "leader", "line", "event event--versions", "event event--regressed", "point", "point",
+    ]  # fmt: skip
+    first, newest = (one for one in drawn_series if one.get("class") == "point")
+    assert (first.get("fill-opacity"), newest.get("data-told")) == ("0", "1.03 ms · regressed")
+    assert text_of(next(one for one in root.iter() if one.get("class") == "tick tick-x")) == "01-0203:04unit 1"
+    key = [text_of(one) for one in root.iter() if one.get("class") == "key-event"]
+    assert key == ["other versions than before", "regressed", "another GPU unit than the newest"]
 
 
 @pytest.mark.parametrize("name", ["latency", "tflops", "peak", "speed", "workspace", "accuracy", "kernel"])

@@ -10,7 +10,7 @@ from attnbench.report.gather import Gathered
 from attnbench.report.page import heading
 from attnbench.report.page.accuracy_table import accuracy_table
 from attnbench.report.page.environment import Environment, environments
-from attnbench.report.page.history import HistoryRow, history_rows
+from attnbench.report.page.history_rows import HistoryRow, history_rows
 from attnbench.report.page.hovers import hovers
 from attnbench.report.page.index import Index
 from attnbench.report.page.record_table import record_table

@@ -187,6 +187,7 @@
     constructor(figure) {
       this.figure = figure;
       this.kind = figure.dataset.kind;
+      this.isOfLines = ["lines", "history"].includes(this.kind);
       this.unit = figure.dataset.unit;
       this.svg = first("svg.plot", figure);
       this.viewBox = this.svg.getAttribute("viewBox");
@@ -238,9 +239,18 @@
     }
 
     lines(point) {
-      const { value, low, high, x, inner, seq, workload } = point.element.dataset;
+      const { value, low, high, x, inner, seq, workload, told } = point.element.dataset;
       const unit = this.unit ? ` ${this.unit}` : "";
       const about = point.series.about;
+      if (this.kind === "history") {
+        return [
+          ["name", point.series.name],
+          ["figure", `${value > 0 ? "+" : ""}${Number(value).toFixed(2)} % against the first session`],
+          ...told.split(" · ").map((text) => ["", text]),
+          ["", `${seq} tokens, ${workload}`],
+          ["quiet", about.docs ? "Click or Enter: documentation" : ""],
+        ];
+      }
       const figure = this.kind === "scatter" ? `${spelt(x)} ms, rel. L2 ${spelt(value)}` : `${spelt(value)}${unit}`;
       const band = low === undefined ? "" : `20 to 80 %: ${spelt(low)} to ${spelt(high)} ${this.kind === "scatter" ? "ms" : this.unit}`;
       return [
@@ -431,7 +441,7 @@
         const mine = this.open(one);
         return one === target.series ? target : mine.reduce((best, point) => (Math.abs(point.x - target.x) < Math.abs(best.x - target.x) ? point : best), mine[0]);
       }).filter(Boolean);
-      if (this.kind === "lines") {
+      if (this.isOfLines) {
         const here = column.filter((point) => Math.abs(point.x - target.x) < 1).sort((a, b) => a.y - b.y);
         return here[here.indexOf(target) + step];
       }

@@ -22,6 +22,7 @@ from attnbench import printable
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered
 from attnbench.report.page.content import Content
+from attnbench.report.series import HISTORY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,7 +67,7 @@ def render(
     """The page, UTF-8.
 
     descriptions: by backend what it is, for hovers. said: sentences on plots that are missing, each shown once.
-    history: with each case's latency over time, for files of several days.
+    history: with the table of each case's latency over time, for files of several days.
     Raises ImportError without Jinja2 (the extra `report`).
     """
     content = Content(gathered, descriptions, with_history=history)
@@ -84,7 +85,8 @@ def render(
     environment = _environment()
     text = environment.get_template("page.html").render(
         content=content,
-        tabs=_tabs(shown),
+        tabs=_tabs([one for one in shown if one.kind != HISTORY]),
+        over_time=[one for one in shown if one.kind == HISTORY],
         said=tuple(dict.fromkeys((*said, *refused))),
         policy=policy,
         style=environment.filters["trusted"](style),
