@@ -99,7 +99,8 @@ OPTIONS = (
     Option(
         "backend",
         "many",
-        "Backends to run: a name, a glob, or hf:OWNER/NAME@VERSION; repeatable (default: all).",
+        "Backends to run: a name, a glob, hf:OWNER/NAME@VERSION, or the name that a published benchmark has for a variant "
+        "(docs/backends.md lists them); repeatable (default: all).",
         "GLOB",
         field="backends",
         inherited=True,

@@ -55,8 +55,11 @@ def test_the_names_of_a_variant():
     assert aliases("numpy@eager") == ()
 
 
-def test_the_document_lists_every_name():
-    page = (Path(__file__).parents[2] / "docs/formats.md").read_text()
-    assert [f"| `{name}` | `{variant}` |" for name, variant in VARIANTS.items()] == [
-        line for line in page.partition("## Names of other projects")[2].splitlines() if line.startswith("| `")
-    ]
+def test_the_document_lists_every_name_in_the_row_of_its_backend():
+    page = (Path(__file__).parents[2] / "docs/backends.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, variant in VARIANTS.items():
+        backend, mode = variant.split("@")
+        [row] = [row for row in rows if f"`{name}`" in row.rpartition(" | ")[2]]
+        assert row.startswith(f"| `{backend}`")
+        assert f"`{name}` ({mode})" in row or registry.all_backends()[backend].modes == (mode,)
