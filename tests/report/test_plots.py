@@ -201,11 +201,13 @@ def test_the_whole_of_a_name_that_was_cut_is_its_title():
 
 @pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
 @pytest.mark.parametrize("spread", [1.0, 1.0001, 1e6])
-def test_values_of_any_size_are_drawn(record, run_file, factor, spread):
-    records = [
-        record(f"b{at}@eager", sample=Sample((1e-3 * factor * spread**at,), "t"), workspace_bytes=0) for at in range(2)
-    ]
-    found, _ = charts([run_file(*records, reference="b0@eager")])
+def test_values_of_any_size_are_drawn(factor, spread):
+    run = run_of("b0@eager", "b1@eager", lengths=(384,))
+    records = tuple(
+        replace(one, sample=Sample((1e-3 * factor * spread**at,), "t"), workspace_bytes=0)
+        for at, one in enumerate(run.records)
+    )
+    found, _ = charts([replace(run, records=records)])
     assert plots.draw_all(found).sentences == []
 
 
