@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attnbench.execution.process_state import ABSENT, Part, added_in_front, arrow
+from attnbench.execution.process_state import ABSENT, Part, added_in_front, arrow, never
 
 #: Variables that torch, its compilers and its profiler set on first use, and read again later.
 SET_ONCE = frozenset(
@@ -56,7 +56,7 @@ def parts() -> tuple[Part, ...]:
             lambda: {"locale": locale.setlocale(locale.LC_ALL)},
             _set_locale,
             describe=_without_values,
-            stays=_never,
+            stays=never,
         ),
         Part("umask", lambda: {"umask": _umask()}, lambda _, value: _set_umask(value), describe=_octal),
         Part(
@@ -76,7 +76,7 @@ def parts() -> tuple[Part, ...]:
         Part(
             "sys", lambda: {f"sys.{name}": getattr(sys, name) for name in _SYS}, _set_of_sys, describe=_without_values
         ),
-        Part("interpreter", _interpreter, _set_interpreter, describe=_with_plain_values, stays=_never),
+        Part("interpreter", _interpreter, _set_interpreter, describe=_with_plain_values, stays=never),
         Part(
             "recursion limit",  # which Inductor raises whenever it compiles
             lambda: {"recursion limit": sys.getrecursionlimit()},
@@ -86,8 +86,8 @@ def parts() -> tuple[Part, ...]:
         Part("signals", _handlers, _set_handler, describe=lambda name, *_: f"handler of {name}", partial=True),
         Part("alarm clock", _alarm, _stop_alarm, describe=_without_values),
         Part("logging", _logging, _set_logging, describe=_without_values),
-        Part("scheduling", _cores, _set_cores, describe=_counted, stays=_never),
-        Part("priority", lambda: {"priority": os.getpriority(*_THIS_PROCESS)}, _set_priority, stays=_never),
+        Part("scheduling", _cores, _set_cores, describe=_counted, stays=never),
+        Part("priority", lambda: {"priority": os.getpriority(*_THIS_PROCESS)}, _set_priority, stays=never),
         Part("limits", _limits, _set_limit, describe=_without_values),
         Part("temporary folder", lambda: {"temporary folder": tempfile.gettempdir()}, _set_temporary_folder),
         Part(
@@ -95,7 +95,7 @@ def parts() -> tuple[Part, ...]:
             lambda: functions((time, "time"), (builtins, "builtins")),
             set_function,
             describe=replaced,
-            stays=_never,
+            stays=never,
         ),
         Part("numpy", _numpy, _set_numpy, describe=_without_values),
         Part("random numbers", _random, _set_random, quiet=True),
@@ -141,10 +141,6 @@ def set_function(name: str, value: Any) -> None:
 def replaced(name: str, before: Any, after: Any) -> str:
     """A change of a function in words: added, removed or replaced."""
     return f"{name} {'added' if before is ABSENT else 'removed' if after is ABSENT else 'replaced'}"
-
-
-def _never(_name: str, _value: Any) -> bool:
-    return False
 
 
 def _without_values(name: str, _before: Any, _after: Any) -> str:

@@ -47,6 +47,11 @@ def added_in_front(noted: Any, before: Any, after: Any) -> Any:
     return (*(one for one in after if one not in before), *(one for one in noted if one in after or one not in before))
 
 
+def never(_name: str, _value: Any) -> bool:
+    """`Part.stays` of values of which none stays."""
+    return False
+
+
 @dataclass(frozen=True)
 class Part:
     """Named values of one kind.

@@ -14,7 +14,7 @@ from typing import Any
 from attnbench import torch_private
 from attnbench.execution import torch_settings
 from attnbench.execution.interpreter_state import functions, replaced, set_function
-from attnbench.execution.process_state import Part, arrow
+from attnbench.execution.process_state import Part, arrow, never
 
 #: Modules and classes of torch that libraries patch to make others use another attention, and what these depend on.
 PATCHED = (
@@ -43,7 +43,7 @@ def parts() -> tuple[Part, ...]:
 
 def _settings_part(title: str, settings: Mapping[str, torch_settings.Setting], quiet: bool = False) -> Part:
     read, write = partial(torch_settings.values, settings), partial(torch_settings.set_value, settings)
-    return Part(title, read, write, torch_settings.described, stays=_never, partial=True, quiet=quiet)
+    return Part(title, read, write, torch_settings.described, stays=never, partial=True, quiet=quiet)
 
 
 def _functions() -> Mapping[str, Any]:
@@ -122,7 +122,3 @@ def _set_generator(_name: str, value: bytes) -> None:
     import torch
 
     torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
-
-
-def _never(_name: str, _value: Any) -> bool:
-    return False
