@@ -327,10 +327,14 @@ def _session_axis(sessions: Sequence[Session], width: float) -> _Axis:
     low, high = 0.6, len(sessions) + 0.4
     places = [float(at) for at in range(1, len(sessions) + 1)]
     kept = marks.spaced(places, [(one - low) / (high - low) * width for one in places], 62)
-    days = len({one.started_at[:10] for one in sessions}) > 1
+    days = _has_days(sessions)
     shown = (sessions[int(at) - 1] for at in kept)
     labels = ((one.started_at[5:10] if days else "", one.started_at[11:16], one.unit) for one in shown)
     return _Axis(low, high, False, tuple(kept), tuple(map("\n".join, labels)))
+
+
+def _has_days(sessions: Sequence[Session]) -> bool:
+    return len({one.started_at[:10] for one in sessions}) > 1
 
 
 def _row_axis(count: int) -> _Axis:
@@ -380,8 +384,8 @@ def _grid(canvas: _Canvas, chart: Chart, x_axis: _Axis, y_axis: _Axis) -> None:
 
 
 def _tick_room(chart: Chart) -> float:
-    """Pixels that labels below the plot take beyond one line: the time and the unit of a session."""
-    return 2 * TICK_LINE if chart.kind == HISTORY else 0.0
+    """Pixels that labels below the plot take beyond one line: a session may have a day and a unit, too."""
+    return (_has_days(chart.sessions) + any(one.unit for one in chart.sessions)) * TICK_LINE
 
 
 def _heading(canvas: _Canvas, chart: Chart, key: Sequence[Sequence[_KeyEntry]]) -> None:
