@@ -351,3 +351,23 @@ def test_cases_that_were_not_judged_are_not_acquitted(
     verdicts = tuple(Verdict(one.case, VerdictKind(kind)) for one, kind in zip(records, kinds, strict=True))
     (tile,) = (tile for tile in Content(gathered(*records, verdicts=verdicts)).tiles if tile.label == "Regressed")
     assert tile.value == said
+
+
+def test_what_nvidia_smi_said_is_folded_away_with_every_value_that_differs(record: Callable[..., Record]) -> None:
+    hot = replace(H200, id="c0", nvidia_smi={"name": "NVIDIA H200", "power.draw": "76.3 W", "temperature.gpu": "38"})
+    cold = replace(hot, id="c1", nvidia_smi={**hot.nvidia_smi, "power.draw": "80.1 W"})
+    page = shown(gathered(*(record(launch=launch.id) for launch in (hot, cold)), launches=(hot, cold)))
+    assert page.tables["nvidia-smi"][1:] == [
+        ["name", "NVIDIA H200"],
+        ["power.draw", "76.3 W80.1 W"],
+        ["temperature.gpu", "38"],
+    ]
+    assert "nvidia-smi as the launches started (3 fields)" in page.text
+    assert "nvidia-smi as" not in shown(gathered(record(launch=H200.id))).text
+
+
+def test_the_verdict_of_a_case_that_was_not_measured_can_be_filtered(record: Callable[..., Record]) -> None:
+    verdict = Verdict("gone@eager-flux-256px-t128", VerdictKind.MISSING, (Reason("missing", "was not measured"),))
+    held = shown(gathered(record(launch=H200.id), verdicts=(verdict,))).held
+    (facets,) = [json.loads(text)["facets"] for text in held.values() if text.lstrip().startswith('{"facets"')]
+    assert "missing" in {name: values for name, _, values in facets}["verdict"]

@@ -57,6 +57,8 @@ class Index:
         self._tests = tests
         self._values: dict[str, dict[str, int]] = {name: {} for name, _ in FACETS}
         self._keys = {id(record): self._key_of(record) for record in gathered.records}
+        for verdict in gathered.verdicts:
+            self.key_with(verdict=str(verdict.kind))  # of a case without a record too
 
     @cached_property
     def gpus(self) -> tuple[str, ...]:
