@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench.checks.attention import attend, attend_fused
+from attnbench.checks.gradients import Wanted, gradients, gradients_and_magnitudes, gradients_fused
 from attnbench.model import ErrorMetrics, Workload
 from attnbench.workloads import masks
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 #: Longer sequences are compared on a seeded sample of query rows: the whole reference would cost minutes.
 ALL_ROWS_UP_TO = 16_384
 SAMPLED_ROWS = 4_096
-#: Scores of one chunk of query rows never exceed this.
-CHUNK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,10 @@ class Reference:
 
     output: r, fp64, `[batch, rows, heads, head_dim_v]` or the shape of a gradient; 0 in a row that sees no key. plain: error
     of plain attention, every step in the inputs' dtype. fused: error of an ideal fused kernel (`attend_fused`). rounding:
-    max |(r + 0.3) − 0.3 − r| in that dtype, as in FlashAttention's tests. magnitude: max |r|. rows: the rows along the
-    sequence that it has, int64, None for all; rows_text: the same in words. keyless: bool `[batch or 1, rows or 1, 1, 1]`,
-    where a row sees no key, so that nothing is asked of it; None where all see one.
+    max |(r + 0.3) − 0.3 − r| in that dtype, as in FlashAttention's tests. magnitude: max |r|, of a gradient the largest sum
+    of |terms|. rows: the rows along the sequence that it has, int64, None for all; rows_text: the same in words. keyless:
+    bool `[batch or 1, rows or 1, 1, 1]`, where a row sees no key, so that nothing is asked of it; None where all see one.
+    cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output.
     """
 
     output: torch.Tensor
@@ -40,6 +40,7 @@ class Reference:
     rows: torch.Tensor | None
     rows_text: str
     keyless: torch.Tensor | None = None
+    cancellation: float = 1.0
 
 
 #: Distribution → name of an output → its reference.
@@ -48,10 +49,17 @@ References = dict[str, dict[str, Reference]]
 
 def make_references(inputs: Inputs) -> References:
     """The references of every input set of a workload, of each tensor that a call returns."""
-    return {
-        name: {"output": make_reference(triple, inputs.workload.seed, inputs.workload)}
-        for name, triple in inputs.kept.items()
-    }
+    return {name: _of_call(triple, inputs) for name, triple in inputs.kept.items()}
+
+
+def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
+    workload = inputs.workload
+    found: dict[str, Reference] = {}
+    if workload.direction != "backward":
+        found["output"] = make_reference(triple, workload.seed, workload)
+    if inputs.gradient is not None:
+        found |= make_gradient_references(triple, inputs.gradient, workload.seed, workload)
+    return found
 
 
 def make_reference(triple: Triple, seed: int = 0, workload: Workload | None = None) -> Reference:
@@ -62,99 +70,56 @@ def make_reference(triple: Triple, seed: int = 0, workload: Workload | None = No
     import torch
 
     q, k, v = triple
-    rows, rows_text = _rows(q.shape[1], seed)
-    if rows is not None:
-        rows = rows.to(q.device)
+    rows, rows_text = _rows(q.shape[1], seed, q.device)
     output = attend(q, k, v, torch.float64, rows, workload)
     plain = attend(q, k, v, q.dtype, rows, workload)
-    quantised = output.to(q.dtype)
-    rounding = ((quantised + 0.3) - 0.3 - quantised).abs().max().item()
     fused = attend_fused(q, k, v, rows, workload)
-    magnitude = output.abs().max().item()
-    errors = metrics(plain, output), metrics(fused, output)
-    return Reference(output, *errors, float(rounding), magnitude, rows, rows_text, _keyless(q, k, rows, workload))
+    return Reference(
+        output,
+        metrics(plain, output),
+        metrics(fused, output),
+        _rounding(output, q.dtype),
+        output.abs().max().item(),
+        rows,
+        rows_text,
+        _keyless(q, k, rows, workload),
+    )
 
 
-def attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    dtype: torch.dtype,
-    rows: torch.Tensor | None = None,
-    workload: Workload | None = None,
-) -> torch.Tensor:
-    """softmax(q·(k/√d)ᵀ)·v with every step in `dtype`, for `rows` of q (None: all): `[batch, rows, heads, head_dim_v]`.
+def make_gradient_references(
+    triple: Triple, gradient: torch.Tensor, seed: int = 0, workload: Workload | None = None
+) -> dict[str, Reference]:
+    """The references of "dq", "dk" and "dv" for a gradient of the output, `[batch, seq, heads, head_dim_v]`.
 
-    workload: whose mask hides keys or adds to the scores; without it every query sees every key. A row that sees none is 0.
-    The order of operations is that of FlashAttention's `attention_ref(reorder_ops=True)`.
+    seed: of the sample of query rows of a long sequence, as for its output; that of its key rows is the next one.
     """
-    import torch
-
-    chosen = q if rows is None else q.index_select(1, rows)
-    keys, values = _of_query_heads(q, k.to(dtype) * k.shape[-1] ** -0.5, v.to(dtype))
-    out = torch.empty((*chosen.shape[:3], v.shape[3]), dtype=dtype, device=q.device)
-    for start, stop in _chunks(chosen.shape, k.shape[1], dtype.itemsize):
-        queries = chosen[:, start:stop].to(dtype).transpose(1, 2)
-        scores, seen = _masked(queries @ keys, workload, rows, start, stop)
-        weights = torch.softmax(scores, dim=-1)
-        out[:, start:stop] = (_without_keyless(weights, seen) @ values).transpose(1, 2)
-    return out
-
-
-def attend_fused(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    rows: torch.Tensor | None = None,
-    workload: Workload | None = None,
-) -> torch.Tensor:
-    """What an ideal fused kernel returns: every step in fp32, but exp(scores − max) and the output rounded to q's dtype.
-
-    Arguments and shapes as in `attend`. Every kernel that feeds tensor cores in that dtype has these two roundings, so none
-    is much better.
-    """
-    import torch
-
-    chosen = q if rows is None else q.index_select(1, rows)
-    keys, values = _of_query_heads(q, k.float() * k.shape[-1] ** -0.5, v.float())
-    out = torch.empty((*chosen.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
-    for start, stop in _chunks(chosen.shape, k.shape[1], torch.float32.itemsize):
-        queries = chosen[:, start:stop].float().transpose(1, 2)
-        scores, seen = _masked(queries @ keys, workload, rows, start, stop)
-        weights = _without_keyless(torch.exp(scores - scores.amax(dim=-1, keepdim=True)), seen)
-        products = weights.to(q.dtype).float() @ values
-        total = weights.sum(dim=-1, keepdim=True)
-        out[:, start:stop] = (products / total.where(total > 0, 1)).transpose(1, 2).to(q.dtype)
-    return out
+    q, k, _ = triple
+    queries, queries_text = _rows(q.shape[1], seed, q.device)
+    keys, keys_text = _rows(k.shape[1], seed + 1, q.device, "key")
+    wanted = Wanted(queries, keys)
+    exact, sizes = gradients_and_magnitudes(triple, gradient, wanted, workload)
+    plain = gradients(triple, gradient, q.dtype, wanted, workload)
+    fused = gradients_fused(triple, gradient, wanted, workload)
+    keyless = _keyless(q, k, queries, workload)
+    return {
+        name: Reference(
+            output,
+            metrics(plain[name], output),
+            metrics(fused[name], output),
+            _rounding(output, q.dtype),
+            sizes[name].max().item(),
+            queries if name == "dq" else keys,
+            queries_text if name == "dq" else keys_text,
+            keyless if name == "dq" else None,
+            max(1.0, _ratio(sizes[name].norm().item(), output.norm().item())),
+        )
+        for name, output in exact.items()
+    }
 
 
-def _of_query_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys `[batch, heads, head_dim, keys]` and values `[batch, heads, keys, head_dim_v]`, repeated for each query head."""
-    group = q.shape[2] // k.shape[2]
-    if group > 1:
-        k, v = (one.repeat_interleave(group, dim=2) for one in (k, v))
-    return k.permute(0, 2, 3, 1), v.transpose(1, 2)
-
-
-def _masked(
-    scores: torch.Tensor, workload: Workload | None, rows: torch.Tensor | None, start: int, stop: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Scores `[batch, heads, stop − start, keys]` under the workload's mask, and which of them are seen; None for all."""
-    import torch
-
-    if workload is None or (workload.mask == "none" and not workload.packed):
-        return scores, None
-    which = torch.arange(start, stop, device=scores.device) if rows is None else rows[start:stop]
-    added = masks.bias(workload, which, scores.device)
-    if added is not None:
-        return scores + added.to(scores.dtype), None
-    seen = masks.visible(workload, which, scores.device)
-    return (scores if seen is None else scores.masked_fill(~seen, float("-inf"))), seen
-
-
-def _without_keyless(weights: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
-    """The weights, 0 in rows that see no key, where a softmax is not defined."""
-    return weights if seen is None else weights.masked_fill(~seen.any(dim=-1, keepdim=True), 0)
+def _rounding(output: torch.Tensor, dtype: torch.dtype) -> float:
+    quantised = output.to(dtype)
+    return float(((quantised + 0.3) - 0.3 - quantised).abs().max().item())
 
 
 def _keyless(
@@ -204,18 +169,12 @@ def _ratio(value: float, norm: float) -> float:
     return value / norm if norm else 0.0
 
 
-def _rows(seq: int, seed: int) -> tuple[torch.Tensor | None, str]:
+def _rows(seq: int, seed: int, device: torch.device, of: str = "query") -> tuple[torch.Tensor | None, str]:
+    """The sampled rows of a long sequence, on `device`, None for all of a short one; and the same in words."""
     import torch
 
     if seq <= ALL_ROWS_UP_TO:
         return None, "all"
     generator = torch.Generator(device="cpu").manual_seed(seed)
     rows = torch.randperm(seq, generator=generator, device="cpu")[:SAMPLED_ROWS].sort().values
-    return rows, f"{SAMPLED_ROWS} of {seq} query rows, seed {seed}"
-
-
-def _chunks(shape: torch.Size, keys: int, item_bytes: int) -> Iterator[tuple[int, int]]:
-    batch, rows, heads, _ = shape
-    size = max(1, CHUNK_BYTES // (batch * heads * keys * item_bytes))
-    for start in range(0, rows, size):
-        yield start, min(rows, start + size)
+    return rows.to(device), f"{SAMPLED_ROWS} of {seq} {of} rows, seed {seed}"

@@ -1,0 +1,190 @@
+"""Gradients of attention by their definition: in fp64, in the inputs' dtype, and as an ideal fused kernel does them.
+
+With probabilities P, output O and the gradient dO of the output: dV = Pᵀ·dO, dP = dO·Vᵀ, D = rowsum(P∘dP) = rowsum(dO∘O),
+dS = P∘(dP − D), dQ = dS·K/√d and dK = dSᵀ·Q/√d; of grouped heads dK and dV are summed over the group. Rows of queries are
+taken in chunks, so that the scores in memory never exceed `attention.CHUNK_BYTES`; dK and dV add up over the chunks.
+A query that sees no key has P = 0: its dQ is 0, and it adds nothing to dK and dV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
+from attnbench.model import Workload
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.workloads.inputs import Triple
+
+    Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of which rows gradients are wanted: int64 indices along the sequence, None for all.
+
+    queries: of dq. keys: of dk and dv; all queries add to them, so all are passed over.
+    """
+
+    queries: torch.Tensor | None = None
+    keys: torch.Tensor | None = None
+
+
+def gradients(
+    triple: Triple,
+    gradient: torch.Tensor,
+    dtype: torch.dtype,
+    wanted: Wanted,
+    workload: Workload | None = None,
+) -> Tensors:
+    """Gradients "dq", "dk" and "dv" with every step in `dtype`, in the shapes of q, k and v, but the wanted rows only.
+
+    gradient: of the output, `[batch, seq, heads, head_dim_v]`. Matrix products of 16-bit dtypes add up in fp32, as cuBLAS's
+    do, and so do chunks. The steps are those of autograd through FlashAttention's `attention_ref(reorder_ops=True)`.
+    """
+    return _unfused(triple, gradient, dtype, wanted, workload)[0]
+
+
+def gradients_and_magnitudes(
+    triple: Triple, gradient: torch.Tensor, wanted: Wanted, workload: Workload | None = None
+) -> tuple[Tensors, Tensors]:
+    """The gradients in fp64, and the sums of |terms| behind them, by the same names: (P∘(|dP| + |D|))·|K|/√d for dq.
+
+    Each step of a kernel rounds its terms, which then cancel: so float32's rounding shows relative to these sums.
+    """
+    import torch
+
+    return _unfused(triple, gradient, torch.float64, wanted, workload, magnitudes=True)
+
+
+def gradients_fused(
+    triple: Triple, gradient: torch.Tensor, wanted: Wanted, workload: Workload | None = None
+) -> Tensors:
+    """What an ideal fused kernel returns: every step in fp32, but P, dS, the output and the gradients rounded to q's dtype.
+
+    Arguments and shapes as in `gradients`. D is the sum of dO∘O with the output that the forward pass has stored. Every
+    kernel that feeds tensor cores in that dtype has these roundings, so none is much better.
+    """
+    import torch
+
+    q, k, v = triple
+    scale = k.shape[-1] ** -0.5
+    keys, values = of_query_heads(q, k.float(), v.float())
+    sums = _Sums.empty(triple, wanted, torch.float32)
+    for part in _parts(triple, gradient, keys * scale, torch.float32, workload):
+        weights = without_keyless(torch.exp(part.scores - part.scores.amax(dim=-1, keepdim=True)), part.seen)
+        total = weights.sum(dim=-1, keepdim=True)
+        total = total.where(total > 0, 1)
+        output = (weights.to(q.dtype).float() @ values / total).to(q.dtype).float()
+        weights = weights / total
+        towards = part.gradient @ values.transpose(-1, -2)
+        towards_scores = weights * (towards - (part.gradient * output).sum(dim=-1, keepdim=True))
+        sums.add(part, towards_scores.to(q.dtype).float(), weights.to(q.dtype).float(), keys)
+    found = _scaled(sums.of_key_heads(torch.float32), {"dq": scale, "dk": scale})
+    return {name: one.to(q.dtype) for name, one in found.items()}
+
+
+def _unfused(
+    triple: Triple,
+    gradient: torch.Tensor,
+    dtype: torch.dtype,
+    wanted: Wanted,
+    workload: Workload | None,
+    magnitudes: bool = False,
+) -> tuple[Tensors, Tensors]:
+    """The gradients with every step in `dtype`, and their magnitudes where they are asked for, else nothing."""
+    import torch
+
+    q, k, v = triple
+    scale = k.shape[-1] ** -0.5
+    added_in = torch.float64 if dtype is torch.float64 else torch.float32
+    keys, values = of_query_heads(q, k.to(dtype) * scale, v.to(dtype))
+    sums, sizes = (_Sums.empty(triple, wanted, added_in) for _ in range(2))
+    for part in _parts(triple, gradient, keys, dtype, workload):
+        weights = without_keyless(torch.softmax(part.scores, dim=-1), part.seen).to(added_in)
+        towards = (part.gradient @ values.transpose(-1, -2)).to(added_in)
+        mean = (weights * towards).sum(dim=-1, keepdim=True)
+        sums.add(part, (weights * (towards - mean)).to(dtype).to(added_in), weights, keys)
+        if magnitudes:
+            sizes.add(part.sizes, weights * (towards.abs() + mean.abs()), weights, keys.abs())
+    return (
+        _scaled(sums.of_key_heads(dtype), {"dk": scale}),  # the keys hold that of dq
+        _scaled(sizes.of_key_heads(dtype), {"dk": scale}) if magnitudes else {},
+    )
+
+
+def _scaled(tensors: Tensors, factors: dict[str, float]) -> Tensors:
+    return {name: one * factors.get(name, 1.0) for name, one in tensors.items()}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Query rows `start` to `stop` and what belongs to them, `[batch, heads, rows, …]`."""
+
+    start: int
+    stop: int
+    queries: torch.Tensor
+    gradient: torch.Tensor
+    scores: torch.Tensor
+    seen: torch.Tensor | None
+
+    @property
+    def sizes(self) -> _Part:
+        """The same with absolute values."""
+        return _Part(self.start, self.stop, self.queries.abs(), self.gradient.abs(), self.scores, self.seen)
+
+
+def _parts(
+    triple: Triple, gradient: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype, workload: Workload | None
+) -> Iterator[_Part]:
+    """All query rows in chunks, in `dtype`. keys: scaled, `[batch, heads, head_dim, keys]`."""
+    q = triple[0]
+    for start, stop in chunks(q.shape, keys.shape[-1], dtype.itemsize):
+        queries, towards = (one[:, start:stop].to(dtype).transpose(1, 2) for one in (q, gradient))
+        yield _Part(start, stop, queries, towards, *masked(queries @ keys, workload, None, start, stop))
+
+
+@dataclass
+class _Sums:
+    """The gradients of query heads as they add up over the chunks: `[batch, heads, rows, head_dim]`."""
+
+    wanted: Wanted
+    dq: list[torch.Tensor]
+    dk: torch.Tensor
+    dv: torch.Tensor
+    key_heads: int
+
+    @classmethod
+    def empty(cls, triple: Triple, wanted: Wanted, dtype: torch.dtype) -> _Sums:
+        q, k, v = triple
+        rows = k.shape[1] if wanted.keys is None else len(wanted.keys)
+        dk, dv = (q.new_zeros((q.shape[0], q.shape[2], rows, one.shape[3]), dtype=dtype) for one in (k, v))
+        return cls(wanted, [], dk, dv, k.shape[2])
+
+    def add(self, part: _Part, towards_scores: torch.Tensor, weights: torch.Tensor, keys: torch.Tensor) -> None:
+        """Add the products of dS and P, both in the dtype of the sums; keys: by which dS gives dq."""
+        dtype = self.dk.dtype
+        of_queries = towards_scores
+        if self.wanted.queries is not None:
+            here = (self.wanted.queries >= part.start) & (self.wanted.queries < part.stop)
+            of_queries = towards_scores.index_select(2, self.wanted.queries[here] - part.start)
+        self.dq.append(of_queries @ keys.to(dtype).transpose(-1, -2))
+        if self.wanted.keys is not None:
+            towards_scores, weights = (one.index_select(3, self.wanted.keys) for one in (towards_scores, weights))
+        self.dk += towards_scores.transpose(-1, -2) @ part.queries.to(dtype)
+        self.dv += weights.transpose(-1, -2) @ part.gradient.to(dtype)
+
+    def of_key_heads(self, dtype: torch.dtype) -> Tensors:
+        """All three in `dtype` as `[batch, rows, heads, head_dim]`; dk and dv are rounded, then summed over their group."""
+        import torch
+
+        batch, _, rows, _ = self.dk.shape
+        dk, dv = (
+            one.to(dtype).reshape(batch, self.key_heads, -1, rows, one.shape[3]).sum(dim=2).transpose(1, 2)
+            for one in (self.dk, self.dv)
+        )
+        return {"dq": torch.cat(self.dq, dim=2).to(dtype).transpose(1, 2), "dk": dk, "dv": dv}

@@ -1,0 +1,191 @@
+"""The references of gradients: against autograd, finite differences and NumPy; and what their tolerance lets through."""
+
+# torch is imported where it is used: `pytest --collect-only` imports this file.
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from attnbench.checks import attention, reference
+from attnbench.model import Workload
+from attnbench.workloads.table import parse_spelt
+
+SPELT = (
+    "2x7x2x8:bf16",
+    "1x5/9x2x8:fp16",
+    "2x6x4/2x8:bf16",
+    "1x6x3/1x4/6:bf16",
+    "1x9x2x8:bf16:causal",
+    "1x9/4x2x8:bf16:causal",  # the first queries see no key
+    "1x4/9x4/2x8:fp32:causal",
+    "3x6x2x8:bf16:padding=6+3+0",  # the last entry has no key
+    "1x8/6x2x8:bf16:bool",
+    "1x8/6x2x8/4:bf16:additive",
+    "1x9x2x8:bf16:packed=2+6+1",
+    "1x9x4/2x8:fp32:packed=5+4:causal",
+    "1x1x1x4:fp32",
+)
+
+
+def workload_of(spelt: str, direction: str = "backward") -> Workload:
+    workload = parse_spelt(spelt)
+    assert workload is not None
+    return replace(workload, direction=direction)
+
+
+@cache
+def inputs_of(spelt: str, direction: str = "backward") -> Any:
+    from attnbench.workloads.inputs import make_inputs
+
+    return make_inputs(workload_of(spelt, direction), "cpu")
+
+
+def by_autograd(attend: Any, triple: Any, gradient: Any) -> dict[str, Any]:
+    import torch
+
+    leaves = [one.detach().clone().requires_grad_() for one in triple]
+    found = torch.autograd.grad(attend(*leaves), leaves, gradient)
+    return dict(zip(("dq", "dk", "dv"), found, strict=True))
+
+
+def in_float64(workload: Workload) -> Any:
+    """Attention of PyTorch in fp64, unfused, with the mask as one matrix: shares no step with the reference."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from attnbench.workloads import masks
+
+    dense = masks.dense(workload, "cpu")
+    if dense is not None and dense.dtype is not torch.bool:
+        dense = dense.double()
+
+    def attend(*triple: Any) -> Any:
+        q, k, v = (one.double().transpose(1, 2) for one in triple)
+        with sdpa_kernel(SDPBackend.MATH):
+            out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=dense, enable_gqa=True)
+        return out.transpose(1, 2)
+
+    return attend
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+def test_the_reference_is_autograds_gradient_in_float64(spelt):
+    import torch
+
+    inputs = inputs_of(spelt)
+    for distribution, known in reference.make_references(inputs).items():
+        triple = [one.double() for one in inputs.kept[distribution]]
+        expected = by_autograd(in_float64(inputs.workload), triple, inputs.gradient.double())
+        assert list(known) == ["dq", "dk", "dv"]
+        for name, right in known.items():
+            torch.testing.assert_close(
+                right.output, expected[name], rtol=1e-10, atol=1e-11, msg=f"{name} {distribution}"
+            )
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+def test_the_numpy_backend_gives_the_reference_rounded_once(spelt):
+    import torch
+
+    from attnbench.backends.numpy_math import numpy_math
+
+    inputs = inputs_of(spelt)
+    triple = inputs.kept["randn"]
+    found = by_autograd(numpy_math(inputs.workload), triple, inputs.gradient)
+    for name, right in reference.make_references(inputs)["randn"].items():
+        expected = right.output.to(triple[0].dtype)
+        torch.testing.assert_close(found[name], expected, rtol=2**-8, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("spelt", ["1x2/3x2/1x2/1:fp32", "1x3x1x2:fp32:causal"])
+def test_the_reference_is_what_finite_differences_say(spelt):
+    import torch
+
+    inputs = inputs_of(spelt)
+    triple = [one.double() for one in inputs.kept["randn"]]
+    known = reference.make_references(inputs)["randn"]
+    step = 1e-5
+    for at, name in enumerate(("dq", "dk", "dv")):
+        for index in range(triple[at].numel()):
+            sides = []
+            for by in (step, -step):
+                moved = [one.clone() for one in triple]
+                moved[at].view(-1)[index] += by
+                output = attention.attend(*moved, torch.float64, workload=inputs.workload)
+                sides.append((output * inputs.gradient.double()).sum().item())
+            slope = (sides[0] - sides[1]) / (2 * step)
+            assert known[name].output.flatten()[index].item() == pytest.approx(slope, rel=1e-7, abs=1e-8), name
+
+
+@pytest.mark.parametrize("spelt", ["1x9/7x4/2x8:bf16:bool", "3x6x2x8:bf16:padding=6+3+0", "1x9/4x2x8:bf16:causal"])
+def test_gradients_in_chunks_of_rows_are_the_gradients(spelt, monkeypatch):
+    import torch
+
+    inputs = inputs_of(spelt)
+    whole = reference.make_references(inputs)["randn"]
+    monkeypatch.setattr(attention, "CHUNK_BYTES", 1)  # one row
+    for name, right in reference.make_references(inputs)["randn"].items():
+        torch.testing.assert_close(right.output, whole[name].output, rtol=1e-12, atol=1e-13)
+        assert right.plain.rel_l2 == pytest.approx(whole[name].plain.rel_l2, rel=0.05), (
+            name
+        )  # fp32 sums in other orders
+        assert right.fused.rel_l2 == pytest.approx(whole[name].fused.rel_l2, rel=0.05), name
+
+
+@pytest.mark.parametrize("spelt", ["1x30/21x4/2x8:bf16", "1x30/21x2x8:bf16:causal"])
+def test_sampled_gradients_are_those_rows_of_all(spelt, monkeypatch):
+    import torch
+
+    inputs = inputs_of(spelt)
+    whole = reference.make_references(inputs)["randn"]
+    monkeypatch.setattr(attention, "CHUNK_BYTES", 4 * 21 * 8 * 7)  # seven rows
+    monkeypatch.setattr(reference, "ALL_ROWS_UP_TO", 20)
+    monkeypatch.setattr(reference, "SAMPLED_ROWS", 6)
+    sampled = reference.make_references(inputs)["randn"]
+    said = {name: right.rows_text for name, right in sampled.items()}
+    of_keys = "6 of 21 key rows, seed 1"
+    assert said == {"dq": "6 of 30 query rows, seed 0", "dk": of_keys, "dv": of_keys}
+    for name, right in sampled.items():
+        assert len(set(right.rows.tolist())) == 6
+        torch.testing.assert_close(right.output, whole[name].output[:, right.rows], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("spelt", ["1x64x2x16:bf16", "1x64x4/2x16:fp16:causal", "1x40/64x2x16:bf16:additive"])
+def test_plain_attention_errs_as_autograd_in_the_dtype_does(spelt):
+    """Autograd through every step in bf16 or fp16 is what FlashAttention's tests call pt."""
+    from attnbench.checks.reference import metrics
+
+    inputs = inputs_of(spelt)
+    known = reference.make_references(inputs)["randn"]
+    triple = inputs.kept["randn"]
+
+    def plain(*leaves: Any) -> Any:
+        q, k, v = leaves
+        keys, values = attention.of_query_heads(q, k * k.shape[-1] ** -0.5, v)
+        scores, seen = attention.masked(q.transpose(1, 2) @ keys, inputs.workload, None, 0, q.shape[1])
+        return (attention.without_keyless(scores.softmax(-1), seen) @ values).transpose(1, 2)
+
+    for name, found in by_autograd(plain, triple, inputs.gradient).items():
+        error = metrics(found, known[name].output)
+        assert error.rel_l2 == pytest.approx(known[name].plain.rel_l2, rel=0.1), name
+        assert known[name].fused.rel_l2 < known[name].plain.rel_l2, name
+
+
+def test_a_direction_has_the_references_of_what_its_call_returns():
+    forward = reference.make_references(inputs_of("2x7x2x8:bf16", "forward"))
+    both = reference.make_references(inputs_of("2x7x2x8:bf16", "forward+backward"))
+    assert [list(one) for one in forward.values()] == [["output"]] * 3
+    assert [list(one) for one in both.values()] == [["output", "dq", "dk", "dv"]] * 3
+    assert both["randn"]["output"].output.equal(forward["randn"]["output"].output)
+
+
+def test_rows_without_a_key_are_asked_nothing_and_unseen_keys_have_no_gradient():
+    inputs = inputs_of("3x6x2x8:bf16:padding=6+3+0")
+    known = reference.make_references(inputs)["randn"]
+    assert known["dq"].keyless.flatten().tolist() == [False, False, True]
+    assert [known[name].keyless for name in ("dk", "dv")] == [None, None]
+    for name in ("dk", "dv"):
+        assert known[name].output[1, 3:].abs().max() == known[name].output[2].abs().max() == 0
