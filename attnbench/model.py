@@ -307,6 +307,16 @@ class Check:
             is_within(metric, getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items()
         )
 
+    @property
+    def where(self) -> str:
+        """What it is of, in words: `on randn inputs`, or `in dk on randn inputs`."""
+        return f"{'' if self.output == 'output' else f'in {self.output} '}on {self.distribution} inputs"
+
+    @property
+    def within_twice(self) -> bool:
+        """Whether its largest error is at most twice plain attention's, as FlashAttention's README says of its kernels."""
+        return not self.error.nonfinite and self.error.max_abs <= 2 * self.plain.max_abs
+
 
 @dataclass(frozen=True)
 class DeviceOp:
@@ -414,10 +424,8 @@ class Record:
                 + ("needs a sample" if self.sample is None else "cannot carry a sample")
             )
         if self.status in (Status.MEASURED, Status.CHECKED):
-            if failed := [check.distribution for check in self.checks if not check.passed]:
-                raise ValueError(
-                    f"record {self.case}: status '{self.status}' with a failed check on {', '.join(failed)} inputs"
-                )
+            if failed := [check.where for check in self.checks if not check.passed]:
+                raise ValueError(f"record {self.case}: status '{self.status}' with a failed check {', '.join(failed)}")
         elif not self.reasons:
             raise ValueError(f"record {self.case}: status '{self.status}' needs a reason")
 

@@ -75,7 +75,8 @@ class Backend:
     source: called after `load`, returns what was loaded, for the record: a commit, a version.
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
 
-    Raises ValueError for an unknown layout, tolerance, mode or feature, or a name that cannot stand in a test id.
+    Raises ValueError for an unknown layout, tolerance, mode or feature, for a feature of which the tolerance states nothing,
+    or a name that cannot stand in a test id.
     """
 
     load: Load
@@ -112,6 +113,13 @@ class Backend:
             raise ValueError(f"backend {self.name!r}: modes {self.modes!r}: expected one or more of {', '.join(MODES)}")
         if set(self.takes) - set(FEATURES):
             raise ValueError(f"backend {self.name!r}: takes {self.takes!r}: expected some of {', '.join(FEATURES)}")
+        unchecked = [feature for feature in ("dropout", "backward") if feature in self.takes]
+        if unchecked and not TOLERANCES[self.tolerance].gradients:
+            able = ", ".join(name for name, tolerance in TOLERANCES.items() if tolerance.gradients)
+            raise ValueError(
+                f"backend {self.name!r}: takes {' and '.join(unchecked)}, of which tolerance {self.tolerance!r} states "
+                f"nothing; those that do: {able}"
+            )
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:

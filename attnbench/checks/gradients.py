@@ -8,8 +8,9 @@ A query that sees no key has P = 0: its dQ is 0, and it adds nothing to dK and d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
@@ -67,7 +68,8 @@ def gradients_fused(
     """What an ideal fused kernel returns: every step in fp32, but P, dS, the output and the gradients rounded to q's dtype.
 
     Arguments and shapes as in `gradients`. D is the sum of dO∘O with the output that the forward pass has stored. Every
-    kernel that feeds tensor cores in that dtype has these roundings, so none is much better.
+    kernel that feeds tensor cores in that dtype has these roundings, so none is much better. dk and dv of grouped heads are
+    rounded per query head and then summed, as FlashAttention's `mha_bwd` does (csrc/flash_attn/flash_api.cpp).
     """
     import torch
 
@@ -84,8 +86,7 @@ def gradients_fused(
         towards = part.gradient @ values.transpose(-1, -2)
         towards_scores = weights * (towards - (part.gradient * output).sum(dim=-1, keepdim=True))
         sums.add(part, towards_scores.to(q.dtype).float(), weights.to(q.dtype).float(), keys)
-    found = _scaled(sums.of_key_heads(torch.float32), {"dq": scale, "dk": scale})
-    return {name: one.to(q.dtype) for name, one in found.items()}
+    return sums.of_key_heads(q.dtype, {"dq": scale, "dk": scale})
 
 
 def _unfused(
@@ -111,14 +112,14 @@ def _unfused(
         sums.add(part, (weights * (towards - mean)).to(dtype).to(added_in), weights, keys)
         if magnitudes:
             sizes.add(part.sizes, weights * (towards.abs() + mean.abs()), weights, keys.abs())
-    return (
-        _scaled(sums.of_key_heads(dtype), {"dk": scale}),  # the keys hold that of dq
-        _scaled(sizes.of_key_heads(dtype), {"dk": scale}) if magnitudes else {},
-    )
+    rescaled = {"dk": scale}  # the keys hold the scale of dq
+    return _scaled(sums.of_key_heads(dtype), rescaled), _scaled(
+        sizes.of_key_heads(dtype), rescaled
+    ) if magnitudes else {}
 
 
-def _scaled(tensors: Tensors, factors: dict[str, float]) -> Tensors:
-    return {name: one * factors.get(name, 1.0) for name, one in tensors.items()}
+def _scaled(tensors: Tensors, factors: Mapping[str, float]) -> Tensors:
+    return {name: one * factors[name] if name in factors else one for name, one in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,12 @@ class _Sums:
         self.dk += towards_scores.transpose(-1, -2) @ part.queries.to(dtype)
         self.dv += weights.transpose(-1, -2) @ part.gradient.to(dtype)
 
-    def of_key_heads(self, dtype: torch.dtype) -> Tensors:
-        """All three in `dtype` as `[batch, rows, heads, head_dim]`; dk and dv are rounded, then summed over their group."""
+    def of_key_heads(self, dtype: torch.dtype, factors: Mapping[str, float] = MappingProxyType({})) -> Tensors:
+        """All three in `dtype`, scaled before, as `[batch, rows, heads, head_dim]`; dk and dv then summed by group."""
         import torch
 
-        batch, _, rows, _ = self.dk.shape
-        dk, dv = (
-            one.to(dtype).reshape(batch, self.key_heads, -1, rows, one.shape[3]).sum(dim=2).transpose(1, 2)
-            for one in (self.dk, self.dv)
-        )
-        return {"dq": torch.cat(self.dq, dim=2).to(dtype).transpose(1, 2), "dk": dk, "dv": dv}
+        found = _scaled({"dq": torch.cat(self.dq, dim=2), "dk": self.dk, "dv": self.dv}, factors)
+        found = {name: one.to(dtype) for name, one in found.items()}
+        for name in ("dk", "dv"):
+            found[name] = found[name].unflatten(1, (self.key_heads, -1)).sum(dim=2)
+        return {name: one.transpose(1, 2) for name, one in found.items()}

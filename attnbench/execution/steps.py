@@ -204,9 +204,10 @@ def poisoned_call(run: Run, named: Named, device: str) -> tuple[Any, bool]:
 
 
 def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
-    """Distance of an output `[batch, seq, heads, head_dim_v]` from the reference, on the query rows that it has.
+    """Distance of an output or a gradient from the reference, on the rows of the sequence that the reference has.
 
-    Rows that see no key count as right, whatever they hold: libraries do not agree on it.
+    Query rows that see no key count as right, whatever they hold: libraries do not agree on it. Keys that no query sees
+    have a gradient of 0 in every library, and are compared.
     """
     if reference.rows is not None:
         output = output.index_select(1, reference.rows)
@@ -229,7 +230,14 @@ def judged(
 ) -> tuple[Check, tuple[Reason, ...]]:
     """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
     limits = allowed(
-        TOLERANCES[tolerance], distribution, reference.plain, reference.fused, reference.rounding, reference.magnitude
+        TOLERANCES[tolerance],
+        distribution,
+        reference.plain,
+        reference.fused,
+        reference.rounding,
+        reference.magnitude,
+        output,
+        reference.cancellation,
     )
     check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned, output)
     return check, violations(error, limits, distribution, output)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from attnbench import stats
 from attnbench.model import Record, Status, Workload
 from attnbench.report.pooling import marked
-from attnbench.report.quantities import median_s
+from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
 
@@ -139,8 +139,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
 
 
 def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list[str]:
-    timed = next((c for c in record.checks if c.distribution == record.workload.distribution), None)
-    check = timed or (record.checks[0] if record.checks else None)
+    check = timed_check(record)
     error = [f"{check.error.rel_l2:.2e}", f"{check.error.max_abs:.2e}"] if check else ["", ""]
     latency = [MARKS.get(record.status, ""), "", "", ""]
     median = median_s(record)

@@ -30,9 +30,17 @@ def tflop_per_s(record: Record) -> float | None:
 
 
 def timed_check(record: Record) -> Check | None:
-    """The accuracy on the inputs that are timed; where those were not checked, on the first that were."""
-    timed = (check for check in record.checks if check.distribution == record.workload.distribution)
-    return next(timed, record.checks[0] if record.checks else None)
+    """The accuracy on the inputs that are timed; where those were not checked, on the first that were.
+
+    Of a call that returns several tensors, that of the one with the largest rel_l2.
+    """
+    timed = [check for check in record.checks if check.distribution == record.workload.distribution]
+    return max(timed or record.checks[:1], key=_badness, default=None)
+
+
+def _badness(check: Check) -> float:
+    """What is largest for the worst check; one that is not a number is the worst."""
+    return math.inf if check.error.nonfinite or math.isnan(check.error.rel_l2) else check.error.rel_l2
 
 
 def peak_bytes(record: Record) -> int | None:

@@ -15,7 +15,7 @@ from attnbench import stats
 from attnbench.fingerprint import slug as device_slug
 from attnbench.model import Record, RunFile, Workload
 from attnbench.report.pooling import marked, numbered_tests, pooled
-from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s
+from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s, timed_check
 from attnbench.units import counted, significant
 
 #: How a chart is drawn. LINES: value over sequence length. DOTS: one length, a row per variant. SCATTER: value over `x`.
@@ -500,6 +500,7 @@ def _workspace(record: Record) -> _Value | None:
 
 def _rel_l2(record: Record) -> float | None:
     """The error on the timed inputs; None without a check on them, and for an error that no axis can show."""
-    checks = [check for check in record.checks if check.distribution == record.workload.distribution]
-    error = checks[0].error.rel_l2 if checks else math.nan
+    check = timed_check(record)
+    is_timed = check is not None and check.distribution == record.workload.distribution
+    error = check.error.rel_l2 if check is not None and is_timed else math.nan
     return error if math.isfinite(error) and error > 0 else None

@@ -15,6 +15,7 @@ from attnbench.units import milliseconds
 _COLUMNS = (
     ("variant", ""),
     ("inputs", ""),
+    ("of", ""),
     ("p20", "ms"),
     ("median", "ms"),
     ("p80", "ms"),
@@ -22,6 +23,7 @@ _COLUMNS = (
     ("mae", ""),
     ("mse", ""),
     ("cosine", ""),
+    ("2×plain", ""),
 )
 
 
@@ -31,7 +33,8 @@ _TIMES = (partial(quantile, share=0.2), median_s, partial(quantile, share=0.8))
 def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDTH) -> list[str]:
     """One row per case and input distribution of one workload, fastest first; rounds with the timed inputs.
 
-    absmax, mae, mse: max |o − r|, mean |o − r| and mean (o − r)² of the output o against the fp64 reference r.
+    absmax, mae, mse: max |o − r|, mean |o − r| and mean (o − r)² of the output o against the fp64 reference r. of: the
+    gradient, where it is one; 2×plain: whether its absmax is within twice that of plain attention.
     """
     rows = []
     ran = [record for record in records if record.status in (Status.MEASURED, Status.CHECKED)]
@@ -43,9 +46,11 @@ def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WID
             timed = bool(rounds) and check.distribution == record.workload.distribution
             error = [f"{value:.2e}" for value in (check.error.max_abs, check.error.mean_abs, check.error.mse)]
             shown = times if timed else ["", "", ""]
-            rows.append([name, check.distribution, *shown, *error, f"{check.error.cosine:.7f}"])
+            of, twice = ("", "") if check.output == "output" else (check.output, "yes" if check.within_twice else "no")
+            rows.append([name, check.distribution, of, *shown, *error, f"{check.error.cosine:.7f}", twice])
     if not rows:
         return []
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
     workload = records[0].workload
-    return [f"{workload.name}: rounds and errors", *fitted(*without_empty(header, rows), left=2, most=width)]
+    left = 3 if any(row[2] for row in rows) else 2
+    return [f"{workload.name}: rounds and errors", *fitted(*without_empty(header, rows), left=left, most=width)]

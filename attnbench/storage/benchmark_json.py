@@ -190,7 +190,7 @@ def _impossible_figures(record: Record) -> Iterator[str]:
     for check in record.checks if sample is not None else ():
         for metric in ("rel_l1", "rel_l2"):
             if not _is_within(getattr(check.error, metric), 0, math.inf):
-                yield f"{metric} {getattr(check.error, metric)} on {check.distribution} inputs, expected a finite error"
+                yield f"{metric} {getattr(check.error, metric)} {check.where}, expected a finite error"
     for clock_hz in clocks:
         if not _is_within(clock_hz, 1, FASTEST_HZ):
             yield f"a clock of {clock_hz:g} Hz, expected 1 to {FASTEST_HZ:g} Hz"

@@ -23,17 +23,17 @@ WORKSPACE_GROWTH, WORKSPACE_BYTES = 0.01, 2 * 2**20
 
 
 def less_accurate(ours: Record, stored: Sequence[Record]) -> tuple[Reason, ...]:
-    """A reason for every error metric, on any distribution, that exceeds that of all stored launches by too much."""
+    """A reason for every error metric, of any tensor on any inputs, that exceeds that of all stored launches by too much."""
     growth, why = _allowed_growth(ours, stored)
     reasons = []
     for check in ours.checks:
-        before = [c.error for record in stored for c in record.checks if c.distribution == check.distribution]
+        before = [c.error for record in stored for c in record.checks if c.where == check.where]
         for metric in ("rel_l1", "rel_l2") if before else ():
             now, then = getattr(check.error, metric), max(getattr(error, metric) for error in before)
             if now > (1 + growth) * then:
                 by = f" ({format_change(round(now / then - 1, 5))})" if then else ""
                 text = (
-                    f"less accurate: {metric} {now:.4g} on {check.distribution} inputs, {then:.4g} in the baseline{by}, "
+                    f"less accurate: {metric} {now:.4g} {check.where}, {then:.4g} in the baseline{by}, "
                     f"where {format_change(growth)} is tolerated{why}"
                 )
                 reasons.append(Reason("accuracy", text))
@@ -59,9 +59,9 @@ def more_workspace(ours: Sequence[Record], stored: Sequence[Record]) -> tuple[Re
 
 def not_compared(ours: Record, stored: Sequence[Record]) -> tuple[str, ...]:
     """Sentences about the accuracy and the workspace of this case that no stored launch has."""
-    known = {check.distribution for record in stored for check in record.checks}
-    lacking = [check.distribution for check in ours.checks if check.distribution not in known]
-    notes = [f"accuracy not compared on {', '.join(lacking)} inputs: no stored launch has it"] if lacking else []
+    known = {check.where for record in stored for check in record.checks}
+    lacking = [check.where for check in ours.checks if check.where not in known]
+    notes = [f"accuracy not compared {', '.join(lacking)}: no stored launch has it"] if lacking else []
     if ours.workspace_bytes is not None and all(record.workspace_bytes is None for record in stored):
         notes.append("workspace not compared: no stored launch has it")
     return tuple(notes)

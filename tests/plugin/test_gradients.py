@@ -189,3 +189,84 @@ def test_rows_without_a_key_are_asked_nothing_and_unseen_keys_have_no_gradient()
     assert [known[name].keyless for name in ("dk", "dv")] == [None, None]
     for name in ("dk", "dv"):
         assert known[name].output[1, 3:].abs().max() == known[name].output[2].abs().max() == 0
+
+
+SMALL = [
+    f"{batch}x{seq}{keys}x{heads}x{dim}:{dtype}{mask}"
+    for batch, heads in ((1, "4/1"), (2, "1"))
+    for seq, keys in ((1, ""), (3, "/17"), (31, ""), (50, "/2"))
+    for dim in (8, 40, 128)
+    for dtype in ("bf16", "fp16", "fp32")
+    for mask in (("", ":causal") if not keys else ("", ":bool"))
+]
+
+
+def sdpa(q: Any, k: Any, v: Any, workload: Workload) -> Any:
+    return in_dtype(q, k, v, workload, "MATH")
+
+
+def flash(q: Any, k: Any, v: Any, workload: Workload) -> Any:
+    return in_dtype(q, k, v, workload, "FLASH_ATTENTION" if workload.mask != "bool" else "MATH")
+
+
+def in_dtype(q: Any, k: Any, v: Any, workload: Workload, implementation: str) -> Any:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from attnbench.workloads import masks
+
+    causal = workload.mask == "causal"
+    dense = None if causal else masks.dense(workload, "cpu")
+    q, k, v = (one.transpose(1, 2) for one in (q, k, v))
+    with sdpa_kernel(getattr(SDPBackend, implementation)):
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, dense, is_causal=causal, enable_gqa=True)
+    return out.transpose(1, 2)
+
+
+def failed(spelt: str, gradients: Any) -> dict[str, list[str]]:
+    """By input distribution, which gradients are outside the tolerance; `gradients` of q, k, v, dO and the workload."""
+    from attnbench.execution import steps
+
+    inputs = inputs_of(spelt)
+    return {
+        distribution: [
+            name
+            for name, found in gradients(inputs.kept[distribution], inputs.gradient, inputs.workload).items()
+            if steps.judged(steps.error_of(found, known[name]), known[name], "16-bit", distribution, True, name)[1]
+        ]
+        for distribution, known in references_of(spelt).items()
+    }
+
+
+@cache
+def references_of(spelt: str) -> Any:
+    return reference.make_references(inputs_of(spelt))
+
+
+@pytest.mark.parametrize("kernel", [sdpa, flash])
+def test_no_right_gradient_is_refused(kernel):
+    def gradients(triple: Any, gradient: Any, workload: Workload) -> Any:
+        return by_autograd(lambda *leaves: kernel(*leaves, workload), triple, gradient)
+
+    assert {spelt: found for spelt in SMALL if any((found := failed(spelt, gradients)).values())} == {}
+
+
+def one_percent_off(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**found, name: (found[name].double() * 1.01).to(found[name].dtype)}
+
+
+def without_a_row(found: dict[str, Any], name: str) -> dict[str, Any]:
+    found[name][:, -1] = 0
+    return found
+
+
+@pytest.mark.parametrize("name", ["dq", "dk", "dv"])
+@pytest.mark.parametrize("break_", [one_percent_off, without_a_row])
+def test_a_wrong_gradient_is_refused_by_its_name(break_, name):
+    def gradients(triple: Any, gradient: Any, workload: Workload) -> Any:
+        return break_(by_autograd(lambda *leaves: sdpa(*leaves, workload), triple, gradient), name)
+
+    for spelt in ("1x64x2x64:bf16", "1x64x4/2x64:fp16:causal", "1x64/40x2x64:fp32:bool"):
+        found = failed(spelt, gradients)
+        assert found["randn"] == [name], spelt
+        assert all(set(names) <= {name} for names in found.values())

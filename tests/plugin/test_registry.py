@@ -144,6 +144,15 @@ def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", "E   TypeError: *unexpected keyword argument 'laoyut'"])
 
 
+@pytest.mark.parametrize("feature", ["backward", "dropout"])
+def test_a_quantised_kernel_cannot_take_what_its_tolerance_does_not_judge(feature):
+    with pytest.raises(
+        ValueError, match=f"takes {feature}, of which tolerance 'fp8' states nothing; those that do: 16-bit, "
+    ):
+        Backend(lambda workload: None, "quantised", "mine", tolerance="fp8", takes=("causal", feature))
+    Backend(lambda workload: None, "exact", "mine", takes=("causal", feature))
+
+
 def test_register_takes_the_fields_of_a_backend():
     fields = [field.name for field in dataclasses.fields(Backend) if field.name != "load"]
     assert list(inspect.signature(register).parameters) == fields

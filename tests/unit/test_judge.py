@@ -336,6 +336,17 @@ def test_what_no_stored_launch_has_is_said_not_to_be_compared(verdict, session, 
         assert said == ([] if stored is ours else expected)
 
 
+def test_a_gradient_is_compared_with_the_same_gradient_alone(verdict, session, check):
+    def checks(dk):
+        return tuple(replace(check({}, rel_l1=e, rel_l2=e), output=o) for o, e in (("dq", 2e-3), ("dk", dk)))
+
+    stored = Baseline((session(checks=checks(1e-4)),))
+    texts = [reason.text for reason in verdict(stored, checks=checks(1.1e-4)).reasons if reason.code == "accuracy"]
+    assert len(texts) == 2
+    assert all(" in dk on randn*randint(1,5) inputs, 0.0001 in the baseline" in text for text in texts)
+    assert not [reason for reason in verdict(stored, checks=checks(1e-4)).reasons if reason.code == "accuracy"]
+
+
 # A launch counts once
 
 

@@ -23,3 +23,20 @@ def test_verbose_shows_quantiles_of_the_rounds_and_absmax_mae_mse(run_file, reco
 
 def test_without_verbose_it_is_not_there(run_file, record):
     assert not any("rounds and errors" in line for line in section(run_file(record())))
+
+
+def test_verbose_names_the_gradient_and_says_whether_it_is_within_twice_plain(run_file, record, error):
+    inputs = record().workload.distribution
+    plain = error(max_abs=0.01, rel_l2=0.01)
+    near, far = error(max_abs=0.02, rel_l2=0.02), error(max_abs=0.021, rel_l2=0.03)
+    checks = [
+        Check(inputs, found, plain, plain, {}, "all", True, name)
+        for name, found in (("output", near), ("dq", near), ("dk", far), ("dv", near))
+    ]
+    lines = details(run_file(record(checks=tuple(checks))))
+    (at,) = (number for number, line in enumerate(lines) if line.endswith(": rounds and errors"))
+    assert lines[at + 1].split()[:3] == ["variant", "inputs", "of"]
+    rows = [line.split() for line in lines[at + 4 : at + 8]]
+    assert [row[2] for row in rows[1:]] == ["dq", "dk", "dv"]
+    assert [row[-1] for row in rows[1:]] == ["yes", "no", "yes"]
+    assert any("3.00e-02" in line for line in section(run_file(record(checks=tuple(checks)))))  # the worst of them

@@ -129,3 +129,29 @@ def test_what_float32_rounds_is_always_allowed(error, name):
     coarse = error(**dict.fromkeys(METRICS, 1e-3))
     limits = allowed(TOLERANCES[name], "randn", coarse, coarse, 1e-3, magnitude=4.0)
     assert limits == {"max_abs": 4e-3, "rel_l2": {"16-bit": 2e-3, "16-bit-unfused": 1.25e-3}[name]}
+
+
+def test_gradients_are_allowed_three_times_plain_and_three_times_fused(error):
+    plain, fused = error(max_abs=0.01, rel_l2=0.02), error(max_abs=0.011, rel_l2=0.002)
+    limits = allowed(SIXTEEN_BIT, "randn", plain, fused, 0.004, 1.0, "dk")
+    assert limits == pytest.approx({"max_abs": 3 * 0.01 + 2 * 0.004, "rel_l2": 3 * 0.002})
+    exact_by_chance = error(max_abs=0.0)
+    assert allowed(SIXTEEN_BIT, "randn", exact_by_chance, fused, 0.0, 1.0, "dk")["max_abs"] == pytest.approx(3 * 0.011)
+
+
+def test_what_cancels_in_a_gradient_widens_what_float32_rounds(error):
+    exact = error(**dict.fromkeys(METRICS, 0.0))
+    limits = allowed(SIXTEEN_BIT, "randn", exact, exact, 0.0, 4.0, "dq", cancellation=10.0)
+    assert limits == {"max_abs": 128 * 4 * 2.0**-23, "rel_l2": 64 * 10 * 2.0**-23}
+
+
+def test_a_class_of_quantised_kernels_states_nothing_of_gradients(error):
+    for tolerance in TOLERANCES.values():
+        if tolerance.numbers:
+            with pytest.raises(ValueError, match="states nothing of gradients, found dv"):
+                allowed(tolerance, "randn", error(), error(), 0.0, 1.0, "dv")
+
+
+def test_a_violation_names_the_gradient(error):
+    (reason,) = violations(error(max_abs=0.25), {"max_abs": 0.1}, "randn", "dk")
+    assert reason.text.startswith("max_abs found 0.25, allowed 0.1 in dk on randn inputs; worst element")
