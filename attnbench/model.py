@@ -288,6 +288,21 @@ def is_within(metric: str, value: float, limit: float) -> bool:
 
 
 @dataclass(frozen=True)
+class Statistic:
+    """What must hold of an output that drops at random: `found` is from `low` to `high` (formulas: checks/dropout.py)."""
+
+    name: str
+    found: float
+    low: float
+    high: float
+
+    @property
+    def within(self) -> bool:
+        """Whether it is what it may be; NaN is not."""
+        return self.low <= self.found <= self.high
+
+
+@dataclass(frozen=True)
 class Check:
     """Accuracy of one case on one input distribution, and what the tolerance allowed."""
 
@@ -299,12 +314,18 @@ class Check:
     rows: str  # "all", or how many query rows were sampled and with which seed
     poisoned: bool  # the output was written into memory that held NaN before
     output: str = "output"  # which tensor: "output", or the gradient "dq", "dk" or "dv"
+    statistics: tuple[Statistic, ...] = ()  # with dropout, where `error` is the distance from attention without
 
     @property
     def passed(self) -> bool:
-        """Whether the output is finite and every metric within what was allowed; NaN or unknown is not within."""
-        return not self.error.nonfinite and all(
-            is_within(metric, getattr(self.error, metric, math.nan), limit) for metric, limit in self.allowed.items()
+        """Whether the output is finite and every metric and statistic within what is allowed; NaN or unknown is not."""
+        return (
+            not self.error.nonfinite
+            and all(
+                is_within(metric, getattr(self.error, metric, math.nan), limit)
+                for metric, limit in self.allowed.items()
+            )
+            and all(statistic.within for statistic in self.statistics)
         )
 
     @property

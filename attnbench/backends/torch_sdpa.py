@@ -66,6 +66,8 @@ def _refusals(workload: Workload, device: str, question: str = "") -> tuple[str,
     if workload.mask == "causal" and workload.seq != workload.k_shape[1]:
         found = f"{workload.seq} queries and {workload.k_shape[1]} keys"
         return (f"needs equal lengths for its causal mask, which it aligns at the first query and key, found {found}",)
+    if device == "cpu" and question and workload.dropout:
+        return (f"PyTorch's fused kernel for the CPU takes no dropout, found {workload.dropout:g}",)
     if device != "cuda" or not question:
         return ()
     import torch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import attend, attend_fused
+from attnbench.checks.dropout import Spread, spreads
 from attnbench.checks.gradients import Wanted, gradients, gradients_and_magnitudes, gradients_fused
 from attnbench.model import ErrorMetrics, Workload
 from attnbench.workloads import masks
@@ -29,7 +30,7 @@ class Reference:
     max |(r + 0.3) − 0.3 − r| in that dtype, as in FlashAttention's tests. magnitude: max |r|, of a gradient the largest sum
     of |terms|. rows: the rows along the sequence that it has, int64, None for all; rows_text: the same in words. keyless:
     bool `[batch or 1, rows or 1, 1, 1]`, where a row sees no key, so that nothing is asked of it; None where all see one.
-    cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output.
+    cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output. spread: with dropout, of an output, dq or dv.
     """
 
     output: torch.Tensor
@@ -41,6 +42,7 @@ class Reference:
     rows_text: str
     keyless: torch.Tensor | None = None
     cancellation: float = 1.0
+    spread: Spread | None = None
 
 
 #: Distribution → name of an output → its reference.
@@ -59,7 +61,18 @@ def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
         found["output"] = make_reference(triple, workload.seed, workload)
     if inputs.gradient is not None:
         found |= make_gradient_references(triple, inputs.gradient, workload.seed, workload)
-    return found
+    if not workload.dropout:
+        return found
+    scattered = spreads(
+        triple, {name: one.output for name, one in found.items()}, inputs.gradient, _wanted(found), workload
+    )
+    return {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
+
+
+def _wanted(found: dict[str, Reference]) -> Wanted:
+    """The rows that the references have."""
+    of_queries, of_keys = found.get("output", found.get("dq")), found.get("dv")
+    return Wanted(of_queries.rows if of_queries else None, of_keys.rows if of_keys else None)
 
 
 def make_reference(triple: Triple, seed: int = 0, workload: Workload | None = None) -> Reference:

@@ -20,7 +20,7 @@ from attnbench.execution.passes import Pass
 from attnbench.execution.process_state import ProcessState
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, context_is_lost
-from attnbench.model import CaseEnded, Reason, Record, Sample, StateChange, Status
+from attnbench.model import CaseEnded, Check, Reason, Record, Sample, StateChange, Status
 from attnbench.timing.injection import Injection, share_for, slowed
 from attnbench.timing.timer import Timer
 
@@ -59,7 +59,6 @@ class TorchCase:
         self._injections = injections
         self._call: Any = None
         self._until = ExitStack()
-        self._limits: dict[str, dict[str, float]] = {}  # what the tolerance allows of each output on the timed inputs
         self._checked: dict[str, torch.Tensor] = {}  # the outputs on the timed inputs that were found to be right
         self._timed: CheckedCall | None = None
         self._touched = False  # whether a call had the inputs since they were last verified
@@ -88,29 +87,46 @@ class TorchCase:
 
         Raises CaseEnded (incorrect, error).
         """
-        tolerance = self._variant.backend.tolerance
         reasons: list[Reason] = []
-        for distribution, references in self._known.items():
+        for distribution in self._known:
+            run = self._pass(distribution, keeps_output=self.record.workload.dropout > 0)
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
-                returned, poisoned = steps.poisoned_call(self._pass(distribution), self._named, self._device)
+                returned, poisoned = steps.poisoned_call(run, self._named, self._device)
             self._assert_form(returned)
-            for name, output in self._named(returned).items():
-                with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
-                    plain_output = plain(output)
-                    error = steps.error_of(plain_output, references[name])
-                check, broken = steps.judged(error, references[name], tolerance, distribution, poisoned, name)
-                self.record = replace(self.record, checks=(*self.record.checks, check))
-                reasons += broken
-                if distribution == self.record.workload.distribution:
-                    self._limits[name] = check.allowed
-                    self._checked[name] = (
-                        plain_output.clone()
-                    )  # that of a captured graph is written anew by the next call
+            with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
+                outputs = {name: plain(output) for name, output in self._named(returned).items()}
+                checks, broken = self._judged(outputs, run.forward_output, distribution, poisoned)
+            self.record = replace(self.record, checks=(*self.record.checks, *checks))
+            reasons += broken
+            if distribution == self.record.workload.distribution:
+                # What a captured graph returned is written anew by the next call.
+                self._checked = {name: output.clone() for name, output in outputs.items()}
         reasons = [*self._put_back_inputs(), *reasons]
         self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
         self._fallbacks.assert_none()
+
+    def _judged(
+        self,
+        outputs: Mapping[str, torch.Tensor],
+        forward_output: torch.Tensor | None,
+        distribution: str,
+        poisoned: bool,
+    ) -> tuple[tuple[Check, ...], tuple[Reason, ...]]:
+        """The checks of what one call returned, and every way in which it is wrong.
+
+        forward_output: of the forward pass before a call that returns gradients alone, kept with dropout.
+        """
+        known, tolerance = self._known[distribution], self._variant.backend.tolerance
+        if self.record.workload.dropout:
+            kept = {} if forward_output is None else {"output": plain(forward_output)}
+            return steps.judged_dropout({**kept, **outputs}, known, self._inputs, tolerance, distribution, poisoned)
+        found = [
+            steps.judged(steps.error_of(output, known[name]), known[name], tolerance, distribution, poisoned, name)
+            for name, output in outputs.items()
+        ]
+        return tuple(check for check, _ in found), tuple(reason for _, broken in found for reason in broken)
 
     def assert_route(self) -> None:
         """What one call ran is this backend's, and is ordered with the current stream.
@@ -281,10 +297,11 @@ class TorchCase:
         self._fallbacks.assert_none()
         return replace(sample, unequal=checked.unequal)
 
-    def _pass(self, distribution: str = "") -> GuardedPass:
+    def _pass(self, distribution: str = "", *, keeps_output: bool = False) -> GuardedPass:
         """One call on the inputs of a distribution, the timed one by default."""
-        triple = self._inputs.sets[distribution] if distribution else self._inputs.timed
-        return GuardedPass(Pass(self._call, self.record.workload, triple, self._inputs.gradient), self._require_form)
+        triple, gradient = self._inputs.sets[distribution or self.record.workload.distribution], self._inputs.gradient
+        inner = Pass(self._call, self.record.workload, triple, gradient, keeps_output=keeps_output)
+        return GuardedPass(inner, self._require_form)
 
     def _require_form(self) -> None:
         """Raise CaseEnded (incorrect) where a call gave its inputs another shape or memory."""
@@ -295,15 +312,18 @@ class TorchCase:
         return named(returned, self.record.workload)
 
     def _violations(self, outputs: Mapping[str, torch.Tensor]) -> tuple[Reason, ...]:
-        """Why outputs for the timed inputs as they were made are outside the tolerance; empty where they are within."""
-        distribution = self.record.workload.distribution
-        return tuple(
-            reason
-            for name, output in outputs.items()
-            for reason in violations(
-                steps.error_of(output, self._known[distribution][name]), self._limits[name], distribution, name
-            )
-        )
+        """Why outputs for the timed inputs as they were made are outside the tolerance; empty where they are within.
+
+        With dropout they are compared with those that were found to be right, which dropped the same.
+        """
+        workload, tolerance = self.record.workload, self._variant.backend.tolerance
+        found: list[Reason] = []
+        for name, output in outputs.items():
+            known = self._known[workload.distribution][name]
+            right = steps.as_reference(self._checked[name], known) if workload.dropout else known
+            limits = steps.limits_of(tolerance, workload.distribution, known, name)
+            found += violations(steps.error_of(output, right), limits, workload.distribution, name)
+        return tuple(found)
 
     def _assert_form(self, returned: Any) -> None:
         with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
@@ -318,6 +338,10 @@ class GuardedPass:
     def __init__(self, inner: Pass, require_form: Callable[[], None]) -> None:
         self._inner = inner
         self._require_form = require_form
+
+    @property
+    def forward_output(self) -> torch.Tensor | None:
+        return self._inner.forward_output
 
     def ready(self) -> None:
         self._inner.ready()

@@ -20,12 +20,23 @@ class Pass:
     graph that `ready` builds by a forward pass. forward+backward: the output and the gradients. Nothing is accumulated
     into `.grad`, so the interval holds the kernels and no addition.
     With dropout `ready` also sets torch's generators to the workload's seed, so that every call drops the same.
+
+    forward_output: with `keeps_output`, what the forward pass in `ready` returned; None else.
     """
 
+    forward_output: torch.Tensor | None = None
+
     def __init__(
-        self, attention: Callable[..., Any], workload: Workload, triple: Triple, gradient: torch.Tensor | None
+        self,
+        attention: Callable[..., Any],
+        workload: Workload,
+        triple: Triple,
+        gradient: torch.Tensor | None,
+        *,
+        keeps_output: bool = False,
     ) -> None:
         """gradient: of the output, `[batch, seq, heads, head_dim_v]`; needed for a direction with a backward pass."""
+        self._keeps_output = keeps_output
         self._attention = attention
         self._workload = workload
         self._triple = triple
@@ -43,6 +54,8 @@ class Pass:
         if self._workload.direction == "backward":
             with torch.enable_grad():
                 self._output = self._attention(*self._triple)
+            if self._keeps_output:
+                self.forward_output = self._output.detach()
 
     def __call__(self) -> Any:
         """What is timed. Returns the output, the gradients of q, k and v, or all four of them in this order.

@@ -17,7 +17,7 @@ from attnbench.backends import autotune, requirements
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
 from attnbench.backends.variant import Variant
-from attnbench.checks import route
+from attnbench.checks import dropout, route
 from attnbench.checks.checked_call import CheckedCall
 from attnbench.checks.output import poison
 from attnbench.checks.reference import metrics
@@ -25,7 +25,18 @@ from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice
 from attnbench.hardware.sm_clock import sm_clock
-from attnbench.model import CaseEnded, Check, Compilation, DeviceOp, ErrorMetrics, Reason, Sample, Status, Workload
+from attnbench.model import (
+    CaseEnded,
+    Check,
+    Compilation,
+    DeviceOp,
+    ErrorMetrics,
+    Reason,
+    Sample,
+    Statistic,
+    Status,
+    Workload,
+)
 from attnbench.timing.pacer import CudaPacer
 from attnbench.timing.settling import settle
 from attnbench.timing.timer import HostInstant, Timer
@@ -37,6 +48,7 @@ if TYPE_CHECKING:
 
     from attnbench.backends.registry import Backend
     from attnbench.checks.reference import Reference
+    from attnbench.workloads.inputs import Inputs
 
 
 class Run(Protocol):
@@ -64,12 +76,23 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
     backend = variant.backend
     if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
         return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
-    unmet = requirements.unmet(backend.requirements, device.facts, workload)
+    unmet = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
         refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
         return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+
+
+def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:
+    """Why this mode cannot time this workload; empty where it can."""
+    if mode != "max-autotune" or workload.direction == "forward":
+        return ()
+    text = (
+        "max-autotune replays CUDA graphs, and a replay may overwrite what the backward pass has still to read: needs "
+        f"direction forward, found {workload.direction}"
+    )
+    return (Reason("mode", text),)
 
 
 # --- Load and compile
@@ -209,15 +232,25 @@ def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
     Query rows that see no key count as right, whatever they hold: libraries do not agree on it. Keys that no query sees
     have a gradient of 0 in every library, and are compared.
     """
-    if reference.rows is not None:
-        output = output.index_select(1, reference.rows)
-    if reference.keyless is not None:
-        output = output.masked_fill(reference.keyless, 0)
-    error = metrics(output, reference.output)
+    error = metrics(_on_rows(output, reference), reference.output)
     if reference.rows is None:
         return error
     row = int(reference.rows[error.worst_index[1]].item())
     return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
+
+
+def limits_of(tolerance: str, distribution: str, reference: Reference, output: str) -> dict[str, float]:
+    """What the tolerance of a backend allows of an output or a gradient, by metric."""
+    return allowed(
+        TOLERANCES[tolerance],
+        distribution,
+        reference.plain,
+        reference.fused,
+        reference.rounding,
+        reference.magnitude,
+        output,
+        reference.cancellation,
+    )
 
 
 def judged(
@@ -229,18 +262,56 @@ def judged(
     output: str = "output",
 ) -> tuple[Check, tuple[Reason, ...]]:
     """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
-    limits = allowed(
-        TOLERANCES[tolerance],
-        distribution,
-        reference.plain,
-        reference.fused,
-        reference.rounding,
-        reference.magnitude,
-        output,
-        reference.cancellation,
-    )
+    limits = limits_of(tolerance, distribution, reference, output)
     check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned, output)
     return check, violations(error, limits, distribution, output)
+
+
+def judged_dropout(
+    outputs: Mapping[str, torch.Tensor],
+    known: Mapping[str, Reference],
+    inputs: Inputs,
+    tolerance: str,
+    distribution: str,
+    poisoned: bool,
+) -> tuple[tuple[Check, ...], tuple[Reason, ...]]:
+    """The checks of all outputs of one call that drops probabilities, and every way in which they cannot be right.
+
+    outputs: what the call returned, and "output" of its forward pass where that is not among it.
+    """
+    rate = inputs.workload.dropout
+    errors = {name: limits_of(tolerance, distribution, one, name)["rel_l2"] for name, one in known.items()}
+    held: Mapping[str, Statistic] = {}
+    if inputs.gradient is not None:
+        # That of an output that is not returned is about that of dv: sums of as many terms, with the same probabilities.
+        held = dropout.consistency(
+            outputs, inputs.kept[distribution], inputs.gradient, {"output": errors["dv"], **errors}
+        )
+    checks, reasons = [], []
+    for name, reference in known.items():
+        error = error_of(outputs[name], reference)
+        found = tuple(held[one] for one in (name,) if one in held)
+        if reference.spread is not None:
+            on_rows = _on_rows(outputs[name], reference)
+            found += dropout.statistics(on_rows, reference.output, reference.spread, rate, reference.fused.rel_l2)
+        check = Check(
+            *(distribution, error, reference.plain, reference.fused, {}, reference.rows_text, poisoned, name, found)
+        )
+        checks.append(check)
+        reasons += [*violations(error, {}, distribution, name), *dropout.violations(found, check.where)]
+    return tuple(checks), tuple(reasons)
+
+
+def as_reference(checked: torch.Tensor, reference: Reference) -> Reference:
+    """The reference with an output that was found to be right in the place of the fp64 one."""
+    return replace(reference, output=_on_rows(checked, reference).double())
+
+
+def _on_rows(output: torch.Tensor, reference: Reference) -> torch.Tensor:
+    """The rows of an output that its reference has, 0 where nothing is asked of them."""
+    if reference.rows is not None:
+        output = output.index_select(1, reference.rows)
+    return output if reference.keyless is None else output.masked_fill(reference.keyless, 0)
 
 
 # --- Trace

@@ -8,7 +8,7 @@ from functools import partial
 
 from attnbench.model import Record, Status
 from attnbench.report.pooling import marked
-from attnbench.report.table import WIDTH, fitted, without_empty
+from attnbench.report.table import WIDTH, fitted, without_empty, wrapped
 from attnbench.stats import median_s, quantile
 from attnbench.units import milliseconds
 
@@ -45,12 +45,28 @@ def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WID
         for check in record.checks:
             timed = bool(rounds) and check.distribution == record.workload.distribution
             error = [f"{value:.2e}" for value in (check.error.max_abs, check.error.mean_abs, check.error.mse)]
+            cosine = f"{check.error.cosine:.7f}"
+            if check.statistics:  # its distance from attention without dropout says nothing
+                error, cosine = ["", "", ""], ""
             shown = times if timed else ["", "", ""]
-            of, twice = ("", "") if check.output == "output" else (check.output, "yes" if check.within_twice else "no")
-            rows.append([name, check.distribution, of, *shown, *error, f"{check.error.cosine:.7f}", twice])
+            of = "" if check.output == "output" else check.output
+            twice = ("yes" if check.within_twice else "no") if of and not check.statistics else ""
+            rows.append([name, check.distribution, of, *shown, *error, cosine, twice])
     if not rows:
         return []
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
     workload = records[0].workload
     left = 3 if any(row[2] for row in rows) else 2
-    return [f"{workload.name}: rounds and errors", *fitted(*without_empty(header, rows), left=left, most=width)]
+    table = fitted(*without_empty(header, rows), left=left, most=width)
+    return [f"{workload.name}: rounds and errors", *table, *_statistics(ran, tests)]
+
+
+def _statistics(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
+    """One sentence for each tensor that drops at random: what was found of it, and what it may be."""
+    lines = []
+    for record in records:
+        for check in (check for check in record.checks if check.statistics):
+            found = (f"{one.name} {one.found:.3g} ({one.low:.3g} to {one.high:.3g})" for one in check.statistics)
+            name = f"{record.variant}{marked(record.nodeid, tests)}"
+            lines += wrapped(f"{name}, {check.output} on {check.distribution} inputs: {', '.join(found)}", "  ")
+    return lines
