@@ -299,8 +299,8 @@ class TorchCase:
 
     def _pass(self, distribution: str = "", *, keeps_output: bool = False) -> GuardedPass:
         """One call on the inputs of a distribution, the timed one by default."""
-        triple, gradient = self._inputs.sets[distribution or self.record.workload.distribution], self._inputs.gradient
-        inner = Pass(self._call, self.record.workload, triple, gradient, keeps_output=keeps_output)
+        triple = self._inputs.sets[distribution] if distribution else self._inputs.timed
+        inner = Pass(self._call, self.record.workload, triple, self._inputs.gradient, keeps_output=keeps_output)
         return GuardedPass(inner, self._require_form)
 
     def _require_form(self) -> None:

@@ -58,7 +58,7 @@ def in_float64(workload: Workload) -> Any:
 
     from attnbench.workloads import masks
 
-    dense = masks.dense(workload, "cpu")
+    dense = masks.dense_mask(workload, "cpu")
     if dense is not None and dense.dtype is not torch.bool:
         dense = dense.double()
 
@@ -216,7 +216,7 @@ def in_dtype(q: Any, k: Any, v: Any, workload: Workload, implementation: str) ->
     from attnbench.workloads import masks
 
     causal = workload.mask == "causal"
-    dense = None if causal else masks.dense(workload, "cpu")
+    dense = None if causal else masks.dense_mask(workload, "cpu")
     q, k, v = (one.transpose(1, 2) for one in (q, k, v))
     with sdpa_kernel(getattr(SDPBackend, implementation)):
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v, dense, is_causal=causal, enable_gqa=True)
