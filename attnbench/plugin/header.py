@@ -19,7 +19,7 @@ from attnbench.plugin.run_state import RunState
 from attnbench.plugin.settings import given_flags
 
 #: Options that choose cases.
-_SELECTING = ("backend", "workload", "mode")
+_SELECTING = ("backend", "workload", "grid", "mode")
 #: Those that are a project's and change no figure, and those that are said elsewhere.
 _UNSAID = ("list", "baselines", "salt", "inject")
 #: Options that are about times, without effect where nothing is timed.

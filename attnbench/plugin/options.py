@@ -13,6 +13,7 @@ import pytest
 from attnbench.globs import UnknownName, require
 from attnbench.hardware.device import DEVICES
 from attnbench.model import MODES
+from attnbench.workloads.grids.known import DEFAULT as DEFAULT_GRID
 
 CPU_ROUNDS, DEVICE_ROUNDS = 5, 30
 
@@ -108,10 +109,18 @@ OPTIONS = (
     Option(
         "workload",
         "many",
-        "Workloads to run: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable (default: flux-1024px-*, on the "
-        "CPU three of flux-256px-*).",
+        "Workloads to run: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable (default: those of the grid).",
         "GLOB",
         field="workloads",
+        inherited=True,
+    ),
+    Option(
+        "grid",
+        "many",
+        "Grids of workloads to run where no workload is named, on the CPU their tiny siblings: a name or a glob; repeatable "
+        f"(default: {DEFAULT_GRID}).",
+        "GLOB",
+        field="grids",
         inherited=True,
     ),
     Option(

@@ -41,13 +41,16 @@ def select(settings: Settings, device_type: str) -> Selection:
     from attnbench.backends.registry import all_backends
     from attnbench.backends.variant import Variant, select_variants
     from attnbench.timing.injection import require_targets
-    from attnbench.workloads.table import default_patterns, select_workloads
+    from attnbench.workloads.table import grid_workloads, select_workloads
 
     assert FAMILIES, "imported for its registrations"
     try:
         patterns, from_the_hub = hf_kernels.asked_for(settings.backends)
         backends = {**all_backends(), **from_the_hub}
-        workloads = select_workloads(settings.workloads or default_patterns(device_type))
+        if settings.workloads:
+            workloads = select_workloads(settings.workloads)
+        else:
+            workloads = grid_workloads(settings.grids, device_type)
         variants = select_variants(backends, patterns, settings.modes)
         names = [*dict.fromkeys(variant.backend.name for variant in variants), *_names(variants, workloads)]
         require_targets("inject", (injection.glob for injection in settings.injections), names)

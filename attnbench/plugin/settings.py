@@ -32,6 +32,7 @@ class Settings:
 
     backends: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
+    grids: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     device: str | None = None
     rounds: int | None = None
@@ -126,11 +127,27 @@ def parse_settings(config: pytest.Config) -> Settings:
     }
     if "baselines" in fields:
         fields["baselines"] = config.rootpath / fields["baselines"]
+    if fields.get("workloads") and fields.get("grids"):
+        outranked = _outranked(sources["workload"], sources["grid"])
+        fields[f"{outranked}s"], values[outranked] = (), None
     is_ours = any(source.startswith("--") for source in sources.values())
     settings = Settings(**fields, sources=sources, values=values, given=is_ours)
     _require_readable(settings)
     _refuse_combinations(settings)
     return settings
+
+
+def _outranked(workload: str, grid: str) -> str:
+    """Which of the options "workload" and "grid" has no effect, by the places where both were given.
+
+    Raises pytest.UsageError where they were given in the same way.
+    """
+    ranks = [2 if source.startswith("--") else 0 if source.startswith("ini key ") else 1 for source in (workload, grid)]
+    if ranks[0] == ranks[1]:
+        raise pytest.UsageError(
+            f"{workload} and {grid} exclude each other: leave one out; a workload of any grid is found by its name alone"
+        )
+    return "grid" if ranks[0] > ranks[1] else "workload"
 
 
 def is_given(config: pytest.Config, flag: str) -> bool:

@@ -1,4 +1,4 @@
-"""The table of workloads, and how names on the command line select its rows."""
+"""The table of workloads: the rows of every grid and a user's own, and how names on the command line select them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 from attnbench import printable
 from attnbench.globs import select
 from attnbench.model import DIRECTIONS, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
+from attnbench.workloads.grids.grid import usual_lengths
+from attnbench.workloads.grids.known import DEFAULT, GRIDS, select_grids
 
 #: Name of a dtype's name on the command line → name of the torch dtype.
 TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-
-#: Text lengths of the Flux benchmark that attention kernels are compared with in public.
-FLUX_TEXT_TOKENS = (128, 256, 320, 384, 448, 512)
-FLUX_HEADS, FLUX_HEAD_DIM = 24, 128
-FLUX_SOURCE = "Flux.1: 24 heads × 128, one joint sequence of (pixels/16)² image tokens and the text tokens"
 
 #: Numbers and their signs, as typed or as copied from a report; whether they are four is said when they are not.
 _SPELT = re.compile(r"(\d+(?:/\d+)?(?:[x×]\d+(?:/\d+)?)+)((?::[^:]*)*)")
@@ -47,12 +44,12 @@ def all_workloads() -> dict[str, Workload]:
     return dict(_TABLE)
 
 
-def default_patterns(device: str) -> tuple[str, ...]:
-    """What is selected when nobody names a workload: 1024 px on a GPU (and simulated), half of 256 px on the CPU.
+def grid_workloads(patterns: tuple[str, ...], device: str) -> tuple[Workload, ...]:
+    """What the grids that match any of the globs run on this device type, each once; those of `flux` for no glob.
 
-    All six lengths would take a CPU of two cores four minutes, mostly to compile: too long for a first look.
+    Raises attnbench.globs.UnknownName with the nearest names for a pattern that matches nothing.
     """
-    return ("flux-256px-t128", "flux-256px-t256", "flux-256px-t512") if device == "cpu" else ("flux-1024px-*",)
+    return tuple(dict.fromkeys(w for grid in select_grids(patterns or (DEFAULT,)) for w in grid.on(device)))
 
 
 def select_workloads(patterns: tuple[str, ...]) -> tuple[Workload, ...]:
@@ -107,11 +104,6 @@ def parse_spelt(text: str) -> Workload | None:
     workload = replace(workload, name=workload.spelt)
     _validate(workload)
     return workload
-
-
-def usual_lengths(batch: int, keys: int) -> tuple[int, ...]:
-    """Real keys of each batch entry where nobody says: evenly apart, down to half of them in the last entry."""
-    return tuple(keys - keys * (entry + 1) // (2 * batch) for entry in range(batch))
 
 
 def _field(word: str, text: str) -> dict[str, Any] | None:
@@ -178,22 +170,6 @@ def _problems(workload: Workload) -> Iterator[str]:
         yield f"dropout needs a share from 0 to below 1, found {workload.dropout}"
 
 
-def _flux(pixels: int, why: str) -> None:
-    image_tokens = (pixels // 16) ** 2
-    for text_tokens in FLUX_TEXT_TOKENS:
-        register_workload(
-            Workload(
-                name=f"flux-{pixels}px-t{text_tokens}",
-                batch=1,
-                seq=image_tokens + text_tokens,
-                heads=FLUX_HEADS,
-                head_dim=FLUX_HEAD_DIM,
-                why=f"{why}, {text_tokens} text tokens",
-                source=FLUX_SOURCE,
-            )
-        )
-
-
-_flux(1024, "the Flux benchmark that everybody quotes: a 1024×1024 image")
-_flux(512, "Flux at 512×512: a preview, and the size at which launch cost begins to show")
-_flux(256, "Flux at 256×256: small enough for a CPU, the same head shape")
+for _grid in GRIDS:
+    for _row in _grid.every_row:
+        register_workload(_row)

@@ -1,4 +1,4 @@
-"""docs/backends.md and docs/options.md: their tables are what scripts/generated_pages makes of the code."""
+"""docs/backends.md, docs/grids.md and docs/options.md: their tables are what scripts/generated_pages makes of the code."""
 
 from __future__ import annotations
 
@@ -59,7 +59,12 @@ def test_the_asterisks_of_a_glob_are_no_emphasis(generated):
 
 
 @pytest.mark.parametrize(
-    ("page", "row"), [("docs/backends.md", "| `flash_attn_2` |"), ("docs/options.md", "| `--attn-rounds")]
+    ("page", "row"),
+    [
+        ("docs/backends.md", "| `flash_attn_2` |"),
+        ("docs/grids.md", "| `sage`"),
+        ("docs/options.md", "| `--attn-rounds"),
+    ],
 )
 def test_an_outdated_table_is_reported_then_rewritten(generated, copy, capsys, page, row):
     right = (copy / page).read_text(encoding="utf8")
