@@ -40,8 +40,8 @@ ABSOLUTE = ("max_abs", "mean_abs")
 #: 16-bit dtypes round by 2^13 times as much or more, so that there no floor is ever reached.
 MAX_ABS_FLOOR, REL_L2_FLOOR = 128.0, 16.0
 #: The same of gradients' rel_l2. A backward pass makes P again from the scores and a log-sum-exp that is rounded too. Over
-#: 500 shapes of 1 to 129 queries and 1 to 129 keys, head_dim 1 to 128, all masks and grouped heads, four right kernels on
-#: the CPU needed up to 64 of max_abs and 33 of rel_l2.
+#: 500 shapes of 1 to 129 queries and keys, head_dim 1 to 128, with every mask and grouped heads, five right kernels on the
+#: CPU needed up to 55 of max_abs and 34 of rel_l2 (docs/measurements/gradients.md).
 GRADIENT_REL_L2_FLOOR = 64.0
 
 

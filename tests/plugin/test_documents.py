@@ -416,6 +416,7 @@ STORED = (
     model.DeviceOp,
     model.Check,
     model.ErrorMetrics,
+    model.Statistic,
     model.Verdict,
     model.Bearing,
 )
