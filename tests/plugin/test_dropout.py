@@ -39,8 +39,10 @@ class Kernel:
             drawn = torch.rand(weights.shape, generator=torch.Generator().manual_seed(of))
             return (drawn >= self.rate) * self.rescale
 
-        given = gradient.float().transpose(1, 2)
         output = (weights * kept(seed)) @ values
+        if gradient is None:
+            return {"output": output.transpose(1, 2).to(triple[0].dtype)}
+        given = gradient.float().transpose(1, 2)
         later = kept(self.backward_seed or seed)
         towards = given @ values.transpose(-1, -2)
         mean = (weights * later * towards).sum(-1, keepdim=True)
@@ -103,9 +105,13 @@ def test_a_right_kernel_is_within_on_a_handful_of_rows(spelt):
     assert [refused(Kernel(), spelt, seed) for seed in range(1, 20)] == [{}] * 19
 
 
-def test_a_rate_of_eight_bits_is_right():
-    """FlashAttention at 0.2: keeps 205 of 256, and divides by 0.8."""
-    assert refused(Kernel(rate=51 / 256), "2x64x4x32:bf16:fwdbwd") == {}
+def test_a_rate_of_eight_bits_is_right(monkeypatch):
+    """Steps of 1/256 beside it, while the kernel divides by 1 − the rate that was asked for; four are too many."""
+    spelt = "8x128x8x64:fp32"
+    assert [refused(Kernel(rate=RATE - off / 256), spelt) for off in (1, 2)] == [{}, {}]
+    assert refused(Kernel(rate=RATE - 4 / 256), spelt)["output"] == {"mean z"}
+    monkeypatch.setattr(dropout, "RATE_STEP", 0.0)
+    assert refused(Kernel(rate=RATE - 2 / 256), spelt)["output"] == {"mean z"}
 
 
 @pytest.mark.parametrize("spelt", SPELT)

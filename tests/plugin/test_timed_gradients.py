@@ -83,6 +83,11 @@ def drops(q, k, v, dropout):
     return right(q, k, v, dropout)
 
 @dropping
+def drops_with_other_rounding_each_time(q, k, v, dropout):
+    CALLS["rounded"] = CALLS.get("rounded", 0) + 1
+    return right(q, k, v, dropout) * (1 + CALLS["rounded"] % 2 * 2**-22)
+
+@dropping
 def drops_nothing(q, k, v, dropout):
     return right(q, k, v)
 
@@ -165,8 +170,10 @@ def test_what_drops_at_another_rate_has_no_latency(measure: Any, words: str) -> 
 
 
 def test_timed_rounds_must_drop_what_the_checked_call_dropped(measure: Any) -> None:
-    records = measure("1x64x2x16:fp32:dropout=0.1", "drops", "draws_on_after_each_call")
-    assert records["drops"]["status"] == "measured"
+    noisy = "drops_with_other_rounding_each_time"
+    records = measure("1x64x2x16:fp32:dropout=0.1", "drops", noisy, "draws_on_after_each_call")
+    assert [records[name]["status"] for name in ("drops", noisy)] == ["measured"] * 2
+    assert records[noisy]["sample"]["unequal"] > 0
     assert records["drops"]["sample"].get("unequal", 0) == 0
     assert "correct in the accuracy check, wrong in" in said(records["draws_on_after_each_call"])
 
