@@ -144,7 +144,7 @@ def _parts(
 ) -> Iterator[_Part]:
     """All query rows in chunks, in `dtype`. keys: scaled, `[batch, heads, head_dim, keys]`."""
     q = triple[0]
-    for start, stop in chunks(q.shape, keys.shape[-1], dtype.itemsize):
+    for start, stop in chunks(q.shape, keys.shape[-1], max(4, dtype.itemsize)):  # 16-bit scores are added up in fp32
         queries, towards = (one[:, start:stop].to(dtype).transpose(1, 2) for one in (q, gradient))
         yield _Part(start, stop, queries, towards, *masked(queries @ keys, workload, None, start, stop))
 
