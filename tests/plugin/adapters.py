@@ -28,11 +28,13 @@ def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def tensors_of(workload: Workload) -> list[torch.Tensor]:
-    """q, k and v of a workload, contiguous, the same each time; leaves for gradients where it asks for them."""
+    """q, k and v of a workload, in its layout, the same each time; leaves for gradients where it asks for them."""
     torch.manual_seed(0)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[workload.dtype]
     shapes = (workload.q_shape, workload.k_shape, workload.v_shape)
-    return [torch.randn(shape, dtype=dtype, requires_grad=workload.direction != "forward") for shape in shapes]
+    made = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    held = (x if workload.layout == "bshd" else x.transpose(1, 2).contiguous().transpose(1, 2) for x in made)
+    return [x.requires_grad_(workload.direction != "forward") for x in held]
 
 
 def assert_is_attention(backend: str, workload: Workload) -> None:
