@@ -23,7 +23,7 @@ from attnbench.checks.output import poison
 from attnbench.checks.reference import metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
-from attnbench.hardware.device import OpenDevice
+from attnbench.hardware.device import OpenDevice, free_bytes
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import CaseEnded, Check, Compilation, DeviceOp, ErrorMetrics, Reason, Sample, Status, Workload
 from attnbench.timing.pacer import CudaPacer
@@ -64,12 +64,27 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
     backend = variant.backend
     if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
         return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
-    unmet = requirements.unmet(backend.requirements, device.facts, workload)
+    unmet = requirements.unmet(backend.requirements, device.facts, workload) or too_large(
+        variant, device.type, workload
+    )
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
         refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
         return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+
+
+def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
+    """Why a case would run out of memory for certain, so that this is no error; empty where nobody can tell before."""
+    least_bytes = variant.backend.least_bytes
+    free = free_bytes(device)
+    if least_bytes is None or free is None:
+        return ()
+    with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
+        needed = least_bytes(workload, variant.mode)
+    if needed <= free:
+        return ()
+    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, found {free:,} bytes free"),)
 
 
 # --- Load and compile
