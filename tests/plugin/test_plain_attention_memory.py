@@ -75,6 +75,6 @@ def test_the_memory_is_asked_for_only_where_all_else_holds_and_on_a_gpu(free):
 def test_a_kernel_whose_own_answer_fails_is_an_error(free):
     free(1000)
     backend = Backend(lambda workload: None, "mine", "mine", least_bytes=lambda workload, mode: 1 // 0)
-    with pytest.raises(CaseEnded, match="cannot say whether it runs here.*ZeroDivisionError") as ended:
+    with pytest.raises(CaseEnded, match=r"cannot say whether it runs here.*ZeroDivisionError") as ended:
         refusals(Variant(backend, "eager"), GPU, replace(LONG, dropout=0.0))
     assert ended.value.status is Status.ERROR
