@@ -101,7 +101,7 @@ def as_markdown(table: SpeedupTable) -> list[str]:
     columns, rows = _cells(table)
     heads = [f"{literal(name)}: {unit}" if unit else name for name, unit in columns]
     lines = (heads, ["--:"] * len(columns), *rows)
-    return [f"{literal(_said(table, table.plain))}.", "", *(f"| {' | '.join(cells)} |" for cells in lines), ""]
+    return [f"{literal(_said(table, table.plain))}.", "", *(f"| {' | '.join(cells)} |" for cells in lines)]
 
 
 def benchmark_lines(gathered: Gathered) -> list[str]:
