@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_FLASH, TORCHS_FLASH
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
+from attnbench.hardware.device import type_in_use
 from attnbench.model import Workload
 from attnbench.units import cudnn_release
+from attnbench.workloads import masks
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +45,61 @@ def _handle() -> Any:
     return _cudnn().create_handle()
 
 
-def _planned(workload: Workload) -> tuple[Any, tuple[Any, ...]]:
-    """The graph of one workload with its plans ranked and none of them built, and its tensors q, k, v, output.
+@dataclass(frozen=True)
+class Form:
+    """Axes and strides of a tensor `[batch, heads, seq, head_dim]`."""
 
-    Raises cudnnGraphNotSupportedError where there is no plan.
+    dim: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int, int], workload: Workload) -> Form:
+        """Of a `[batch, seq, heads, head_dim]` tensor in the memory that the workload's layout has."""
+        batch, seq, heads, width = shape
+        if workload.layout == "bshd":
+            return cls((batch, heads, seq, width), (seq * heads * width, width, heads * width, 1))
+        return cls((batch, heads, seq, width), (heads * seq * width, seq * width, width, 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of one workload with its plans ranked and none of them built.
+
+    inputs: its tensors q, k and v. out: its output. given: further inputs, which stay the same for all calls.
     """
+
+    graph: Any
+    inputs: tuple[Any, ...]
+    out: Any
+    given: Mapping[Any, torch.Tensor]
+
+
+def _mask(cudnn: Any, graph: Any, workload: Workload, device: str) -> tuple[dict[str, Any], dict[Any, torch.Tensor]]:
+    """Arguments of the attention node for the mask, and the tensors that they name."""
+    import torch
+
+    if workload.mask == "causal":  # one is aligned at the first query and key, which equal lengths share
+        return {"use_causal_mask" if workload.seq_kv is None else "use_causal_mask_bottom_right": True}, {}
+    if workload.mask == "additive":
+        given = masks.dense_mask(workload, device)
+        assert given is not None
+        bias = graph.tensor(dim=list(given.shape), stride=list(given.stride()), name="bias")
+        return {"bias": bias}, {bias: given}
+    if workload.mask != "padding":
+        return {}, {}
+    one_each = [workload.batch, 1, 1, 1]
+    queries, keys = (
+        graph.tensor(dim=one_each, stride=[1, 1, 1, 1], data_type=cudnn.data_type.INT32, name=name)
+        for name in ("seq_len_q", "seq_len_kv")
+    )
+    real = masks.key_lengths(workload, device).view(one_each)
+    names = {"use_padding_mask": True, "seq_len_q": queries, "seq_len_kv": keys}
+    return names, {queries: torch.full_like(real, workload.seq), keys: real}
+
+
+def _planned(workload: Workload) -> Plan:
+    """Raises cudnnGraphNotSupportedError where there is no plan."""
     cudnn = _cudnn()
-    batch, seq, heads, head_dim = workload.batch, workload.seq, workload.heads, workload.head_dim
-    dim, stride = [batch, heads, seq, head_dim], [seq * heads * head_dim, head_dim, heads * head_dim, 1]
     dtype = cudnn.data_type.BFLOAT16 if workload.dtype == "bf16" else cudnn.data_type.HALF
     graph = cudnn.pygraph(
         name="attention",
@@ -57,14 +108,21 @@ def _planned(workload: Workload) -> tuple[Any, tuple[Any, ...]]:
         compute_data_type=cudnn.data_type.FLOAT,
         handle=_handle(),
     )
-    q, k, v = (graph.tensor(dim=dim, stride=stride, data_type=dtype, name=name) for name in "qkv")
-    out, _ = graph.sdpa(q=q, k=k, v=v, attn_scale=head_dim**-0.5, generate_stats=False, name="sdpa")
-    out.set_output(True).set_dim(dim).set_stride(stride)
+    q, k, v = (
+        graph.tensor(dim=list(form.dim), stride=list(form.stride), data_type=dtype, name=name)
+        for name, shape in zip("qkv", (workload.q_shape, workload.k_shape, workload.v_shape), strict=True)
+        for form in (Form.of(shape, workload),)
+    )
+    options, given = _mask(cudnn, graph, workload, type_in_use())
+    scale = workload.head_dim**-0.5
+    out, _ = graph.sdpa(q=q, k=k, v=v, attn_scale=scale, generate_stats=False, name="sdpa", **options)
+    form = Form.of(workload.shape, workload)
+    out.set_output(True).set_dim(list(form.dim)).set_stride(list(form.stride))
     graph.validate()
     graph.build_operation_graph()
     graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
     graph.check_support()
-    return graph, (q, k, v, out)
+    return Plan(graph, (q, k, v), out, given)
 
 
 def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
@@ -91,6 +149,7 @@ def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0, "a multiple of 8"),
     ),
+    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "additive"),
     route={"cuda": CUDNN},
     foreign={"cuda": f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_FLASH}|{CUTLASS}"},
     refuses=_refusals,
@@ -103,15 +162,16 @@ def cudnn_frontend(workload: Workload) -> AttentionFunction:
     import torch
 
     cudnn, handle = _cudnn(), _handle()
-    graph, (q_in, k_in, v_in, out) = _planned(workload)
-    graph.build_plans()
-    workspace_bytes = max(1, graph.get_workspace_size())
+    plan, form = _planned(workload), Form.of(workload.shape, workload)
+    plan.graph.build_plans()
+    workspace_bytes = max(1, plan.graph.get_workspace_size())
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output = torch.empty_like(q)  # and with its strides: transposed back, it is contiguous
+        output = torch.empty_strided(form.dim, form.stride, dtype=q.dtype, device=q.device)
         workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device=q.device)
         cudnn.set_stream(handle=handle, stream=torch.cuda.current_stream().cuda_stream)
-        graph.execute({q_in: q, k_in: k, v_in: v, out: output}, workspace, handle=handle)
+        tensors = {**dict(zip(plan.inputs, (q, k, v), strict=True)), **plan.given, plan.out: output}
+        plan.graph.execute(tensors, workspace, handle=handle)
         return output
 
     return attention

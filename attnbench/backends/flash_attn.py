@@ -20,6 +20,7 @@ from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_
 from attnbench.backends.installed import first_module, module_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import (
+    AsksFor,
     Capability,
     Device,
     Distribution,
@@ -27,8 +28,10 @@ from attnbench.backends.requirements import (
     HeadDim,
     Package,
 )
+from attnbench.hardware.device import type_in_use
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, Workload
+from attnbench.workloads import masks
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +68,7 @@ class Interface:
 #: In the order in which they are taken.
 INTERFACES = (
     Interface("flash_attn_interface", "flash_attn_3", "flash_attn_config"),
-    Interface("fa3_fwd_interface", "fa3-fwd", "fa3_fwd_config", without=frozenset({"FP16"})),
+    Interface("fa3_fwd_interface", "fa3-fwd", "fa3_fwd_config", without=frozenset({"FP16", "BACKWARD"})),
 )
 _MODULES = tuple(interface.module for interface in INTERFACES)
 _INSTALLED_3 = Package(
@@ -87,7 +90,7 @@ def interface() -> Interface | None:
 
 @dataclass(frozen=True)
 class Flash3Build:
-    """That FlashAttention-3 was built with the workload's dtype and head dimension: a build can leave them out.
+    """That FlashAttention-3 was built with the workload's dtype, head dimension and direction: a build can leave them out.
 
     fp8: whether the call is in e4m3, whatever the workload's dtype. Silent where none is installed: `Package` says so.
     """
@@ -96,7 +99,11 @@ class Flash3Build:
 
     @property
     def needed(self) -> str:
-        return "a build with fp8 and the head_dim" if self.fp8 else "a build with the dtype and the head_dim"
+        return (
+            "a build with fp8 and the head_dim"
+            if self.fp8
+            else "a build with the dtype, the head_dim and the direction"
+        )
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
@@ -111,6 +118,8 @@ class Flash3Build:
             lacking[dtype] = [dtype.upper()]
         if enough and left_out.issuperset(enough):
             lacking[f"head_dim {workload.head_dim}"] = enough
+        if workload.direction != "forward" and "BACKWARD" in left_out:
+            lacking["gradients"] = ["BACKWARD"]
         if not lacking:
             return None
         flags = ", ".join(f"FLASHATTENTION_DISABLE_{flag}" for flags in lacking.values() for flag in flags)
@@ -134,27 +143,97 @@ def attention_alone(returned: Any) -> torch.Tensor:
     return output
 
 
-@register(
-    "flash_attn_2",
-    "flash-attn",
-    modes=MODES,
-    requires=(
-        Distribution("flash-attn"),
-        Device("cuda"),
-        Capability((8, 0)),
-        DType("bf16", "fp16"),
-        HeadDim(lambda d: d <= 256, "at most 256"),
-    ),
+def is_causal(workload: Workload) -> dict[str, bool]:
+    """The argument of every function of the family; its mask is aligned at the last query and key, as a workload's is."""
+    return {"causal": True} if workload.mask == "causal" else {}
+
+
+def _options_of_2(workload: Workload, deterministic: bool = False) -> dict[str, Any]:
+    """Arguments besides the tensors; those that are not asked for are left to the library's defaults."""
+    dropout = {"dropout_p": workload.dropout} if workload.dropout else {}
+    return {"deterministic": deterministic, **is_causal(workload), **dropout}
+
+
+_REQUIRED_BY_2 = (
+    Distribution("flash-attn"),
+    Device("cuda"),
+    Capability((8, 0)),
+    DType("bf16", "fp16"),
+    HeadDim(lambda d: d <= 256, "at most 256"),
+)
+_TAKEN_BY_2 = ("cross", "gqa", "causal", "dropout", "backward")
+_register_2 = functools.partial(
+    register,
+    family="flash-attn",
     route={"cuda": FLASH_2},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_3}|{FLASH_4}"},
 )
-def flash_attn_2(workload: Workload) -> AttentionFunction:
-    """FlashAttention-2. Its option `deterministic` stays False: it is about the backward pass."""
-    del workload
+
+
+def _flash_attn_2(workload: Workload, deterministic: bool) -> AttentionFunction:
     from flash_attn import flash_attn_func
 
+    options = _options_of_2(workload, deterministic)
+
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return attention_alone(flash_attn_func(q, k, v, deterministic=False))
+        return attention_alone(flash_attn_func(q, k, v, **options))
+
+    return attention
+
+
+@_register_2("flash_attn_2", modes=MODES, requires=_REQUIRED_BY_2, takes=_TAKEN_BY_2)
+def flash_attn_2(workload: Workload) -> AttentionFunction:
+    """FlashAttention-2. Its option `deterministic`, which is about the backward pass, stays False."""
+    return _flash_attn_2(workload, deterministic=False)
+
+
+@_register_2(
+    "flash_attn_2[deterministic]",
+    modes=MODES,
+    requires=(*_REQUIRED_BY_2, AsksFor("backward")),
+    takes=_TAKEN_BY_2,
+)
+def flash_attn_2_deterministic(workload: Workload) -> AttentionFunction:
+    """FlashAttention-2 with gradients that are summed in a fixed order, so that two calls return the same bits."""
+    return _flash_attn_2(workload, deterministic=True)
+
+
+@_register_2(
+    "flash_attn_2_varlen",
+    requires=(*_REQUIRED_BY_2, AsksFor("padding", "packed")),
+    takes=(*_TAKEN_BY_2, "padding", "packed"),
+)
+def flash_attn_2_varlen(workload: Workload) -> AttentionFunction:
+    """FlashAttention-2 on packed sequences, `flash_attn_varlen_func`.
+
+    The keys of a padded batch are packed inside the call, because their caller holds them padded; where the real ones stand
+    is known before. The queries of a padded batch are all real.
+    """
+    import torch
+    from flash_attn import flash_attn_varlen_func
+
+    options, device = _options_of_2(workload), type_in_use()
+    batch, keys, *_ = workload.k_shape
+    lengths = workload.packed or workload.lengths
+    cu_seqlens_k = torch.tensor((0, *lengths), dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
+    if workload.packed:
+        cu_seqlens_q, longest, real = masks.cu_seqlens(workload, device), max(lengths), None
+    else:
+        cu_seqlens_q = torch.arange(batch + 1, dtype=torch.int32, device=device) * workload.seq
+        longest = workload.seq
+        real = (
+            (torch.arange(keys, device=device) < masks.key_lengths(workload, device)[:, None]).flatten().nonzero()[:, 0]
+        )
+    where = (cu_seqlens_q, cu_seqlens_k, longest, max(lengths))
+
+    def of_tokens(x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(0, 1)
+        return tokens if real is None else tokens.index_select(0, real)
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        output = flash_attn_varlen_func(q.flatten(0, 1), of_tokens(k), of_tokens(v), *where, **options)
+        of_batch: torch.Tensor = attention_alone(output).unflatten(0, q.shape[:2])
+        return of_batch
 
     return attention
 
@@ -170,33 +249,41 @@ def _flash_attn_3_op() -> Any:
 
     flash_attn_func = _flash_attn_3_func()
 
-    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return attention_alone(flash_attn_func(q, k, v))
+    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        return attention_alone(flash_attn_func(q, k, v, **({"causal": True} if causal else {})))
 
-    def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        del k
+    def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        del k, causal
         dtype = torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype
         return q.new_empty((*q.shape[:-1], v.shape[-1]), dtype=dtype)
 
     operator = torch.library.custom_op(
-        "attnbench::flash_attn_3", forward, mutates_args=(), schema="(Tensor q, Tensor k, Tensor v) -> Tensor"
+        "attnbench::flash_attn_3",
+        forward,
+        mutates_args=(),
+        schema="(Tensor q, Tensor k, Tensor v, bool causal=False) -> Tensor",
     )
     operator.register_fake(shape_of_it)
     return operator
 
 
-def _flash_attn_3() -> AttentionFunction:
-    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile."""
+def _flash_attn_3(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile.
+
+    The operator has no gradients: with them the library's own function is compiled, which not every release lets dynamo
+    trace.
+    """
     import torch
 
     flash_attn_func = _flash_attn_3_func()
     operator = _flash_attn_3_op()
+    options, has_gradients = is_causal(workload), workload.direction != "forward"
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        if torch.compiler.is_compiling():
-            compiled: torch.Tensor = operator(q, k, v)
+        if torch.compiler.is_compiling() and not has_gradients:
+            compiled: torch.Tensor = operator(q, k, v, **options)
             return compiled
-        return attention_alone(flash_attn_func(q, k, v))
+        return attention_alone(flash_attn_func(q, k, v, **options))
 
     return attention
 
@@ -213,14 +300,14 @@ def _flash_attn_3() -> AttentionFunction:
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
         Flash3Build(),
     ),
+    takes=("cross", "gqa", "causal", "backward"),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
     source=_build_of_3,
 )
 def flash_attn_3(workload: Workload) -> AttentionFunction:
     """FlashAttention-3, for Hopper."""
-    del workload
-    return _flash_attn_3()
+    return _flash_attn_3(workload)
 
 
 @register(
@@ -236,16 +323,16 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
         HeadDim(lambda d: d % 16 == 0 and d <= 256, "a multiple of 16, at most 256"),
         Flash3Build(fp8=True),
     ),
+    takes=("cross", "gqa", "causal"),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
     source=_build_of_3,
 )
 def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
     """FlashAttention-3 on e4m3, for Hopper, cast to inside the call and without scales. A caller holds bf16."""
-    del workload
     import torch
 
-    in_e4m3 = _flash_attn_3()
+    in_e4m3 = _flash_attn_3(workload)
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return in_e4m3(q.to(torch.float8_e4m3fn), k.to(torch.float8_e4m3fn), v.to(torch.float8_e4m3fn))
@@ -264,15 +351,17 @@ def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
     ),
+    takes=("cross", "gqa", "causal", "backward"),
     route={"cuda": FLASH_4},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_3}"},
 )
 def flash_attn_4(workload: Workload) -> AttentionFunction:
     """flash-attn 4, written in CuTe DSL, for Hopper and Blackwell; compiled by its own compiler on its first call."""
-    del workload
     from flash_attn.cute import flash_attn_func
 
+    options = is_causal(workload)
+
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return attention_alone(flash_attn_func(q, k, v))
+        return attention_alone(flash_attn_func(q, k, v, **options))
 
     return attention

@@ -32,6 +32,7 @@ _REQUIRES = (
     DType("bf16", "fp16"),
     Batch(1),
 )
+_TAKES = ("cross", "gqa", "causal")
 _FA2_HEAD_DIM = HeadDim(lambda d: d % 64 == 0 and d <= 512, "a multiple of 64, at most 512")
 _FA3_HEAD_DIM = HeadDim(lambda d: d in (64, 128, 256), "64, 128 or 256")
 
@@ -55,12 +56,17 @@ def _no_compiler(workload: Workload, device: str) -> tuple[str, ...]:
     )
 
 
-def _prefill(backend: str) -> AttentionFunction:
-    """single_prefill_with_kv_cache, which has no batch axis: `[seq, heads, head_dim]`."""
+def _prefill(backend: str, workload: Workload) -> AttentionFunction:
+    """single_prefill_with_kv_cache, which has no batch axis: `[seq, heads, head_dim]`.
+
+    Its causal mask is aligned at the last query and key, as a workload's is.
+    """
     from flashinfer import single_prefill_with_kv_cache
 
+    options = {"kv_layout": "NHD", "backend": backend, "causal": workload.mask == "causal"}
+
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = single_prefill_with_kv_cache(q[0], k[0], v[0], kv_layout="NHD", backend=backend)
+        output: torch.Tensor = single_prefill_with_kv_cache(q[0], k[0], v[0], **options)
         return output.unsqueeze(0)
 
     return attention
@@ -72,12 +78,12 @@ def _prefill(backend: str) -> AttentionFunction:
     requires=(*_REQUIRES, Capability((7, 5)), _FA2_HEAD_DIM),
     route={"cuda": f"{_FA2}|{_FA3}"},
     foreign={"cuda": _OTHERS},
+    takes=_TAKES,
     refuses=_no_compiler,
 )
 def flashinfer(workload: Workload) -> AttentionFunction:
     """FlashInfer's single prefill, with the kernel that it chooses: fa3 on Hopper for some head dimensions, else fa2."""
-    del workload
-    return _prefill("auto")
+    return _prefill("auto", workload)
 
 
 @register(
@@ -86,12 +92,12 @@ def flashinfer(workload: Workload) -> AttentionFunction:
     requires=(*_REQUIRES, Capability((7, 5)), _FA2_HEAD_DIM),
     route={"cuda": _FA2},
     foreign={"cuda": f"{_OTHERS}|{_FA3}"},
+    takes=_TAKES,
     refuses=_no_compiler,
 )
 def flashinfer_fa2(workload: Workload) -> AttentionFunction:
     """FlashInfer's kernel in the way of FlashAttention-2."""
-    del workload
-    return _prefill("fa2")
+    return _prefill("fa2", workload)
 
 
 @register(
@@ -100,9 +106,9 @@ def flashinfer_fa2(workload: Workload) -> AttentionFunction:
     requires=(*_REQUIRES, Capability((9, 0), below=(10, 0)), _FA3_HEAD_DIM),
     route={"cuda": _FA3},
     foreign={"cuda": f"{_OTHERS}|{_FA2}"},
+    takes=_TAKES,
     refuses=_no_compiler,
 )
 def flashinfer_fa3(workload: Workload) -> AttentionFunction:
     """FlashInfer's kernel in the way of FlashAttention-3, for Hopper."""
-    del workload
-    return _prefill("fa3")
+    return _prefill("fa3", workload)

@@ -68,6 +68,7 @@ class Backend:
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
     refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
+    least_bytes: `(workload, mode)` → bytes that a call allocates at least; where the GPU has fewer free, it is unsupported.
     fullgraph: whether torch.compile must trace the call without a graph break.
     eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
         something on its first call which dynamo cannot trace.
@@ -91,6 +92,7 @@ class Backend:
     route: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
+    least_bytes: Callable[[Workload, str], int] | None = None
     fullgraph: bool = True
     eager_first: bool = False
     fetches: bool = False

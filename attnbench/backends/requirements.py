@@ -281,6 +281,43 @@ class Features:
         return f"needs {', '.join(lacking)}, found a backend for {self.needed}"
 
 
+@dataclass(frozen=True)
+class AsksFor:
+    """The workload asks for one of these features, without which the backend would be another one: `AsksFor("packed")`."""
+
+    features: tuple[str, ...]
+
+    def __init__(self, *features: str) -> None:
+        object.__setattr__(self, "features", features)
+
+    @property
+    def needed(self) -> str:
+        return f"a workload with {' or '.join(FEATURE_WORDS[one] for one in self.features)}"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        if not {*self.features}.isdisjoint(workload.features):
+            return None
+        found = ", ".join(FEATURE_WORDS[one] for one in workload.features)
+        return f"needs {self.needed}, found {f'one with {found}' if found else 'plain forward attention'}"
+
+
+@dataclass(frozen=True)
+class TopLeftCausal:
+    """A causal mask over equal lengths only, because the library aligns it at the first query and key, or says nothing."""
+
+    @property
+    def needed(self) -> str:
+        return "equal lengths under a causal mask"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts
+        keys = workload.k_shape[1]
+        if workload.mask != "causal" or workload.seq == keys:
+            return None
+        return f"needs {self.needed}, found {workload.seq} queries and {keys} keys"
+
+
 class Requirement(Protocol):
     """An element of `requires`: one of the above, or one that a family defines beside its backends."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.backends.device_kernels import TORCHS_OWN
 from attnbench.backends.installed import package_text
 from attnbench.backends.registry import register
-from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package
+from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package, TopLeftCausal
 from attnbench.hardware.facts import installed_version
 from attnbench.model import Workload
 
@@ -31,6 +31,8 @@ _FROM_SOURCE = "build 2.x from github.com/thu-ml/SageAttention"
 #: The function by which 2.x is told from 1.x, which has `sageattn` alone: the same Triton kernel under another name.
 _TRITON = "sageattn_qk_int8_pv_fp16_triton"
 _HEAD_DIMS_OF_1 = (64, 96, 128)
+#: What all of them take beyond plain attention. Of a causal mask they say "only applicable when qo_len == kv_len".
+_TAKES = ("cross", "gqa", "causal")
 
 #: What a function is called with besides its defaults.
 Options = Mapping[str, str | bool]
@@ -120,6 +122,7 @@ def _needs(function: SageFunction, options: Options) -> tuple[Any, ...]:
         function.capability,
         DType("bf16", "fp16"),
         HeadDim(lambda d: d <= 128, "at most 128"),
+        TopLeftCausal(),
     )
 
 
@@ -177,8 +180,7 @@ def _call(name: str, options: Options) -> AttentionFunction:
 
 def _loader(name: str, options: Options, what: str) -> Callable[[Workload], AttentionFunction]:
     def load(workload: Workload) -> AttentionFunction:
-        del workload
-        return _call(name, options)
+        return _call(name, {**options, "is_causal": True} if workload.mask == "causal" else options)
 
     load.__doc__ = what
     return load
@@ -196,7 +198,9 @@ register(
         Capability((8, 0)),
         DType("bf16", "fp16"),
         HeadDim(lambda d: d <= 128, "at most 128"),
+        TopLeftCausal(),
     ),
+    takes=_TAKES,
     refuses=refused_by_dispatch,
     route={"cuda": "|".join(function.kernel for function in FUNCTIONS)},
     foreign={"cuda": TORCHS_OWN},
@@ -215,6 +219,7 @@ for _function in FUNCTIONS:
             "SageAttention",
             tolerance=_function.tolerance + ("" if _smooths(_options) else "-unsmoothed"),
             requires=_needs(_function, _options),
+            takes=_TAKES,
             refuses=refused_by_1,
             route={"cuda": _function.kernel},
             foreign={"cuda": "|".join([TORCHS_OWN, *(one.kernel for one in FUNCTIONS if one is not _function)])},

@@ -23,6 +23,7 @@ from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_2, FLASH_3, 
 from attnbench.backends.installed import package_folders
 from attnbench.backends.registry import OwnProcess, register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
+from attnbench.hardware.device import type_in_use
 from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES, Workload
 from attnbench.units import cudnn_release
@@ -92,18 +93,50 @@ def _chosen(implementation: str) -> Iterator[None]:
         _attention_backends["backend_selection_requires_update"] = True
 
 
+def _mask_type(workload: Workload) -> str:
+    """What Transformer Engine calls the mask: "causal" is aligned at the first query and key, which equal lengths share."""
+    if workload.mask == "causal":
+        return "causal" if workload.seq_kv is None else "causal_bottom_right"
+    return "padding" if workload.mask == "padding" else "no_mask"
+
+
+def _lengths(workload: Workload) -> dict[str, torch.Tensor]:
+    """Where the real tokens of a padded batch end, without the padding, as the call takes it: all queries are real."""
+    if workload.mask != "padding":
+        return {}
+    import torch
+
+    batch, device = workload.batch, type_in_use()
+    lengths = torch.tensor((0, *workload.lengths), dtype=torch.int32, device=device)
+    return {
+        "cu_seqlens_q": torch.arange(batch + 1, dtype=torch.int32, device=device) * workload.seq,
+        "cu_seqlens_kv": lengths.cumsum(0, dtype=torch.int32),
+    }
+
+
 @contextmanager
 def _loaded(workload: Workload, implementation: str) -> Iterator[AttentionFunction]:
-    """The module in its inference form: in training cuDNN also writes what only a backward pass reads."""
+    """The module; without gradients in its inference form: in training cuDNN also writes what only a backward pass reads."""
     from transformer_engine.pytorch import DotProductAttention
 
+    asked = {
+        "num_gqa_groups": (workload.k_shape[2], workload.group > 1),
+        # In self-attention it takes the lengths of the queries for those of the keys.
+        "attention_type": ("cross", workload.seq_kv is not None or workload.mask == "padding"),
+    }
     module = DotProductAttention(
-        workload.heads, workload.head_dim, attention_dropout=0.0, qkv_format="bshd", attn_mask_type="no_mask"
-    ).eval()
+        workload.heads,
+        workload.head_dim if workload.head_dim_v is None else (workload.head_dim, workload.head_dim_v),
+        attention_dropout=0.0,
+        qkv_format="bshd",
+        attn_mask_type=_mask_type(workload),
+        **{name: value for name, (value, is_asked) in asked.items() if is_asked},
+    ).train(workload.direction != "forward")
+    lengths = _lengths(workload)
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = module(q, k, v)  # [batch, seq, heads · head_dim]
-        return output.view(q.shape)
+        output: torch.Tensor = module(q, k, v, **lengths)  # [batch, seq, heads · head_dim_v]
+        return output.view(workload.shape)
 
     with _chosen(implementation):
         yield attention
@@ -115,18 +148,24 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
         return ()
     from transformer_engine.pytorch.attention.dot_product_attention import utils
 
+    _, keys, kv_heads, _ = workload.k_shape
+    mask_type = _mask_type(workload)
+    own = {
+        "bottom_right_diagonal": mask_type != "causal"
+    }  # as the module works it out; older releases have no such field
     asked = utils.AttentionParams(
         qkv_dtype=torch_dtype(workload),
         qkv_layout="bshd_bshd_bshd",
         batch_size=workload.batch,
         num_heads=workload.heads,
-        num_gqa_groups=workload.heads,
+        num_gqa_groups=kv_heads,
         max_seqlen_q=workload.seq,
-        max_seqlen_kv=workload.seq,
+        max_seqlen_kv=keys,
         head_dim_qk=workload.head_dim,
-        head_dim_v=workload.head_dim,
-        attn_mask_type="no_mask",
-        is_training=False,
+        head_dim_v=workload.shape[3],
+        attn_mask_type=mask_type,
+        is_training=workload.direction != "forward",
+        **{name: value for name, value in own.items() if hasattr(utils.AttentionParams, name)},
     )
     with _chosen(implementation), _logged(utils) as lines:
         *_, available = utils.get_attention_backend(asked)
@@ -210,6 +249,7 @@ _register = functools.partial(
     register,
     family="transformer-engine",
     modes=MODES,
+    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "backward"),
     fullgraph=False,
     eager_first=True,
     source=_source,

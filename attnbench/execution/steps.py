@@ -23,7 +23,7 @@ from attnbench.checks.output import poison
 from attnbench.checks.reference import metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
-from attnbench.hardware.device import OpenDevice
+from attnbench.hardware.device import OpenDevice, free_bytes
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import (
     CaseEnded,
@@ -77,6 +77,7 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
     if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
         return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
     unmet = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
+    unmet = unmet or too_large(variant, device.type, workload)
     if unmet or backend.refuses is None:
         return unmet
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
@@ -93,6 +94,19 @@ def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:
         f"direction forward, found {workload.direction}"
     )
     return (Reason("mode", text),)
+
+
+def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
+    """Why a case would run out of memory for certain, so that this is no error; empty where nobody can tell before."""
+    least_bytes = variant.backend.least_bytes
+    free = free_bytes(device)
+    if least_bytes is None or free is None:
+        return ()
+    with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
+        needed = least_bytes(workload, variant.mode)
+    if needed <= free:
+        return ()
+    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, found {free:,} bytes free"),)
 
 
 # --- Load and compile

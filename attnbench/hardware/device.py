@@ -232,6 +232,16 @@ def context_is_lost(device: str) -> bool:
     return False
 
 
+def free_bytes(device: str) -> int | None:
+    """Memory of the GPU that this process could get, with what torch keeps of it unused; None for another device."""
+    if device != "cuda":
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+
+
 def release_memory(device: str) -> None:
     """Give back what this process keeps of the GPU's memory without using it: another one is about to measure there."""
     if device == "cuda":

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from attnbench.model import RunFile
-from attnbench.report import comma_separated, jsonl, kbt, plots, relative
+from attnbench.report import comma_separated, jsonl, kbt, plots, relative, speedup
 from attnbench.report.gather import Gathered
 from attnbench.report.history import history_charts
 from attnbench.report.markdown import markdown
@@ -25,12 +25,14 @@ _LEAST_BYTES = 2000
 
 
 def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[], str]]:
-    """By format what makes its one text: `text`, `markdown`, `readme`, `relative`, `csv`, `jsonl` and `kbt`."""
+    """By format what makes its one text: all of `NAMES`."""
     return {
         "text": lambda: "\n".join(tables(run, details) for run in _runs(gathered)),
         "markdown": lambda: runs_markdown(_runs(gathered)),
         "readme": lambda: _lines(latency_tables(_runs(gathered))),
         "relative": lambda: "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered)),
+        "speedup": lambda: "\n".join(_lines(speedup.as_markdown(t)) for t in speedup.speedup_tables(gathered)),
+        "flash-attn": lambda: _lines(speedup.benchmark_lines(gathered)),
         "csv": lambda: comma_separated.table(gathered),
         "jsonl": lambda: _lines(line for source in gathered.runs for line in jsonl.lines(source.run)),
         "kbt": lambda: _lines(kbt.lines(gathered.records, gathered.launches)),
@@ -43,6 +45,8 @@ NAMES = {
     "markdown": "summary.md",
     "readme": "latency.md",
     "relative": "relative.md",
+    "speedup": "speedup.md",
+    "flash-attn": "flash-attn.txt",
     "csv": "latency.csv",
     "jsonl": "records.jsonl",
     "kbt": "kernels-benchmarks.jsonl",

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from attnbench import printable, stats
 from attnbench.aliases import VARIANTS
 from attnbench.globs import require
-from attnbench.model import Record, Workload
+from attnbench.model import Record
 from attnbench.report.cells import code, literal
 from attnbench.report.gather import Gathered
+from attnbench.report.problem import problem
 from attnbench.report.quantities import median_s
 from attnbench.report.table import WIDTH, fitted, wrapped
 from attnbench.units import counted, significant
@@ -80,8 +81,8 @@ def relative_tables(
         require("variant", named, tuple(dict.fromkeys(record.variant for record in records)))
     problems: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        problems[_problem(record.workload)].append(record)
-    tables = (_table(gathered, problem, mine, named, length) for problem, mine in problems.items())
+        problems[problem(record.workload)].append(record)
+    tables = (_table(gathered, words, mine, named, length) for words, mine in problems.items())
     return tuple(table for table in tables if table is not None)
 
 
@@ -104,7 +105,7 @@ def as_markdown(table: RelativeTable) -> list[str]:
 
 
 def _table(
-    gathered: Gathered, problem: str, records: Sequence[Record], reference: str, length: int | None
+    gathered: Gathered, words: str, records: Sequence[Record], reference: str, length: int | None
 ) -> RelativeTable | None:
     latencies = _latencies(gathered, records)
     lengths = sorted({seq for _, variant, seq in latencies if variant == reference})
@@ -115,7 +116,7 @@ def _table(
     at = _most_common(latencies, lengths) if length is None else length
     flop = {record.workload.seq: record.workload.flop for record in records}
     return RelativeTable(
-        problem,
+        words,
         reference,
         gpus,
         at,
@@ -157,14 +158,6 @@ def _rates(
         if (where, name) == (gpu, reference)
     }
     return rates.get(at), statistics.harmonic_mean(list(rates.values())) if rates else None
-
-
-def _problem(workload: Workload) -> str:
-    """What two workloads of one table have in common."""
-    said = f"batch {workload.batch}, {workload.heads} heads × {workload.head_dim}, {workload.dtype}"
-    mask = "" if workload.mask == "none" else f", mask {workload.mask}"
-    direction = "" if workload.direction == "forward" else f", {workload.direction}"
-    return f"{said}{mask}{direction}, inputs {workload.distribution}"
 
 
 def _mean_of(table: RelativeTable) -> str:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from adapters import H200, expected
+from adapters import H200, assert_is_attention, expected, spelt
 
 from attnbench.backends import cudnn_frontend
 from attnbench.backends.families import FAMILIES
@@ -29,13 +29,14 @@ MISSING = "package 'nvidia-cudnn-frontend' is not installed (pip install nvidia-
 CUDNN = """
 from enum import Enum
 
+import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 version = 91900
 said = []  # in the order in which it was done
 refusal = None
 
-data_type = Enum("data_type", "NOT_SET FLOAT HALF BFLOAT16")
+data_type = Enum("data_type", "NOT_SET FLOAT HALF BFLOAT16 INT32")
 heur_mode = Enum("heur_mode", "A B FALLBACK OPENSOURCE")
 
 class cudnnGraphNotSupportedError(Exception):
@@ -79,8 +80,13 @@ class pygraph:
                reordering_type=None, name="", uid=None, ragged_offset_multiplier=1, alignment_value=1):
         return Tensor(dim, stride, data_type)
 
-    def sdpa(self, q, k, v, *, attn_scale=None, generate_stats=None, name=""):
+    def sdpa(self, q, k, v, *, attn_scale=None, bias=None, use_padding_mask=False, seq_len_q=None, seq_len_kv=None,
+             use_causal_mask=False, use_causal_mask_bottom_right=False, generate_stats=None, name=""):
         assert generate_stats is False
+        assert not (use_causal_mask and use_causal_mask_bottom_right)
+        self.bias, self.lengths = bias, (seq_len_q, seq_len_kv) if use_padding_mask else None
+        self.causal = use_causal_mask or use_causal_mask_bottom_right
+        self.from_the_end = use_causal_mask_bottom_right
         self.q, self.k, self.v, self.scale, self.o = q, k, v, attn_scale, Tensor()
         return [self.o, None]
 
@@ -112,11 +118,21 @@ class pygraph:
         assert workspace.is_contiguous() and workspace.element_size() == 1 and workspace.numel() > 0
         for declared, given in tensor_dict.items():
             assert (declared.dim, declared.stride) == (list(given.shape), list(given.stride()))
-            assert str(given.dtype) == {data_type.HALF: "torch.float16", data_type.BFLOAT16: "torch.bfloat16"}[
-                declared.data_type or self.io_data_type
-            ]
+            dtypes = {data_type.HALF: torch.float16, data_type.BFLOAT16: torch.bfloat16, data_type.INT32: torch.int32}
+            assert given.dtype == dtypes[declared.data_type or self.io_data_type]
         q, k, v = (tensor_dict[x] for x in (self.q, self.k, self.v))
-        tensor_dict[self.o].copy_(scaled_dot_product_attention(q, k, v, scale=self.scale))
+        rows, keys = q.shape[2], k.shape[2]
+        mask = None if self.bias is None else tensor_dict[self.bias]
+        if self.causal:
+            mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows if self.from_the_end else 0)
+        if self.lengths is not None:
+            queries, lengths = (tensor_dict[x] for x in self.lengths)
+            assert queries.flatten().tolist() == [rows] * len(q)
+            mask = torch.arange(keys) < lengths
+        grouped = q.shape[1] != k.shape[1]
+        tensor_dict[self.o].copy_(
+            scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=grouped)
+        )
 """
 FILES = {
     "cudnn/__init__.py": CUDNN,
@@ -159,6 +175,24 @@ def test_tensors_reach_the_graph_without_a_copy_and_the_output_is_the_attention(
     output = attention(*tensors)
     torch.testing.assert_close(output, expected(*tensors))
     assert output.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2x48x2x32:bf16:causal",
+        "1x24/48x2x32:bf16:causal",
+        "2x24/48x4/2x32:fp16",
+        "2x24x2x32/64:fp16",
+        "2x24/40x2x32:bf16:padding=40+13",
+        "1x24/40x2x32:bf16:additive",
+        "2x24/40x4/2x32:fp16:bhsd",
+    ],
+)
+def test_what_a_workload_asks_for_reaches_the_graph(text, cudnn):
+    workload = spelt(text)
+    assert {*workload.features} <= {*all_backends()["cudnn_frontend"].takes}
+    assert_is_attention("cudnn_frontend", workload)
 
 
 def test_the_graph_is_built_once_and_before_the_call(cudnn):

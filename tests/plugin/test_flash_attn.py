@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import A100, CPU, H200, expected
+from adapters import A100, CPU, H200, assert_is_attention, expected, spelt, tensors_of
 
 from attnbench.backends import flash_attn
 from attnbench.backends.families import FAMILIES
@@ -32,14 +32,18 @@ SDPA = """
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-def sdpa(q, k, v, scale):
+def sdpa(q, k, v, scale, causal=False):
     if q.dtype == torch.float8_e4m3fn:  # e4m3 gives bf16
         q, k, v = (x.to(torch.bfloat16) for x in (q, k, v))
-    out = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), scale=scale)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    rows, keys = q.shape[2], k.shape[2]
+    mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows) if causal else None
+    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous()
 """
 
 FLASH_2 = """
+import torch
 import flash_attn_2_cuda as flash_attn_gpu
 
 def flash_attn_func(
@@ -55,8 +59,33 @@ def flash_attn_func(
     deterministic=False,
     return_attn_probs=False,
 ):
-    assert deterministic is False
-    return flash_attn_gpu.sdpa(q, k, v, softmax_scale)
+    return flash_attn_gpu.sdpa(q, k, v, softmax_scale, causal)
+
+def flash_attn_varlen_func(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),  # -1 means infinite context window
+    softcap=0.0, # 0.0 means deactivated
+    alibi_slopes=None,
+    deterministic=False,
+    return_attn_probs=False,
+    block_table=None,
+):
+    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
+    assert len(q) == cu_seqlens_q[-1] and len(k) == len(v) == cu_seqlens_k[-1]
+    lengths = [one.diff().tolist() for one in (cu_seqlens_q, cu_seqlens_k)]
+    assert [max(one) for one in lengths] == [max_seqlen_q, max_seqlen_k]
+    sequences = zip(q.split(lengths[0]), k.split(lengths[1]), v.split(lengths[1]))
+    parts = [flash_attn_gpu.sdpa(*(x[None] for x in one), softmax_scale, causal)[0] for one in sequences]
+    return torch.cat(parts)
 """
 
 #: The signature of a release that returns a tuple, and what the later one added to it.
@@ -82,7 +111,7 @@ def flash_attn_func(
 ):
     global returned
     torch._dynamo.graph_break()  # as a release does whose operator has no fake implementation
-    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale)
+    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale, causal)
     returned = out.data_ptr()
     return RETURNED
 """
@@ -95,13 +124,13 @@ import torch
 import fa3_fwd._C
 
 @torch.library.custom_op("NAMESPACE::_flash_attn_forward", mutates_args=())
-def _flash_attn_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def _flash_attn_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
     if q.dtype == torch.float16:
         raise RuntimeError("This flash attention build does not support FP16.")
-    return fa3_fwd._C.sdpa(q, k, v, None)
+    return fa3_fwd._C.sdpa(q, k, v, None, causal)
 
 @torch.library.register_fake("NAMESPACE::_flash_attn_forward")
-def _flash_attn_forward_fake(q, k, v):
+def _flash_attn_forward_fake(q, k, v, causal):
     return torch.empty_like(q, dtype=torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype)
 
 def flash_attn_func(
@@ -121,7 +150,7 @@ def flash_attn_func(
     sm_margin=0,
     return_attn_probs=False,
 ):
-    return _flash_attn_forward(q, k, v)
+    return _flash_attn_forward(q, k, v, causal)
 """
 
 
@@ -164,14 +193,16 @@ def flash_attn_func(
     gather_bwd_recompute_p: bool = False,
     gather_bwd_token_chunk: Optional[int] = None,
 ):
-    return sdpa(q, k, v, softmax_scale), None
+    return sdpa(q, k, v, softmax_scale, causal), None
 """.replace("SDPA", SDPA)
 
 #: What each distribution leaves in site-packages. flash-attn brings a `cute` of its own, which flash-attn-4 writes over.
 FILES = {
     "flash-attn": {
         "flash_attn-2.8.3.dist-info/METADATA": "Metadata-Version: 2.4\nName: flash_attn\nVersion: 2.8.3\n",
-        "flash_attn/__init__.py": "from flash_attn.flash_attn_interface import flash_attn_func\n",
+        "flash_attn/__init__.py": (
+            "from flash_attn.flash_attn_interface import flash_attn_func, flash_attn_varlen_func\n"
+        ),
         "flash_attn/flash_attn_interface.py": FLASH_2,
         "flash_attn/cute/__init__.py": "import cutlass_of_another_release\n",
         "flash_attn_2_cuda.py": SDPA,
@@ -204,12 +235,16 @@ MISSING = {
 #: Of the distributions in one pair of parentheses any one will do.
 NEEDS = {
     "flash_attn_2": [("flash-attn",)],
+    "flash_attn_2[deterministic]": [("flash-attn",)],
+    "flash_attn_2_varlen": [("flash-attn",)],
     "flash_attn_3": [("flash-attn-3", "fa3-fwd")],
     "flash_attn_3_fp8": [("flash-attn-3", "fa3-fwd")],
     "flash_attn_4": [("flash-attn-4",), ("nvidia-cutlass-dsl",)],
 }
 OF_THE_FAMILY = ("flash_attn", "fa3_fwd")
-PLAIN = [name for name in NEEDS if name != "flash_attn_3_fp8"]
+#: What the workload has to ask for, where a backend is not for plain attention.
+ASKED_FOR = {"flash_attn_2[deterministic]": "bwd", "flash_attn_2_varlen": "padding"}
+PLAIN = [name for name in NEEDS if name not in ("flash_attn_3_fp8", *ASKED_FOR)]
 EVERY = [list(compress(FILES, chosen)) for chosen in product((0, 1), repeat=len(FILES))]
 
 
@@ -249,8 +284,9 @@ def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]
 def test_what_is_not_installed_is_said_whatever_else_lies_in_its_folder(there, backend, install):
     install(*there)
     lacking = [MISSING[names[0]] for names in NEEDS[backend] if not {*names} & {*there}]
-    assert said(backend, H200) == lacking
-    assert said(backend, CPU) == [*lacking, "needs device cuda, found cpu"]
+    workload = spelt(f"1x64x2x64:bf16:{ASKED_FOR.get(backend, 'fwd')}")
+    assert said(backend, H200, workload) == lacking
+    assert said(backend, CPU, workload) == [*lacking, "needs device cuda, found cpu"]
     assert not [name for name in sys.modules if name.startswith(OF_THE_FAMILY)]  # nothing was imported to find out
 
 
@@ -513,12 +549,136 @@ RAN = {
 }
 
 
+OF_2 = ("flash_attn_2", *ASKED_FOR)
+
+
 @pytest.mark.parametrize("backend", NEEDS)
 @pytest.mark.parametrize("ran", RAN)
 def test_each_is_known_by_its_own_kernel_and_by_no_other(backend, ran):
     """The beginnings of the names are those seen on an H200, the arguments behind them are shortened."""
     codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(RAN[ran]),))]
-    assert codes == ([] if backend in (ran, f"{ran}_fp8") else ["wrong-route", "replaced"])
+    own = OF_2 if ran == "flash_attn_2" else (ran, f"{ran}_fp8")
+    assert codes == ([] if backend in own else ["wrong-route", "replaced"])
+
+
+#: As the projects' sources name their kernels of the backward pass; not seen on a GPU yet.
+BACKWARD = {
+    "torch_flash": "void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<Flash_bwd_kernel_traits<128, 64, 128>>",
+    "torch_efficient": "fmha_cutlassB_bf16_aligned_128x64_k128_sm80(PyTorchMemEffAttention::AttentionBackwardKernel)",
+    "torch_cudnn": "cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16_knob_7_64x128x128_4x1x1_kernel0_0",
+    "flash_attn_2": "void flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<Flash_bwd_kernel_traits<128, 64, 128>>",
+    "flash_attn_3": "void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnBwdSm90<flash::CollectiveMainloopBwd>>>",
+    "flash_attn_4": "kernel_cutlass_kernel_flash_attncuteflash_bwd_sm90FlashAttentionBackwardSm90_object_at__tensor0000",
+}
+
+
+@pytest.mark.parametrize("backend", [*PLAIN, *ASKED_FOR])
+@pytest.mark.parametrize("ran", BACKWARD)
+def test_each_is_known_by_its_own_backward_kernel_and_by_no_other(backend, ran):
+    codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(BACKWARD[ran]),))]
+    own = OF_2 if ran == "flash_attn_2" else (ran,)
+    assert codes == ([] if backend in own else ["wrong-route", "replaced"])
+
+
+@pytest.mark.parametrize("backend", ["torch_flash", "torch_efficient", "torch_cudnn"])
+def test_pytorchs_own_are_known_by_their_backward_kernels(backend):
+    assert wrong_route(all_backends()[backend], "cuda", (DeviceOp(BACKWARD[backend]),)) == ()
+
+
+def test_what_stands_around_the_backward_kernel_is_part_of_its_time():
+    names = {
+        "flash_attn_2": ("flash::flash_bwd_dot_do_o_kernel<", "flash::flash_bwd_convert_dq_kernel<"),
+        "flash_attn_3": ("device_kernel<flash::FlashAttnBwdPreprocess<", "<flash::FlashAttnBwdPostprocessConvertdQ<"),
+        "flash_attn_4": (
+            "flash_attncuteflash_bwd_preprocessFlashAttentionBackwardPreprocess_object",
+            BACKWARD["flash_attn_4"],
+        ),
+    }
+    for backend, own in names.items():
+        ran = tuple(DeviceOp(f"void {name}", duration_s=1e-6) for name in (*own, "at::native::fill"))
+        assert kernel_s(all_backends()[backend], "cuda", ran) == pytest.approx(2e-6)
+
+
+ASKED = ["causal", "cross", "causal-cross", "gqa", "causal-gqa-cross", "bwd", "causal-gqa-bwd"]
+SPELT = {
+    "causal": "2x48x2x32:bf16:causal",
+    "cross": "2x24/48x2x32:bf16",
+    "causal-cross": "2x24/48x2x32:bf16:causal",
+    "gqa": "2x48x4/2x32:bf16",
+    "causal-gqa-cross": "1x24/48x4/2x32:bf16:causal",
+    "bwd": "1x48x2x32:bf16:bwd",
+    "causal-gqa-bwd": "1x48x4/2x32:bf16:causal:fwdbwd",
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("backend", PLAIN)
+def test_what_a_workload_asks_for_reaches_the_library(backend, asked, install):
+    install(*(name for name in FILES if name != "fa3-fwd"))
+    workload = spelt(SPELT[asked])
+    assert {*workload.features} <= {*all_backends()[backend].takes}
+    assert_is_attention(backend, workload)
+
+
+@pytest.mark.parametrize("text", ["1x24/48x2x32:bf16:causal", "1x48x4/2x32:bf16:causal"])
+@pytest.mark.parametrize("there", ["flash-attn-3", "fa3-fwd"])
+def test_a_causal_mask_reaches_the_operator_inside_torch_compile(there, text, install):
+    install(there)
+    workload = spelt(text)
+    torch.compiler.reset()
+    load = all_backends()["flash_attn_3"].load
+    compiled = torch.compile(load(workload), fullgraph=True, dynamic=False, backend="aot_eager")
+    tensors = tensors_of(workload)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*tensors), load(workload)(*tensors))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3x24x2x32:bf16:padding=24+7+1",
+        "2x24/40x4/2x32:bf16:padding=13+40",
+        "1x24x2x32:bf16:packed=11+7+6",
+        "1x24x4/2x32:bf16:packed=11+13:causal",
+        "2x24x2x32:bf16:padding=9+24:fwdbwd",
+        "1x24x2x32:bf16:packed=11+13:bwd",
+    ],
+)
+def test_padding_and_packed_sequences_are_packed_for_the_library(text, install):
+    install("flash-attn")
+    assert_is_attention("flash_attn_2_varlen", spelt(text))
+
+
+@pytest.mark.parametrize(("backend", "deterministic"), [("flash_attn_2", False), ("flash_attn_2[deterministic]", True)])
+def test_only_the_deterministic_variant_sets_the_option(backend, deterministic, install, monkeypatch):
+    install("flash-attn")
+    library, given = importlib.import_module("flash_attn"), []
+    monkeypatch.setattr(library, "flash_attn_func", lambda q, k, v, **options: given.append(options) or q)
+    for text in ("1x8x2x32:bf16:bwd", "1x8x2x32:bf16:dropout=0.1:causal:bwd"):
+        all_backends()[backend].load(spelt(text))(*qkv())
+    assert given == [
+        {"deterministic": deterministic},
+        {"deterministic": deterministic, "causal": True, "dropout_p": 0.1},
+    ]
+
+
+def test_variants_for_some_workloads_are_unsupported_on_the_others(install):
+    install(*FILES)
+    plain = "found plain forward attention"
+    assert said("flash_attn_2[deterministic]", H200) == [f"needs a workload with gradients, {plain}"]
+    assert said("flash_attn_2_varlen", H200) == [f"needs a workload with padded keys or packed sequences, {plain}"]
+    assert said("flash_attn_2_varlen", H200, spelt("1x8x2x64:bf16:causal")) == [
+        "needs a workload with padded keys or packed sequences, found one with a causal mask"
+    ]
+
+
+def test_a_flash_attention_3_without_its_backward_pass_is_unsupported_for_gradients(install):
+    install("fa3-fwd")
+    assert said("flash_attn_3", H200, spelt("1x8x2x64:bf16:bwd")) == [
+        f"needs a build with gradients, found {WHEEL} built without (FLASHATTENTION_DISABLE_BACKWARD)"
+    ]
+    install("flash-attn-3")
+    assert said("flash_attn_3", H200, spelt("1x8x2x64:bf16:bwd")) == []
 
 
 def test_flash_attention_2_with_split_keys_is_itself():
@@ -537,6 +697,8 @@ def test_the_family_is_registered_with_the_modes_that_it_claims():
     every = ("eager", "default", "max-autotune")
     assert found == {
         "flash_attn_2": every,
+        "flash_attn_2[deterministic]": every,
+        "flash_attn_2_varlen": ("eager",),
         "flash_attn_3": every,
         "flash_attn_3_fp8": every,
         "flash_attn_4": ("eager",),
@@ -550,11 +712,13 @@ def test_a_cpu_lists_all_reasons_of_the_family(bench, pytester):
     result = bench("--attn-list", "--attn-device=cpu", "--attn-workload=1x64x2x64", "--attn-backend=flash_attn_*")
     result.stdout.fnmatch_lines(
         [
-            f"  flash_attn_2      eager, default, max-autotune: {MISSING['flash-attn']}; needs device cuda, found cpu",
-            f"  flash_attn_3      eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
-            f"  flash_attn_3_fp8  eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
-            f"  flash_attn_4      eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
-            "10 cases: 0 ready, 10 not",
+            f"  flash_attn_2 * eager, default, max-autotune: {MISSING['flash-attn']}; needs device cuda, found cpu",
+            f"  flash_attn_2[[]deterministic] * eager, default, max-autotune: {MISSING['flash-attn']}; *",
+            f"  flash_attn_2_varlen * eager: {MISSING['flash-attn']}; needs device cuda, found cpu; *",
+            f"  flash_attn_3 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            f"  flash_attn_3_fp8 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            f"  flash_attn_4 * eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
+            "14 cases: 0 ready, 14 not",
         ]
     )
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from adapters import A100, CPU, H200, qkv
+from adapters import A100, CPU, H200, assert_is_attention, qkv, spelt
 
 from attnbench.backends import flashinfer
 from attnbench.backends.families import FAMILIES
@@ -25,6 +25,7 @@ NAMES = ("flashinfer", "flashinfer_fa2", "flashinfer_fa3")
 MISSING = "package 'flashinfer' is not installed (pip install flashinfer-python)"
 
 FLASHINFER = """
+import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 backends = []
@@ -56,8 +57,10 @@ def single_prefill_with_kv_cache(
 ):
     assert q.ndim == k.ndim == v.ndim == 3 and kv_layout == "NHD"
     backends.append(backend)
-    heads_first = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    out = scaled_dot_product_attention(*heads_first, scale=sm_scale, is_causal=causal)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+    rows, keys = q.shape[2], k.shape[2]
+    mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows) if causal else None
+    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=sm_scale, enable_gqa=q.shape[1] != k.shape[1])
     return out.squeeze(0).transpose(0, 1).contiguous()
 """
 FILES = {"flashinfer/__init__.py": FLASHINFER}
@@ -71,6 +74,14 @@ def test_one_request_of_the_batch_goes_to_the_backend_that_the_name_says(name, b
     heads_first = (x.transpose(1, 2) for x in tensors)
     torch.testing.assert_close(output, torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2))
     assert sys.modules["flashinfer"].backends == [backend]
+
+
+@pytest.mark.parametrize("text", ["1x48x2x64:bf16:causal", "1x24/48x4/2x64:bf16:causal", "1x24/48x2x64:bf16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_workload_asks_for_reaches_the_library(name, text, stand_in):
+    stand_in(FILES)
+    assert {*spelt(text).features} <= {*all_backends()[name].takes}
+    assert_is_attention(name, spelt(text))
 
 
 @pytest.fixture

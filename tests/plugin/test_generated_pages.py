@@ -61,7 +61,7 @@ def test_the_asterisks_of_a_glob_are_no_emphasis(generated):
 @pytest.mark.parametrize(
     ("page", "row"),
     [
-        ("docs/backends.md", "| `flash_attn_2` |"),
+        ("docs/backends.md", "| `flash_attn_3` |"),
         ("docs/grids.md", "| `sage`"),
         ("docs/options.md", "| `--attn-rounds"),
     ],

@@ -149,7 +149,6 @@ def test_the_tiny_siblings_are_measured_on_a_cpu(name, outcomes):
     } == {}
 
 
-@pytest.mark.xfail(strict=True, reason="gradients have no reference yet")
 def test_the_gradients_of_the_tiny_siblings_are_measured_on_a_cpu(outcomes):
     rows = tiny("flash-attn", "backward", "forward+backward")
     found = outcomes("flash-attn")
@@ -158,7 +157,6 @@ def test_the_gradients_of_the_tiny_siblings_are_measured_on_a_cpu(outcomes):
     } == {}
 
 
-@pytest.mark.xfail(strict=True, reason="dropout has no check yet")
 def test_dropout_is_measured_on_a_cpu(outcomes):
     found = outcomes("flash-attn")
     assert found["torch_math", "tiny-fa-dropout-fwd"] == "measured"

@@ -1,4 +1,4 @@
-"""Plain attention is unsupported where its scores are larger than the free memory of the GPU, and says both numbers."""
+"""A case that needs more memory than the GPU has free for certain is unsupported, with both numbers: plain attention."""
 
 from __future__ import annotations
 
@@ -6,60 +6,75 @@ from dataclasses import replace
 
 import pytest
 import torch
+from adapters import H200
 
-from attnbench.backends.registry import all_backends
-from attnbench.model import Workload
+from attnbench.backends.registry import Backend, all_backends
+from attnbench.backends.variant import Variant
+from attnbench.execution.steps import refusals
+from attnbench.hardware.device import OpenDevice
+from attnbench.model import CaseEnded, Status, Workload
 from attnbench.workloads.table import select_workloads
 
-#: Its scores are 96 times 65,536².
 (LONG,) = select_workloads(("fa-b8h12d64-65536-fwd",))
 SCORES = 8 * 12 * 65536**2
+GPU = OpenDevice(H200, {}, {})
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """`gpu(free)`: a GPU with so many bytes free, of which torch keeps 1000 for itself."""
+def free(monkeypatch):
+    """`free(count)`: a GPU with so many bytes free, of which torch keeps 1000 that it does not use."""
 
-    def put(free: int, reduced: bool = False) -> None:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - 1000, 80 * 2**30))
+    def put(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (count - 1000, 80 * 2**30))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1500)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 500)
-        monkeypatch.setattr(torch.backends.cuda, "fp16_bf16_reduction_math_sdp_allowed", lambda: reduced)
+        monkeypatch.setattr(torch.backends.cuda, "fp16_bf16_reduction_math_sdp_allowed", lambda: False)
 
     return put
 
 
-def refused(workload: Workload, device: str = "cuda") -> tuple[str, ...]:
-    return all_backends()["torch_math"].refuses(workload, device)
-
-
-def said(needed: int, free: int) -> tuple[str, ...]:
-    return (f"needs at least {needed:,} bytes for the scores of plain attention, found {free:,} bytes free",)
+def said(workload: Workload, mode: str = "eager", backend: str = "torch_math", device: OpenDevice = GPU) -> list[str]:
+    return [reason.text for reason in refusals(Variant(all_backends()[backend], mode), device, workload)]
 
 
 @pytest.mark.parametrize(
-    ("changes", "copies"),
+    ("changes", "mode", "copies"),
     [
-        ({}, 2),
-        ({"direction": "backward"}, 3),
-        ({"direction": "forward+backward"}, 3),
-        ({"dropout": 0.1}, 3),
-        ({"seq_kv": 32768}, 1),
+        ({}, "eager", 2),
+        ({}, "default", 1),
+        ({"direction": "backward"}, "eager", 3),
+        ({"direction": "forward+backward"}, "max-autotune", 1),
+        ({"dropout": 0.1}, "eager", 3),
+        ({"seq_kv": 32768}, "eager", 1),
     ],
 )
-def test_it_needs_its_scores_in_fp32_as_often_as_they_stand_at_one_time(gpu, changes, copies):
+def test_plain_attention_needs_its_scores_in_fp32_as_often_as_they_stand_at_one_time(free, changes, mode, copies):
     workload, needed = replace(LONG, **changes), copies * 4 * SCORES
-    gpu(needed)
-    assert refused(workload) == ()
-    gpu(needed - 1)
-    assert refused(workload) == said(needed, needed - 1)
+    free(needed)
+    assert said(workload, mode) == []
+    free(needed - 1)
+    assert said(workload, mode) == [
+        f"needs at least {needed:,} bytes of the GPU's memory, found {needed - 1:,} bytes free"
+    ]
 
 
-def test_with_reduced_precision_allowed_they_have_the_dtype_of_the_inputs(gpu):
-    gpu(1000, reduced=True)
-    assert refused(LONG) == said(2 * 2 * SCORES, 1000)
-    assert refused(replace(LONG, dtype="fp32")) == said(2 * 4 * SCORES, 1000)
+def test_with_reduced_precision_allowed_the_scores_have_the_dtype_of_the_inputs(free, monkeypatch):
+    free(1000)
+    monkeypatch.setattr(torch.backends.cuda, "fp16_bf16_reduction_math_sdp_allowed", lambda: True)
+    assert f"{2 * 2 * SCORES:,} bytes" in said(LONG)[0]
+    assert f"{2 * 4 * SCORES:,} bytes" in said(replace(LONG, dtype="fp32"))[0]
 
 
-def test_a_cpu_is_not_asked_for_its_memory():
-    assert refused(LONG, "cpu") == ()
+def test_the_memory_is_asked_for_only_where_all_else_holds_and_on_a_gpu(free):
+    cpu = OpenDevice(replace(H200, device="cpu", capability=None), {}, {})
+    assert said(LONG, device=cpu) == []
+    free(1000)
+    assert said(LONG, backend="torch_flex", mode="default") == [], "which states nothing"
+
+
+def test_a_kernel_whose_own_answer_fails_is_an_error(free):
+    free(1000)
+    backend = Backend(lambda workload: None, "mine", "mine", least_bytes=lambda workload, mode: 1 // 0)
+    with pytest.raises(CaseEnded, match=r"cannot say whether it runs here.*ZeroDivisionError") as ended:
+        refusals(Variant(backend, "eager"), GPU, replace(LONG, dropout=0.0))
+    assert ended.value.status is Status.ERROR

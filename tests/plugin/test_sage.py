@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import A100, CPU, H200, expected, qkv
+from adapters import A100, CPU, H200, assert_is_attention, expected, qkv, spelt
 
 from attnbench.backends import sage
 from attnbench.backends.families import FAMILIES
@@ -33,17 +33,19 @@ from torch.nn.functional import scaled_dot_product_attention
 
 calls = []  # name, options and K as they came
 
-def _sdpa(name, q, k, v, tensor_layout, options):
+def _sdpa(name, q, k, v, tensor_layout, is_causal, options):
     assert tensor_layout == "NHD"
     calls.append((name, options, k))
-    return scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2).contiguous()
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).contiguous()
 """
 
 CORE_1 = f"""{SDPA}
 def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, smooth_k=True, **kwargs):
     if smooth_k:
         k -= k.mean(dim=1, keepdim=True)  # in the caller's tensor, as 1.0.6 does
-    return _sdpa("sageattn", q, k, v, tensor_layout, {{"smooth_k": smooth_k, **kwargs}})
+    return _sdpa("sageattn", q, k, v, tensor_layout, is_causal, {{"smooth_k": smooth_k, **kwargs}})
 
 def sageattn_varlen(*args):
     ...
@@ -57,7 +59,7 @@ def NAME(
     smooth_k=True, smooth_v=False, return_lse=False, **kwargs,
 ):
     options = {"smooth_k": smooth_k, "qk_quant_gran": qk_quant_gran, "pv_accum_dtype": pv_accum_dtype}
-    return _sdpa("NAME", q, k, v, tensor_layout, {**options, **kwargs})
+    return _sdpa("NAME", q, k, v, tensor_layout, is_causal, {**options, **kwargs})
 """
 CUDA_FUNCTIONS = {
     "sageattn_qk_int8_pv_fp16_cuda": "fp32",
@@ -70,7 +72,7 @@ def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, retur
     if arch == "sm80":
         ...
     elif arch == "sm90":
-        return _sdpa("sageattn", q, k, v, tensor_layout, kwargs)
+        return _sdpa("sageattn", q, k, v, tensor_layout, is_causal, kwargs)
     elif arch == "sm120":
         ...
 
@@ -79,7 +81,7 @@ def sageattn_qk_int8_pv_fp16_triton(
     q, k, v, tensor_layout="HND", quantization_backend="triton", is_causal=False, sm_scale=None, smooth_k=True,
     return_lse=False, **kwargs,
 ):
-    return _sdpa("sageattn_qk_int8_pv_fp16_triton", q, k, v, tensor_layout, {{"smooth_k": smooth_k, **kwargs}})
+    return _sdpa("sageattn_qk_int8_pv_fp16_triton", q, k, v, tensor_layout, is_causal, {{"smooth_k": smooth_k, **kwargs}})
 """ + "".join(CUDA.replace("NAME", name).replace("DTYPE", dtype) for name, dtype in CUDA_FUNCTIONS.items())
 
 SM90 = "sageattn_qk_int8_pv_fp8_cuda_sm90"
@@ -279,6 +281,23 @@ def test_1_does_not_write_into_the_callers_k_and_gets_a_copy_only_to_smooth_it(i
     [(name, options, k)] = sys.modules["sageattention.core"].calls
     assert (name, options) == ("sageattn", {"smooth_k": not backend.endswith(UNSMOOTHED)})
     assert (k is tensors[1]) == backend.endswith(UNSMOOTHED)
+
+
+@pytest.mark.parametrize("text", ["2x48x2x64:bf16:causal", "1x24/48x2x64:bf16", "1x48x4/2x64:bf16:causal"])
+@pytest.mark.parametrize("release", ["1.0.6", "2.2.0"])
+@pytest.mark.parametrize("backend", ["sage_auto", "sage_int8_fp16_triton[no_smooth_k]"])
+def test_what_a_workload_asks_for_reaches_the_library(install, release, backend, text):
+    install(release)
+    assert {*spelt(text).features} <= {*all_backends()[backend].takes}
+    assert_is_attention(backend, spelt(text))
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_causal_mask_over_unequal_lengths_is_refused(install, backend):
+    install("2.2.0")
+    needs = "needs equal lengths under a causal mask, found 24 queries and 48 keys"
+    assert said(backend, workload=spelt("1x24/48x2x64:bf16:causal")) == [needs]
+    assert said(backend, workload=spelt("1x24/48x2x64:bf16")) == said(backend, workload=spelt("1x48x2x64:causal")) == []
 
 
 def test_an_option_that_would_be_swallowed_is_an_error(install):

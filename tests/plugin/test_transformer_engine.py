@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from adapters import CPU, H200, expected, qkv
+from adapters import CPU, H200, assert_is_attention, expected, qkv, spelt
 
 from attnbench.backends import transformer_engine
 from attnbench.backends.families import FAMILIES
@@ -138,17 +138,22 @@ class DotProductAttention(torch.nn.Module):
         qkv_format="sbhd",
         attn_mask_type="causal",
         window_size=None,
+        attention_type="self",
     ):
         super().__init__()
-        assert (qkv_format, attn_mask_type, attention_dropout) == ("bshd", "no_mask", 0.0)
-        self.heads, self.head_dim = num_attention_heads, kv_channels
+        assert (qkv_format, attention_dropout) == ("bshd", 0.0)
+        self.heads, self.groups = num_attention_heads, num_gqa_groups or num_attention_heads
+        self.head_dims = kv_channels if isinstance(kv_channels, tuple) else (kv_channels, kv_channels)
+        self.mask_type, self.attention_type = attn_mask_type, attention_type
 
-    def forward(self, query_layer=None, key_layer=None, value_layer=None, attention_mask=None, qkv_format=None):
+    def forward(self, query_layer=None, key_layer=None, value_layer=None, attention_mask=None, qkv_format=None,
+                cu_seqlens_q=None, cu_seqlens_kv=None):
         batch, seq, heads, head_dim = query_layer.shape
-        assert (heads, head_dim) == (self.heads, self.head_dim)
+        keys, (groups, head_dim_v) = key_layer.shape[1], value_layer.shape[2:]
+        assert (heads, groups, (head_dim, head_dim_v)) == (self.heads, self.groups, self.head_dims)
         params = dpa_utils.AttentionParams(
-            torch.Tensor, query_layer.dtype, "bshd_bshd_bshd", batch, heads, heads, seq, seq, head_dim, head_dim,
-            is_training=self.training,
+            torch.Tensor, query_layer.dtype, "bshd_bshd_bshd", batch, heads, groups, seq, keys, head_dim, head_dim_v,
+            self.mask_type, is_training=self.training,
         )
         if _attention_backends["attention_params"] is None or params != _attention_backends["attention_params"]:
             _attention_backends["attention_params"] = params
@@ -163,8 +168,18 @@ class DotProductAttention(torch.nn.Module):
         if not chosen:
             raise ValueError("No dot product attention backend is available for the provided inputs.")
         ran.append((chosen[0], self.training))
-        heads_first = (x.transpose(1, 2) for x in (query_layer, key_layer, value_layer))
-        return scaled_dot_product_attention(*heads_first).transpose(1, 2).contiguous().view(batch, seq, -1)
+        mask = None
+        if self.mask_type.startswith("causal"):
+            shift = keys - seq if self.mask_type == "causal_bottom_right" else 0
+            mask = torch.ones(seq, keys, dtype=torch.bool).tril(shift)
+        if self.mask_type == "padding":
+            assert cu_seqlens_q.dtype == cu_seqlens_kv.dtype == torch.int32
+            assert cu_seqlens_q.diff().tolist() == [seq] * batch
+            lengths = (cu_seqlens_q if self.attention_type == "self" else cu_seqlens_kv).diff()
+            mask = (torch.arange(keys) < lengths[:, None])[:, None, None]
+        q, k, v = (x.transpose(1, 2) for x in (query_layer, key_layer, value_layer))
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != groups)
+        return out.transpose(1, 2).contiguous().view(batch, seq, -1)
 """
 ATTENTION = "transformer_engine/pytorch/attention"
 FILES = {
@@ -266,6 +281,31 @@ def test_what_it_can_run_it_does_not_refuse_and_asking_leaves_no_trace(stand_in)
     asked = part("utils").asked[0]
     assert (asked.batch_size, asked.num_heads, asked.max_seqlen_q, asked.head_dim_qk) == (1, 2, 64, 64)
     assert (asked.qkv_layout, asked.attn_mask_type, asked.is_training) == ("bshd_bshd_bshd", "no_mask", False)
+
+
+ASKED = {
+    "2x48x2x64:bf16:causal": "causal",
+    "1x24/48x2x64:bf16:causal": "causal_bottom_right",
+    "2x24/48x4/2x64:bf16": "no_mask",
+    "2x24x2x64/32:bf16": "no_mask",
+    "3x24/40x2x64:bf16:padding=40+13+1": "padding",
+    "2x24x2x64:bf16:padding=24+7": "padding",  # which self-attention would take for the lengths of the queries
+    "1x48x4/2x64:bf16:causal:bwd": "causal",
+    "1x48x2x64:bf16:fwdbwd": "no_mask",
+}
+
+
+@pytest.mark.parametrize("text", ASKED)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_workload_asks_for_reaches_the_module_and_the_choice(name, text, stand_in):
+    stand_in(FILES)
+    workload = spelt(text)
+    assert {*workload.features} <= {*all_backends()[name].takes}
+    assert_is_attention(name, workload)
+    assert refused(name, workload) == ()
+    chosen, asked = part("utils").asked
+    assert (chosen, chosen.attn_mask_type) == (asked, ASKED[text]), "the library is asked about what then runs"
+    assert asked.is_training == (workload.direction != "forward")
 
 
 REJECTED = "cuDNN Error: CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH"

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 import torch
-from adapters import H200, expected, qkv
+from adapters import H200, assert_is_attention, expected, qkv, spelt
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from attnbench.backends import xformers
@@ -33,18 +33,76 @@ from torch.nn.functional import scaled_dot_product_attention
 class FwOp:
     NAME = "NAMED"
     REASONS = []
+    BIASES = None  # all
     calls = 0
 
     @classmethod
     def not_supported_reasons(cls, d):
         assert d.query.device.type == d.key.device.type == d.value.device.type
+        if cls.BIASES is not None and type(d.attn_bias).__name__ not in cls.BIASES:
+            return [f"attn_bias type is {type(d.attn_bias).__name__}"]
         return [f"{d.query.dtype}"] if d.query.dtype is torch.float32 else list(cls.REASONS)
 
     @classmethod
     def apply(cls, inp, needs_gradient):
         cls.calls += 1
-        heads_first = (x.transpose(1, 2) for x in (inp.query, inp.key, inp.value))
-        return scaled_dot_product_attention(*heads_first, scale=inp.scale).transpose(1, 2).contiguous(), None
+        q, k, v = (x.flatten(2, 3) if x.ndim == 5 else x for x in (inp.query, inp.key, inp.value))
+        assert q.shape[2] == k.shape[2] == v.shape[2]
+        bias = inp.attn_bias
+        if isinstance(bias, torch.Tensor):
+            expected = (q.shape[0], *inp.query.shape[2:-1], q.shape[1], k.shape[1])
+            assert bias.shape == expected and all(stride % 8 == 0 for stride in bias.stride()[:-1])
+            bias = bias.reshape(q.shape[0], -1, q.shape[1], k.shape[1])
+        elif bias is not None:
+            bias = bias.materialize((q.shape[1], k.shape[1]))
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out = scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=inp.p, scale=inp.scale)
+        return out.transpose(1, 2).reshape(*inp.query.shape[:-1], -1), None
+
+class BwOp(FwOp):
+    NAME = "NAMED backward"
+
+    @classmethod
+    def not_supported_reasons(cls, d):
+        return (["operator does not support BMGHK format"] if d.query.ndim == 5 else []) + super().not_supported_reasons(d)
+"""
+#: The classes of masks that are used here, with the real ones' constructors; `materialize` gives True where a query sees.
+ATTN_BIAS = """
+import torch
+
+class LowerTriangularFromBottomRightMask:
+    def materialize(self, shape):
+        return torch.ones(shape, dtype=torch.bool).tril(shape[1] - shape[0])
+
+class BlockDiagonalMask:
+    def __init__(self, lengths):
+        self.lengths = lengths
+
+    @classmethod
+    def from_seqlens(cls, q_seqlen, kv_seqlen=None, *, device=None):
+        return cls(q_seqlen)
+
+    def make_causal(self):
+        return BlockDiagonalCausalMask(self.lengths)
+
+    def materialize(self, shape):
+        return torch.block_diag(*(torch.ones(one, one) for one in self.lengths)).bool()
+
+class BlockDiagonalCausalMask(BlockDiagonalMask):
+    def materialize(self, shape):
+        return super().materialize(shape).tril()
+
+class BlockDiagonalPaddedKeysMask:
+    def __init__(self, q_seqlen, kv_padding, kv_seqlen):
+        self.queries, self.padding, self.lengths = q_seqlen, kv_padding, kv_seqlen
+
+    @classmethod
+    def from_seqlens(cls, q_seqlen, kv_padding, kv_seqlen, causal_diagonal=None, *, device=None):
+        return cls(q_seqlen, kv_padding, kv_seqlen)
+
+    def materialize(self, shape):
+        blocks = [(torch.arange(self.padding) < one).expand(rows, -1) for rows, one in zip(self.queries, self.lengths)]
+        return torch.block_diag(*(block.float() for block in blocks)).bool()
 """
 #: The first lines of the real `flash.py`: what it asks of a package flash-attn.
 FLASH = """
@@ -60,7 +118,7 @@ from typing import Any, Optional
 
 import torch
 
-from . import cutlass, flash, flash3, triton_splitk
+from . import attn_bias, cutlass, flash, flash3, triton_splitk
 
 @dataclass
 class Inputs:
@@ -78,6 +136,8 @@ flash3.FwOp.REASONS = ["operator wasn't built"]
 
 def memory_efficient_attention(query, key, value, attn_bias=None, p=0.0, scale=None, *, op=None, output_dtype=None):
     chosen = flash.FwOp if op is None else op[0]
+    if op is not None and query.requires_grad:
+        assert issubclass(op[1], op[0]), "both of one module"
     out, *_ = chosen.apply(Inputs(query, key, value, attn_bias, p, scale, output_dtype), needs_gradient=False)
     return out
 """
@@ -85,6 +145,7 @@ FILES = {
     "xformers/__init__.py": "",
     "xformers/ops/__init__.py": "from .fmha import memory_efficient_attention\n",
     "xformers/ops/fmha/__init__.py": FMHA,
+    "xformers/ops/fmha/attn_bias.py": ATTN_BIAS,
     "xformers/ops/fmha/cutlass.py": OPERATOR.replace("NAMED", "cutlassF-pt"),
     "xformers/ops/fmha/flash3.py": OPERATOR.replace("NAMED", "fa3F@2.8.3"),
     "xformers/ops/fmha/triton_splitk.py": OPERATOR.replace("NAMED", "triton_splitKF"),  # never chosen here
@@ -143,6 +204,58 @@ def test_xformers_says_a_reason_once_with_the_operators_that_give_it(stand_in):
 def test_the_library_is_asked_about_the_workloads_own_dtype(stand_in):
     stand_in(FILES)
     assert refused("xformers_cutlass", Workload("w", 1, 64, 2, 64, "fp32")) == ("torch.float32",)
+
+
+ASKED = {
+    "causal": "2x48x2x32:bf16:causal",
+    "causal-cross": "1x24/48x2x32:bf16:causal",
+    "gqa": "2x48x4/2x32:bf16:causal",
+    "additive": "2x24/37x3x32:bf16:additive",
+    "additive-gqa": "2x24/37x6/3x32:bf16:additive",
+    "padding": "3x24/40x2x32:bf16:padding=40+13+1",
+    "padding-gqa": "2x24x4/2x32:bf16:padding=24+7",
+    "packed": "1x24x2x32:bf16:packed=11+13",
+    "packed-causal": "1x24x4/2x32:bf16:packed=11+7+6:causal",
+    "bwd": "1x24x2x32:bf16:causal:bwd",
+    "bwd-gqa": "1x24x4/2x32:bf16:fwdbwd",
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("backend", ["xformers", "xformers_flash"])
+def test_what_a_workload_asks_for_reaches_the_library(backend, asked, stand_in):
+    stand_in(FILES)
+    workload = spelt(ASKED[asked])
+    assert {*workload.features} <= {*all_backends()[backend].takes}
+    assert_is_attention(backend, workload)
+
+
+def test_each_operator_is_asked_about_the_mask_and_about_gradients(stand_in):
+    stand_in(FILES)
+    assert [refused(name, spelt(ASKED["padding"])) for name in NAMES] == [(), (), ()]
+    from xformers.ops import fmha
+
+    fmha.cutlass.FwOp.BIASES = ("NoneType", "LowerTriangularFromBottomRightMask")
+    fmha.flash.BwOp.BIASES = ("NoneType",)
+    assert refused("xformers_cutlass", spelt(ASKED["padding"])) == ("attn_bias type is BlockDiagonalPaddedKeysMask",)
+    assert refused("xformers", spelt(ASKED["padding"])) == (), "flash takes it"
+    causal = ("attn_bias type is LowerTriangularFromBottomRightMask",)
+    assert refused("xformers_flash", spelt(ASKED["causal"])) == ()
+    assert refused("xformers_flash", spelt(ASKED["bwd"])) == causal
+    assert refused("xformers_cutlass", spelt(ASKED["bwd"])) == ()
+    assert refused("xformers_cutlass", spelt(ASKED["bwd-gqa"])) == (), "no groups where there are gradients"
+
+
+def test_dropout_reaches_the_library(stand_in, monkeypatch):
+    stand_in(FILES)
+    import xformers.ops
+
+    given = []
+    monkeypatch.setattr(
+        xformers.ops, "memory_efficient_attention", lambda q, k, v, **options: given.append(options) or q
+    )
+    all_backends()["xformers"].load(spelt("1x64x2x64:bf16:dropout=0.1"))(*qkv())
+    assert given == [{"op": None, "p": 0.1}]
 
 
 def test_without_a_gpu_it_is_not_asked():
