@@ -38,11 +38,17 @@ class VarianceComponents:
         return math.sqrt(max(0.0, self.shared + self.rest - self.from_launches))
 
     def upper_bound(self, confidence: float) -> float:
-        """The largest standard deviation that fits, with this confidence; infinite without freedom."""
-        bounded = self.shared * stats.upper_bound(1.0, self.freedom, confidence) ** 2
-        if self.rest_freedom:
-            bounded += self.rest * stats.upper_bound(1.0, self.rest_freedom, confidence) ** 2
-        return math.sqrt(max(SD_FLOOR**2, bounded - self.from_launches))
+        """The largest standard deviation that fits, with this confidence; infinite without freedom.
+
+        What the bound of each part is above its estimate is added in squares, because the parts err independently (Graybill
+        and Wang 1980, "Confidence intervals on nonnegative linear combinations of variances").
+        """
+        if not self.freedom:
+            return math.inf
+        excess = math.hypot(
+            _above(self.shared, self.freedom, confidence), _above(self.rest, self.rest_freedom, confidence)
+        )
+        return math.sqrt(max(SD_FLOOR**2, self.shared + self.rest - self.from_launches + excess))
 
     def with_further(self, sessions: int, sd: float) -> VarianceComponents:
         """The same with more sessions, which differ by `sd` in all cases alike, and by what launches leave in each."""
@@ -51,6 +57,11 @@ class VarianceComponents:
         rest = self.freedom * self.rest + sessions * (1 - 1 / self.cases) * self.from_launches
         more = self.rest_freedom + round(sessions * (self.cases - 1))
         return VarianceComponents(shared / freedom, rest / freedom, self.from_launches, self.cases, freedom, more)
+
+
+def _above(variance: float, freedom: int, confidence: float) -> float:
+    """By how much the upper bound of a variance is above its estimate; 0 without freedom."""
+    return variance * (stats.upper_bound(1.0, freedom, confidence) ** 2 - 1) if freedom else 0.0
 
 
 @dataclass(frozen=True)

@@ -155,13 +155,16 @@ def test_what_sessions_differ_by_is_found_without_what_launches_leave(family, ow
     assert mean_square(found) == pytest.approx(math.hypot(family, own), rel=0.12)
 
 
-@pytest.mark.parametrize(("cases", "sessions"), [(1, 4), (6, 4), (20, 3), (8, 6)])
-def test_the_bound_is_above_the_truth_in_nine_of_ten_baselines_and_more_when_it_acquits(cases, sessions):
-    """By the sessions' degrees of freedom, however many cases show the same sessions."""
+@pytest.mark.parametrize(
+    ("cases", "sessions", "launch"),
+    [(1, 4, 0.0005), (6, 4, 0.0005), (20, 3, 0.0005), (8, 6, 0.0005), (6, 4, 0.0016), (12, 4, 0.0016)],
+)
+def test_the_bound_is_above_the_truth_in_nine_of_ten_baselines_and_more_when_it_acquits(cases, sessions, launch):
+    """By the sessions' degrees of freedom, however many cases show the same sessions, and however loud launches are."""
     rng, truth = random.Random(4), 0.0008
     found = [noise(drawn(rng, 0.0005, truth, cases=cases, sessions=sessions)).session for _ in range(300)]
     assert {one.freedom for one in found} == {sessions - 1}
-    assert 0.85 <= statistics.fmean(one.convict >= truth for one in found) <= 0.97
+    assert 0.85 <= statistics.fmean(one.convict >= truth for one in found) <= 0.96
     assert statistics.fmean(one.acquit >= truth for one in found) >= 0.94
 
 
