@@ -25,7 +25,7 @@ STEP = math.log(1980 / 1965)
 STEPS_BEYOND = 2
 #: The last look at a case gets this share of alpha, the other looks the rest. Of gamma the first look gets this share: most
 #: cases are decided there.
-LAST_SHARE, FIRST_SHARE = 0.8, 0.7
+LAST_SHARE, FIRST_SHARE = 0.95, 0.7
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,8 @@ def test_the_errors_of_all_looks_are_no_more_than_those_of_the_rule(relaunches):
 
 
 def test_the_last_look_gets_most_of_the_error_of_conviction_and_the_cases_share_it():
-    assert Rule(150).z_convict(4) == pytest.approx(3.876, abs=0.002)
-    assert Rule(282).z_convict(4) == pytest.approx(4.024, abs=0.002)
+    assert Rule(150).z_convict(4) == pytest.approx(3.833, abs=0.002)
+    assert Rule(282).z_convict(4) == pytest.approx(3.985, abs=0.002)
     assert Rule(150).z_convict(2) == Rule(150).z_convict(3) > Rule(150).z_convict(4)
     assert Rule(150).z_acquit(1) == Rule(1).z_acquit(1), (
         "one case that is let through is one case, however many there are"
