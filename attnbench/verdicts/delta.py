@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
+from attnbench.verdicts.memory_share import MemoryShare, memory_share_of
 from attnbench.verdicts.rule import STEP
 from attnbench.verdicts.summary import (
     CLOCK_RATIO,
     CYCLES,
     SECONDS,
-    MemoryShare,
     SampleSummary,
     estimate_of,
     grouped,
     have_cycles,
-    memory_share_of,
     without_slow_launches,
 )
 
@@ -126,7 +125,7 @@ class MatchedLaunches:
         """What the clock did; all zero without cycles, which leave it unknown."""
         if self.measure == SECONDS:
             return ClockLogRatio()
-        during = (self.log_delta(CYCLES) - self.log_delta(SECONDS)) / (1 - self.memory_share.value)
+        during = self._clock_during()
         if any(estimate_of(one, CLOCK_RATIO) is None for one in self.both):
             return ClockLogRatio(during, max(0.0, during))  # the start clock may explain any of it
         before = during - self.log_delta(CLOCK_RATIO)
@@ -135,6 +134,14 @@ class MatchedLaunches:
             start_rise=max(0.0, min(before, during)),
             load_drop=max(0.0, -during - max(0.0, -before)),
         )
+
+    def _clock_during(self) -> float:
+        """By how much the clock during this run's calls was higher, in logarithms. All launches have cycles."""
+
+        def mean(launches: Sequence[SampleSummary]) -> float:
+            return fmean(one.estimates[CYCLES].log - one.estimates[SECONDS].log for one in launches)
+
+        return mean(self.ours) - sum(weight * mean(session) for session, weight in self.weighted_sessions)
 
     @property
     def followed_clock(self) -> float:

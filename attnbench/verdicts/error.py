@@ -34,9 +34,12 @@ class ChangeErrors:
     def of_change(self, bound: BoundOf, launches: float | None = None) -> float:
         """Standard error of the change (e in docs/method.md), with what is unknown of how far it follows the clock.
 
-        launches: of this run, if not as many as there are; infinity leaves what more launches cannot remove.
+        launches: of this run, if not as many as there are; infinity leaves what more launches cannot remove. They may start
+        at the baseline's clock, or show how far the change follows it.
         """
         error = self._of_difference(self.matched.measure, self.noise, bound, launches)
+        if launches == math.inf:
+            return error
         return math.hypot(error, self.matched.memory_share.sd * self.matched.clock.during)
 
     def of_seconds(self, bound: BoundOf, launches: float | None = None) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from attnbench import stats
 from attnbench.storage.sessions import Baseline
 from attnbench.verdicts import autotuned, code_versions
+from attnbench.verdicts.memory_share import memory_share_of
 from attnbench.verdicts.summary import (
     CLOCK_RATIO,
     CYCLES,
@@ -25,7 +26,6 @@ from attnbench.verdicts.summary import (
     SampleSummary,
     estimate_of,
     grouped,
-    memory_share_of,
     summarise,
     without_slow_launches,
 )

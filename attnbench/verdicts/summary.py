@@ -54,21 +54,6 @@ class SampleSummary:
     family: str = ""
 
 
-@dataclass(frozen=True)
-class MemoryShare:
-    """The share of a call's time that memory takes; cycles follow the clock by this share. sd: its uncertainty."""
-
-    value: float
-    sd: float
-
-
-#: Power limits a call whose clock is lower than this against the clock right before it (logarithm). On an H100 the cycles of
-#: 246 such cases follow the clock by 0.07, those of 30 others by 0.8 (te_unfused up to 1.3, torch_math 0.1 to 0.5):
-#: docs/measurements/clock-h100.md.
-POWER_LIMITED = math.log(0.95)
-COMPUTING, OTHER = MemoryShare(0.1, 0.07), MemoryShare(0.7, 0.35)
-
-
 def summarise(record: Record, launch: Launch | None, session: str = "") -> SampleSummary:
     """The summary of a measured record. Raises ValueError for a record without a sample."""
     sample = record.sample
@@ -114,17 +99,8 @@ def estimate_of(one: SampleSummary, measure: str, memory_share: float = 0.0) -> 
         return Estimate(cycles.log - seconds.log - math.log(one.settled_hz or 1.0), 0.0)
     return Estimate(
         (1 - memory_share) * cycles.log + memory_share * seconds.log,
-        (1 - memory_share) * cycles.error + memory_share * seconds.error,
+        abs(1 - memory_share) * cycles.error + abs(memory_share) * seconds.error,
     )
-
-
-def memory_share_of(summaries: Sequence[SampleSummary]) -> MemoryShare:
-    """The share of memory in a call's time, as far as its clock shows it.
-
-    If every launch ran well below the clock at which its rounds started, power limits the call, so it computes.
-    """
-    ratios = [ratio.log for one in summaries if (ratio := estimate_of(one, CLOCK_RATIO)) is not None]
-    return COMPUTING if len(ratios) == len(summaries) and max(ratios) < POWER_LIMITED else OTHER
 
 
 def have_cycles(summaries: Iterable[SampleSummary]) -> bool:

@@ -409,6 +409,26 @@ def test_the_interval_holds_how_far_cycles_follow_the_clock():
         assert moved.found_by > still.found_by
 
 
+def test_launches_at_several_start_clocks_find_what_one_clock_leaves_open():
+    """A call that memory bounds in part, by 2 % slower, beside one session: half of its launches start a step higher."""
+    kind = (0.3, 0.0)
+
+    def session(risen, name="", slower=0.0):
+        return [at(one, kind, slower, session=name) for one in risen]
+
+    apart = decide(session([STEP] * 4, "", 0.02), session([0.0] * 3, "0001"), Rule(150), NoiseModel())
+    mixed = decide(session([STEP] * 3 + [0.0], "", 0.02), session([0.0] * 2 + [STEP], "0001"), Rule(150), NoiseModel())
+    assert (apart.kind, mixed.kind) == (VerdictKind.INCONCLUSIVE, VerdictKind.REGRESSED)
+    assert mixed.delta.value == pytest.approx(math.expm1(0.02), abs=0.0005)
+
+
+def test_a_case_that_started_at_another_clock_is_measured_again():
+    """A further launch may start at the baseline's clock."""
+    stored = [at(0.0, WAITS, session="0001") for _ in range(3)]
+    found = decide([at(2 * STEP, WAITS, 0.02)], stored, Rule(150), NoiseModel())
+    assert (found.kind, found.suspect) == (VerdictKind.INCONCLUSIVE, True)
+
+
 def test_where_no_start_clock_was_read_seconds_alone_convict_and_acquit_nobody():
     stored = [made(session="0001", settled_hz=None)] * 3
     found = decide([made(0.1, cycles=0.0, settled_hz=None)] * 4, stored, Rule(150), NoiseModel())

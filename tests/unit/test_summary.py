@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from attnbench.model import Fingerprint, Launch, Sample
+from attnbench.verdicts.memory_share import COMPUTING, OTHER, memory_share_of
 from attnbench.verdicts.noise import ASSUMED, LAUNCH, LAUNCH_FREEDOM, SESSION, UNIT, NoiseModel, noise_model
+from attnbench.verdicts.rule import STEP
 from attnbench.verdicts.summary import (
     CLOCK_RATIO,
-    COMPUTING,
     CYCLES,
-    OTHER,
     SECONDS,
     Estimate,
     SampleSummary,
     estimate_of,
-    memory_share_of,
     summarise,
 )
 
@@ -162,7 +162,7 @@ def test_what_sessions_differ_by_is_found_without_what_launches_leave(family, ow
 def test_the_bound_is_above_the_truth_in_nine_of_ten_baselines_and_more_when_it_acquits(cases, sessions, launch):
     """By the sessions' degrees of freedom, however many cases show the same sessions, and however loud launches are."""
     rng, truth = random.Random(4), 0.0008
-    found = [noise(drawn(rng, 0.0005, truth, cases=cases, sessions=sessions)).session for _ in range(300)]
+    found = [noise(drawn(rng, launch, truth, cases=cases, sessions=sessions)).session for _ in range(300)]
     assert {one.freedom for one in found} == {sessions - 1}
     assert 0.85 <= statistics.fmean(one.convict >= truth for one in found) <= 0.96
     assert statistics.fmean(one.acquit >= truth for one in found) >= 0.94
@@ -292,11 +292,45 @@ def clocked(during, load, memory=0.0, session="0"):
     return made(0.0, session, estimates=estimates, settled_hz=math.exp(hz + during - load))
 
 
+def replaced(one, by=0.0, error=0.0):
+    """The launch with another error, slower by this in cycles and seconds alike."""
+    return replace(one, estimates={name: Estimate(known.log + by, error) for name, known in one.estimates.items()})
+
+
 def test_a_call_that_runs_well_below_its_start_clock_computes():
     assert memory_share_of([clocked(0.0, math.log(0.9))] * 3) == COMPUTING
     assert memory_share_of([clocked(0.0, 0.0)] * 3) == OTHER
-    assert memory_share_of([clocked(0.0, math.log(0.9)), clocked(0.0, 0.0)]) == OTHER
+    assert memory_share_of([clocked(0.0, math.log(0.9)), clocked(0.0, -0.001)]) == OTHER
     assert memory_share_of([made(0.0)]) == OTHER, "whose start clock nobody read"
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.3, 1.0])
+def test_launches_at_several_start_clocks_show_how_far_their_cycles_follow(memory):
+    """Sessions do not: they differ for other reasons, here by 1 %."""
+    launches = [
+        replaced(clocked(risen, 0.0, memory, session), by=float(session) * 0.01)
+        for session in "01"
+        for risen in (0.0, STEP, 2 * STEP, STEP)
+    ]
+    found = memory_share_of(launches)
+    assert found.value == pytest.approx(memory, abs=0.03)
+    assert found.sd == pytest.approx(0.07), "never better than that"
+    assert memory_share_of(launches[:2]).sd > 0.08, "by their number"
+
+
+def test_start_clocks_of_one_plateau_show_nothing():
+    launches = [clocked(risen, 0.0, 0.0) for risen in (0.0, 0.0005, 0.001, 0.002)]
+    assert memory_share_of(launches) == OTHER
+
+
+def test_a_launch_that_is_slow_for_another_reason_moves_the_share_by_two_deviations_at_most():
+    launches = [clocked(0.0, 0.0), replaced(clocked(STEP, 0.0), by=0.08)]
+    assert memory_share_of(launches).value == pytest.approx(OTHER.value + 2 * OTHER.sd)
+
+
+def test_launches_of_too_few_rounds_show_no_share():
+    launches = [replaced(clocked(risen, 0.0), error=math.inf) for risen in (0.0, STEP)]
+    assert memory_share_of(launches) == OTHER
 
 
 @pytest.mark.parametrize(("memory", "load"), [(COMPUTING.value, math.log(0.9)), (OTHER.value, 0.0)])
