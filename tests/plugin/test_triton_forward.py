@@ -180,3 +180,14 @@ def test_a_configuration_is_looked_up_by_gpu_and_by_the_room_of_a_row():
     assert configuration("some-gpu", 16, 2) == configuration("some-gpu", 64, 2) == (128, 64, 4, 2)
     assert configuration("some-gpu", 80, 2) == configuration("some-gpu", 128, 2)
     assert configuration("some-gpu", 256, 4) == (32, 16, 4, 2)
+
+
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 72, 80, 256])
+def test_a_gpu_runs_head_dims_that_were_seen_to_be_right_and_wider_ones(head_dim):
+    from attnbench.backends.triton.triton_forward import refused_here
+    from attnbench.workloads.table import parse_spelt
+
+    assert refused_here(parse_spelt(f"1x64x2x{head_dim}"), "cuda") == ()
+    assert refused_here(parse_spelt("1x64x2x40"), "cuda") == (
+        "needs a head_dim of 64 or more, or a power of two, on a GPU, found 40",
+    )

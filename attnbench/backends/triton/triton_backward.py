@@ -14,7 +14,7 @@ from attnbench.backends.triton.triton_forward import (
     gpu_name,
     item_bytes,
     padded,
-    refused_by_the_interpreter,
+    refused_here,
 )
 from attnbench.model import Workload
 
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from attnbench.backends.registry import AttentionFunction
 
 #: (kernel, GPU, width of a row in 16 bits, causal) → its configuration, as `triton_forward.CONFIGURATIONS`.
-CONFIGURATIONS: dict[tuple[str, str, int, bool], Blocks] = {}
+CONFIGURATIONS: dict[tuple[str, str, int, bool], Blocks] = {
+    ("keys", "nvidia-h200", 64, True): (128, 64, 4, 2),
+    ("keys", "nvidia-h200", 128, False): (64, 64, 4, 2),
+    ("keys", "nvidia-h200", 128, True): (64, 64, 4, 2),
+    ("queries", "nvidia-h200", 64, True): (64, 64, 4, 2),
+    ("queries", "nvidia-h200", 128, False): (128, 32, 8, 3),
+    ("queries", "nvidia-h200", 128, True): (128, 32, 8, 3),
+}
 #: For every other GPU, by the width of a row: small enough for 99 KiB of shared memory.
 DEFAULTS: dict[str, dict[int, Blocks]] = {
     "keys": {64: (64, 64, 4, 2), 128: (64, 64, 4, 2), 256: (16, 64, 8, 2), 512: (16, 16, 4, 1)},
@@ -164,7 +171,7 @@ def backward(
     "attnbench",
     requires=REQUIRES,
     takes=("cross", "gqa", "causal", "backward"),
-    refuses=refused_by_the_interpreter,
+    refuses=refused_here,
     route={"cuda": r"^attnbench_(forward|backward_rowsum|backward_keys|backward_queries)$"},
 )
 def triton_bwd(workload: Workload) -> AttentionFunction:

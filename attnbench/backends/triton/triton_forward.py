@@ -24,7 +24,10 @@ Blocks = tuple[int, int, int, int]
 #: nothing is tuned at run time, scripts/tune_triton prints these lines.
 CONFIGURATIONS: dict[tuple[str, int, bool], Blocks] = {
     ("nvidia-h100-80gb-hbm3", 128, False): (64, 64, 4, 3),
+    ("nvidia-h200", 64, False): (64, 128, 4, 3),
+    ("nvidia-h200", 64, True): (64, 64, 4, 3),
     ("nvidia-h200", 128, False): (64, 64, 4, 3),
+    ("nvidia-h200", 128, True): (64, 64, 4, 3),
 }
 #: For every other GPU: small enough for 99 KiB of shared memory, and nothing else is known of them.
 DEFAULTS = {64: (128, 64, 4, 2), 128: (64, 64, 4, 2), 256: (64, 32, 4, 2), 512: (32, 16, 4, 2)}
@@ -45,10 +48,13 @@ def item_bytes(workload: Workload) -> int:
     return 4 if workload.dtype == "fp32" else 2
 
 
-def refused_by_the_interpreter(workload: Workload, device: str) -> tuple[str, ...]:
-    """Why a CPU, where the kernel is interpreted, cannot run this workload; empty when it can."""
+def refused_here(workload: Workload, device: str) -> tuple[str, ...]:
+    """Why this device, or Triton's interpreter on a CPU, cannot run this workload; empty when it can."""
     if device != "cpu":
-        return ()
+        if workload.head_dim >= 64 or workload.head_dim == padded(workload.head_dim):
+            return ()
+        # Compiled for an H200 by Triton 3.6, head_dim 40 is wrong and 80 right; nobody knows why yet.
+        return (f"needs a head_dim of 64 or more, or a power of two, on a GPU, found {workload.head_dim}",)
     scores = workload.batch * workload.heads * workload.seq * workload.k_shape[1]
     reasons = []
     if workload.dtype == "bf16":
@@ -128,7 +134,7 @@ def gpu_name() -> str:
     "attnbench",
     requires=REQUIRES,
     takes=("cross", "gqa", "causal"),
-    refuses=refused_by_the_interpreter,
+    refuses=refused_here,
     route={"cuda": r"^attnbench_forward$"},
 )
 def triton_fwd(workload: Workload) -> AttentionFunction:
