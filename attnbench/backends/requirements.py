@@ -252,7 +252,7 @@ class Batch:
 FEATURE_WORDS = {
     "cross": "cross lengths",
     "gqa": "grouped heads",
-    "head_dim_v": "an own head_dim of v",
+    "head_dim_v": "another head_dim for v",
     "causal": "a causal mask",
     "padding": "padded keys",
     "bool": "a boolean mask",

@@ -74,15 +74,21 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
     Raises CaseEnded (error) where the library fails when it is asked.
     """
     backend = variant.backend
-    if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
-        return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
-    unmet = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
-    unmet = unmet or too_large(variant, device.type, workload)
-    if unmet or backend.refuses is None:
-        return unmet
+    reasons = unmet(variant, device, workload)
+    if reasons or backend.refuses is None or device.type == "sim":
+        return reasons
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
         refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
         return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+
+
+def unmet(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
+    """Why this case cannot run here, as far as that is known without asking its library."""
+    backend = variant.backend
+    if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
+        return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
+    needed = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
+    return needed or too_large(variant, device.type, workload)
 
 
 def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-from attnbench.backends import requirements
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
 from attnbench.execution.local_case import process_state
-from attnbench.execution.steps import loading, refusals
+from attnbench.execution.steps import loading, refusals, unmet
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason, Workload
 from attnbench.plugin.selection import Selection
@@ -31,13 +30,12 @@ def _state(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[tu
     """Every reason why a case cannot run here, empty if it is ready, and how. Loads it, unless that may download."""
     backend = variant.backend
     if device.type == "sim":
-        return (), "ready"
+        return refusals(variant, device, workload), "ready"
     process = process_state(backend.family)
     process.note()
     try:
         if backend.own_process:  # beside the others its library may fail where it would run, or run where it would fail
-            unmet = requirements.unmet(backend.requirements, device.facts, workload)
-            return unmet, "ready, loaded when it runs"
+            return unmet(variant, device, workload), "ready, loaded when it runs"
         reasons = refusals(variant, device, workload)
         if not reasons and not backend.fetches:
             with loading(backend, device.type), loaded(backend, workload):

@@ -70,6 +70,11 @@ def test_a_listing_gives_every_reason_and_loads_what_could_run(bench, pytester):
     )
 
 
+def test_a_listing_on_the_simulated_device_says_what_a_kernel_does_not_take(bench):
+    result = bench("--attn-list", "--attn-device=sim", "--attn-mode=eager", "--attn-workload=1x64x2x16:bool", *PLAIN)
+    result.stdout.fnmatch_lines(["  torch_flash *eager: needs a boolean mask, found a backend for *"])
+
+
 def test_a_listing_needs_no_file_with_cases(bench, pytester):
     pytester.path.joinpath("test_suite.py").unlink()
     result = bench("--attn-list", "--attn-device=sim", "--attn-workload=1x64x2x16", *PLAIN)
