@@ -11,7 +11,12 @@ def problem(workload: Workload) -> str:
 
 
 def of_any_batch(workload: Workload) -> str:
-    """The same without the batch. The lengths of padding and of packed sequences follow from its length."""
+    """The same without the batch."""
+    return f"{of_any_batch_and_inputs(workload)}, inputs {workload.distribution}"
+
+
+def of_any_batch_and_inputs(workload: Workload) -> str:
+    """The same without what its inputs hold. The lengths of padding and of packed sequences follow from its length."""
     _, keys, kv_heads, head_dim = workload.k_shape
     heads = f"{workload.heads}/{kv_heads}" if workload.group > 1 else f"{workload.heads}"
     widths = head_dim if workload.head_dim_v is None else f"{head_dim}/{workload.head_dim_v}"
@@ -24,6 +29,5 @@ def of_any_batch(workload: Workload) -> str:
         f"dropout {workload.dropout:g}" if workload.dropout else "",
         workload.direction if workload.direction != "forward" else "",
         f"held as {workload.layout}" if workload.layout != "bshd" else "",
-        f"inputs {workload.distribution}",
     ]
     return ", ".join(filter(None, said))

@@ -13,8 +13,9 @@ from functools import partial
 
 from attnbench import stats
 from attnbench.fingerprint import slug as device_slug
-from attnbench.model import Record, RunFile, Workload
+from attnbench.model import Record, RunFile
 from attnbench.report.pooling import marked, numbered_tests, pooled
+from attnbench.report.problem import of_any_batch_and_inputs
 from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s, timed_check
 from attnbench.units import counted, significant
 
@@ -165,12 +166,12 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
             why = f"None of {counted(len(every), 'case')} on {device} was measured, so there is no plot."
             missing.append(Missing("latency", device, why))
             continue
-        problems = list(_by_problem(rows).items())
-        if left := [_spelt(problem) for problem, _ in problems[MOST_PROBLEMS:]]:
+        problems = _by_problem(rows)
+        if left := [words for words, _ in problems[MOST_PROBLEMS:]]:
             most = f"The {MOST_PROBLEMS} problems with most cases on {device} are drawn"
             missing.append(Missing("latency", device, f"{most}, {counted(len(left), 'problem')} not: {_listed(left)}."))
-        for problem, mine in problems[:MOST_PROBLEMS]:
-            for found in _of_problem(device, problem, mine, reference, slugs):
+        for words, mine in problems[:MOST_PROBLEMS]:
+            for found in _of_problem(device, words, mine, reference, slugs):
                 if isinstance(found, Chart):
                     drawn.append(_best(found))
                 else:
@@ -216,41 +217,43 @@ def _rows(records: Sequence[Record]) -> list[_Row]:
     return [_Row(f"{record.variant}{marked(record.nodeid, tests)}", record) for record in pooled(records)]
 
 
-def _by_problem(rows: Sequence[_Row]) -> dict[Workload, list[_Row]]:
-    """Rows whose workloads differ in their length only, the problem with most rows first."""
-    found: dict[Workload, list[_Row]] = {}
+def _by_problem(rows: Sequence[_Row]) -> list[tuple[str, list[_Row]]]:
+    """A problem in words, and its rows, whose workloads differ in their length only; the one with most rows first."""
+    found: dict[tuple[str, int], list[_Row]] = {}
     for row in rows:
-        problem = replace(row.record.workload, name="", seq=0, why="", source="")
-        found.setdefault(problem, []).append(row)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+        workload = row.record.workload
+        words = f"batch {workload.batch}, {of_any_batch_and_inputs(workload)}, {workload.distribution}"
+        found.setdefault((words, workload.seed), []).append(row)
+    by_size = sorted(found.items(), key=lambda item: -len(item[1]))
+    return [(words, mine) for (words, _), mine in by_size]
 
 
 def _of_problem(
-    device: str, problem: Workload, rows: Sequence[_Row], reference: str, slugs: Mapping[str, str]
+    device: str, problem: str, rows: Sequence[_Row], reference: str, slugs: Mapping[str, str]
 ) -> Iterable[Chart | Missing]:
     rows, notes = _once(rows)
-    where = f"{device} · {_spelt(problem)}"
-    for measure in _measures(device, problem, rows, reference):
+    where = f"{device} · {problem}"
+    for measure in _measures(device, rows, reference):
         if isinstance(measure, Missing):
             yield measure
         else:
             yield _over_length(measure, device, where, rows, slugs, notes)
     longest = max(row.record.workload.seq for row in rows)
     at_longest = [row for row in rows if row.record.workload.seq == longest]
-    where = f"{device} · {_spelt(problem)}, sequence length {longest}"
+    where = f"{device} · {problem}, sequence length {longest}"
     yield _accuracy(device, where, at_longest, slugs, notes)
     yield _kernel_times(device, where, at_longest, slugs, notes)
 
 
-def _measures(device: str, problem: Workload, rows: Sequence[_Row], reference: str) -> Iterable[_Measure | Missing]:
+def _measures(device: str, rows: Sequence[_Row], reference: str) -> Iterable[_Measure | Missing]:
     yield _Measure("latency", "Latency", "median latency", "ms", partial(_latency, scale=1e3), "no latency")
     yield _Measure("tflops", "Throughput", "throughput", "TFLOP/s", _rate, "no latency", lower_is_better=False)
     peak = matrix_peak(device)
     if peak is None:
         why = f"The matrix peak of {device} is not known, so there is no share of it to plot."
         yield Missing("peak", device, why)
-    elif problem.dtype not in SIXTEEN_BIT:
-        why = f"The known matrix peak of {device} is for bf16 and fp16, and these inputs are {problem.dtype}."
+    elif (dtype := rows[0].record.workload.dtype) not in SIXTEEN_BIT:
+        why = f"The known matrix peak of {device} is for bf16 and fp16, and these inputs are {dtype}."
         yield Missing("peak", device, why)
     else:
         label = f"share of the dense 16-bit matrix peak, {significant(peak, 3)} TFLOP/s"
@@ -433,14 +436,6 @@ def named(drawn: Sequence[Chart]) -> tuple[Chart, ...]:
         counts[stem] = counts.get(stem, 0) + 1
         named.append(replace(chart, stem=stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"))
     return tuple(named)
-
-
-def _spelt(problem: Workload) -> str:
-    """`batch 1, 24 heads × 128, bf16`, and what is not usual of it."""
-    said = [f"batch {problem.batch}", f"{problem.heads} heads × {problem.head_dim}", problem.dtype]
-    said += [f"{problem.mask} mask"] if problem.mask != "none" else []
-    said += [problem.direction] if problem.direction != "forward" else []
-    return ", ".join([*said, problem.distribution])
 
 
 def _point(row: _Row, value: _Value) -> Point:

@@ -203,6 +203,24 @@ def test_another_problem_is_another_plot(record, run_file, field):
     assert found[0].subtitle != found[1].subtitle
 
 
+@pytest.mark.parametrize("fields", [{"kv_heads": 8}, {"dropout": 0.1}, {"mask": "causal"}, {"layout": "bhsd"}])
+def test_plots_of_two_problems_say_what_tells_them_apart(record, run_file, fields):
+    run = run_file(record(), record(workload=replace(WORKLOAD, name="other", **fields)))
+    plain, other = (chart.subtitle for chart in charts([run])[0] if chart.name == "latency")
+    assert plain != other
+
+
+def test_lengths_of_padding_follow_from_the_length_and_are_one_line(record, run_file):
+    padded = [
+        replace(WORKLOAD, name=f"w{seq}", seq=seq, mask="padding", lengths=(seq // 2,) * WORKLOAD.batch)
+        for seq in (256, 512)
+    ]
+    found = [
+        chart for chart in charts([run_file(*(record(workload=one) for one in padded))])[0] if chart.name == "latency"
+    ]
+    assert [[point.seq for point in one.points] for chart in found for one in chart.series] == [[256, 512]]
+
+
 def test_of_many_problems_those_with_most_cases_are_drawn_and_the_others_named(record, run_file):
     records = [
         record(workload=replace(WORKLOAD, name=f"w{heads}", heads=heads)) for heads in range(1, MOST_PROBLEMS + 3)
