@@ -21,6 +21,11 @@ def sm_name(capability: tuple[int, int]) -> str:
     return f"sm_{capability[0]}{capability[1]}"
 
 
+def gpu_identity(uuid: str) -> str:
+    """What NVIDIA's tools call the GPU with this UUID, `GPU-…`: torch gives it without the prefix."""
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
 def installed_version(distribution: str) -> str | None:
     """Version of an installed distribution, None when it is not installed. Does not import it."""
     try:

@@ -6,6 +6,8 @@ import csv
 import re
 import subprocess
 
+from attnbench.hardware.facts import gpu_identity
+
 #: Fields of `nvidia-smi --help-query-gpu` that tell one set-up from another. None names the unit, its bus or a process.
 FIELDS = (
     *("name", "driver_version", "vbios_version", "inforom.img", "compute_cap", "compute_mode", "persistence_mode"),
@@ -33,7 +35,7 @@ def query(uuid: str | None) -> dict[str, str]:
     """
     if not uuid:
         return {}
-    identity = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    identity = gpu_identity(uuid)
     asked = list(FIELDS)
     while asked:
         try:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from attnbench.hardware.facts import gpu_identity
+
 
 @dataclass(frozen=True)
 class Occupancy:
@@ -40,7 +42,7 @@ def gpu_fields(uuid: str | None) -> dict[str, str | int | float | None]:
     By UUID and not by index, because indices differ under CUDA_VISIBLE_DEVICES.
     """
     fields: dict[str, str | int | float | None] = {}
-    with _gpu(uuid if uuid and uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}") as (pynvml, handle):
+    with _gpu(gpu_identity(str(uuid))) as (pynvml, handle):
         if handle is None:
             return fields
         readers = {

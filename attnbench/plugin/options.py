@@ -109,7 +109,8 @@ OPTIONS = (
     Option(
         "workload",
         "many",
-        "Workloads to run: a name, a glob, or BATCHxSEQxHEADSxHEAD_DIM:DTYPE; repeatable (default: those of the grid).",
+        "Workloads to run: a name, a glob, or a problem spelt out, BATCHxSEQxHEADSxHEAD_DIM:DTYPE and more "
+        "(docs/grids.md); repeatable (default: those of the grid).",
         "GLOB",
         field="workloads",
         inherited=True,

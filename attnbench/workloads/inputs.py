@@ -64,19 +64,21 @@ class Inputs:
         """Which tensors no longer hold what was made, `q of randn`: a kernel wrote into its input."""
         return tuple(
             "the gradient of the output" if name == GRADIENT else f"{name} of {distribution}"
-            for distribution, tensors in self._all_kept().items()
-            for name, kept, made in zip((*"qkv", GRADIENT), tensors, self.checksums[distribution], strict=False)
+            for distribution in self.kept
+            for (name, kept), made in zip(
+                self.contents(distribution).items(), self.checksums[distribution], strict=True
+            )
             if not _is_freed(kept) and _checksum(kept, self.weights) != made
         )
 
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
-        for distribution, tensors in self._all_kept().items():
-            remade = (*_make(self.workload, distribution), *_gradient(self.workload))
-            for kept, made in zip(tensors, remade, strict=False):
+        for distribution in self.kept:
+            made = dict(zip("qkv", _make(self.workload, distribution), strict=True))
+            for name, kept in self.contents(distribution).items():
                 if _is_freed(kept):
                     kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
-                kept.copy_(made)
+                kept.copy_(_gradient(self.workload) if name == GRADIENT else made[name])
 
     def renew(self) -> None:
         """Give the next kernel new tensors of the same memory, without what the last kernel did to its tensors."""
@@ -84,16 +86,11 @@ class Inputs:
         self.sets.update({name: _same_memory(triple, needs_gradient) for name, triple in self.kept.items()})
 
     def contents(self, distribution: str) -> dict[str, torch.Tensor]:
-        """The kept tensors by name: "q", "k", "v", and "do", the gradient of the output, where there is one."""
+        """The kept tensors by name: "q", "k", "v", and with the timed ones "do", the gradient of the output, if any."""
         named = dict(zip("qkv", self.kept[distribution], strict=True))
-        return named if self.gradient is None else {**named, GRADIENT: self.gradient}
-
-    def _all_kept(self) -> dict[str, tuple[torch.Tensor, ...]]:
-        """Of each distribution; the gradient of the output with the timed one."""
-        return {
-            name: (*triple, *(() if self.gradient is None or name != self.workload.distribution else (self.gradient,)))
-            for name, triple in self.kept.items()
-        }
+        if self.gradient is not None and distribution == self.workload.distribution:
+            named[GRADIENT] = self.gradient
+        return named
 
     def _pairs(self) -> Iterator[tuple[str, tuple[Triple, Triple]]]:
         return ((distribution, (triple, self.kept[distribution])) for distribution, triple in self.sets.items())
@@ -116,20 +113,19 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
         q, k, v = (_held(tensor.to(device), workload.layout) for tensor in tensors)
         sets[name] = (q, k, v)
     weights = _weights(q).to(device)
-    gradient = next((_held(tensor.to(device), workload.layout) for tensor in _gradient(workload)), None)
+    needs_gradient = workload.direction != "forward"
+    gradient = _held(_gradient(workload).to(device), workload.layout) if needs_gradient else None
     checksums = {name: tuple(_checksum(tensor, weights) for tensor in triple) for name, triple in sets.items()}
     if gradient is not None:
         checksums[workload.distribution] += (_checksum(gradient, weights),)
     kept = {name: _same_memory(triple, False) for name, triple in sets.items()}
-    sets = {name: _same_memory(triple, gradient is not None) for name, triple in sets.items()}
+    sets = {name: _same_memory(triple, needs_gradient) for name, triple in sets.items()}
     return Inputs(workload, sets, kept, gradient, digest.hexdigest(), checksums, weights)
 
 
-def _gradient(workload: Workload) -> tuple[torch.Tensor, ...]:
-    """A gradient of the output, normal numbers of a seed of its own, where the workload asks for gradients."""
-    if workload.direction == "forward":
-        return ()
-    return (_normal(workload.shape, _generator(workload.seed + 1)).to(torch_dtype(workload)),)
+def _gradient(workload: Workload) -> torch.Tensor:
+    """A gradient of the output: normal numbers of a seed of its own."""
+    return _normal(workload.shape, _generator(workload.seed + 1)).to(torch_dtype(workload))
 
 
 def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:

@@ -37,7 +37,10 @@ def kernel(change):
             @staticmethod
             def backward(ctx, gradient):
                 calls[0] += 1
-                return change(calls[0], *torch.autograd.grad(ctx.output, ctx.leaves, gradient))
+                found = torch.autograd.grad(ctx.output, ctx.leaves, gradient)
+                if change.__name__ == "writes_into_the_gradient":
+                    gradient.mul_(2)
+                return change(calls[0], *found)
 
         return Attention.apply
     register(change.__name__, "example", takes=("gqa", "cross", "backward"))(load)
@@ -71,6 +74,11 @@ def remembers_its_gradients(n, dq, dk, dv):
     if n < LATE:
         CALLS["last"] = dq, dk, dv
     return tuple(t.clone() for t in CALLS["last"])
+
+
+@kernel
+def writes_into_the_gradient(n, dq, dk, dv):
+    return dq, dk, dv
 
 
 def dropping(function):
@@ -110,6 +118,7 @@ WRONG = {
     "two_percent_off": "rel_l2 found",
     "swaps_dk_and_dv": "in dk on",
     "leaves_rows_of_dq": "in dq on",
+    "writes_into_the_gradient": "wrote into its input: the gradient of the output",
     "wrong_later": "correct in the accuracy check, wrong in round",
     "remembers_its_gradients": "correct in the accuracy check, wrong in round",
 }

@@ -15,6 +15,7 @@ from attnbench.backends.triton.triton_forward import (
     item_bytes,
     padded,
     refused_here,
+    width_in_16_bits,
 )
 from attnbench.model import Workload
 
@@ -46,7 +47,7 @@ ROWSUM_ROWS = 32
 
 def backward_configuration(kernel: str, gpu: str, head_dim: int, item_bytes: int, causal: bool) -> Blocks:
     """That of the kernel "keys" (dK and dV) or "queries" (dQ): the GPU's own, or one for all."""
-    width = padded(head_dim) * item_bytes // 2
+    width = width_in_16_bits(head_dim, item_bytes)
     return CONFIGURATIONS.get((kernel, gpu, width, causal)) or DEFAULTS[kernel][max(64, width)]
 
 
@@ -101,9 +102,8 @@ def backward(
         out_grad: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         (batch, seq_q, heads, head_dim), (seq_kv, kv_heads) = q.shape, k.shape[1:3]
-        if (
-            out_grad.stride() != out.stride()
-        ):  # that of a sum is one number, expanded: no tensor descriptor describes it
+        # The gradient of a sum is one number, expanded, which no tensor descriptor describes.
+        if out_grad.stride() != out.stride():
             out_grad = out_grad.contiguous()
         q_grad, k_grad, v_grad = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         rowsum = torch.empty_like(lse)

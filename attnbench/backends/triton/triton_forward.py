@@ -38,9 +38,14 @@ INTERPRETED_SCORES = 2**20
 
 
 def configuration(gpu: str, head_dim: int, item_bytes: int, causal: bool = False) -> Blocks:
-    """The GPU's own, or one for all. A row of fp32 takes the room of one twice as wide in 16 bits."""
-    width = padded(head_dim) * item_bytes // 2
+    """The GPU's own, or one for all."""
+    width = width_in_16_bits(head_dim, item_bytes)
     return CONFIGURATIONS.get((gpu, width, causal)) or DEFAULTS[max(64, width)]
+
+
+def width_in_16_bits(head_dim: int, item_bytes: int) -> int:
+    """By what configurations are known: a row of fp32 takes the room of one twice as wide in 16 bits."""
+    return padded(head_dim) * item_bytes // 2
 
 
 def item_bytes(workload: Workload) -> int:
