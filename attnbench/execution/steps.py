@@ -24,6 +24,7 @@ from attnbench.checks.reference import metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, free_bytes
+from attnbench.hardware.nvml import energy_meter
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import (
     CaseEnded,
@@ -32,13 +33,16 @@ from attnbench.model import (
     DeviceOp,
     ErrorMetrics,
     Reason,
+    Record,
     Sample,
     Statistic,
     Status,
+    SustainedLoad,
     Workload,
 )
 from attnbench.timing.pacer import CudaPacer
 from attnbench.timing.settling import settle
+from attnbench.timing.sustained import CudaFeed, HostFeed, LoadProtocol, NoMeter, sustained
 from attnbench.timing.timer import HostInstant, Timer
 
 if TYPE_CHECKING:
@@ -382,6 +386,27 @@ def plan_rounds(timed: Callable[[], None], checked: CheckedCall, count: int, tim
         return RoundPlan(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
     timer.use("perf_counter", HostInstant)
     return RoundPlan(count, lambda: _next(checked), timed, lambda rounds_s: _host_sample(checked, rounds_s))
+
+
+def under_load(
+    timed: Callable[[], None], checked: CheckedCall, record: Record, seconds: float, device: str
+) -> SustainedLoad:
+    """`timed` back to back for `seconds`, once its latency is steady. The inputs stay the same.
+
+    A call that is shorter than what it costs the host is queued as a CUDA graph, where that is possible: a forward pass
+    without dropout, that is not one already.
+    """
+    workload = record.workload
+    protocol = LoadProtocol(seconds)
+    if device != "cuda":
+        return sustained(HostFeed(timed, checked.ready, protocol), NoMeter("no energy: NVML knows GPUs only"), protocol)
+    import torch
+
+    is_plain = workload.direction == "forward" and not workload.dropout and record.mode != "max-autotune"
+    feed = CudaFeed(timed, checked.ready, protocol, graphs=is_plain, apart=workload.direction == "backward")
+    uuid = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
+    with energy_meter(uuid) as meter:
+        return sustained(feed, meter, protocol)
 
 
 def _next(checked: CheckedCall) -> None:

@@ -246,7 +246,7 @@ def _figure(chart: Chart, families: Mapping[str, marks.Mark] | None, ink: str) -
     if is_rows:
         values = max(_text_width(_row_value(chart, one.points[-1]), SMALL) for one in chart.series)
         left, right, height = widest + MARGIN + 14, values + 10 + MARGIN, len(labels) * ROW_GAP + 6
-    elif chart.kind == SCATTER:
+    elif chart.kind == SCATTER and not chart.roofs:
         left, right = LEFT, MARGIN
     else:
         signs = 14 if chart.kind == HISTORY else 0  # of -0.5
@@ -265,7 +265,7 @@ def _figure(chart: Chart, families: Mapping[str, marks.Mark] | None, ink: str) -
         _draw_rows(canvas, chart, labels)
     else:
         _draw_points(canvas, chart)
-        (_draw_blocks if chart.kind == SCATTER else _draw_labels)(canvas, chart, labels)
+        (_draw_blocks if chart.kind == SCATTER and not chart.roofs else _draw_labels)(canvas, chart, labels)
     return figure
 
 
@@ -275,8 +275,10 @@ def _axes(chart: Chart, area: _Area) -> tuple[_Axis, _Axis]:
         guide = [] if chart.guide is None else [chart.guide]
         return _value_axis(_values(points) + guide, chart.unit), _row_axis(len(chart.series))
     if chart.kind == SCATTER:
-        horizontal = [point.x for point in points if point.x is not None]
-        return _value_axis(horizontal, "ms"), _value_axis([point.value for point in points], "")
+        roofs = [corner for roof in chart.roofs for corner in roof]
+        horizontal = [*(point.x for point in points if point.x is not None), *(x for x, _ in roofs)]
+        vertical = [*(point.value for point in points), *(y for _, y in roofs)]
+        return _value_axis(horizontal, "ms"), _value_axis(vertical, "")
     if chart.kind == HISTORY:
         values = [one.value for one in points]
         return _session_axis(chart.sessions, area.width), _value_axis([*values, -LEAST_CHANGE, LEAST_CHANGE], "%")
@@ -373,6 +375,10 @@ def _grid(canvas: _Canvas, chart: Chart, x_axis: _Axis, y_axis: _Axis) -> None:
         else:
             _, y = canvas.pixel(x_axis.low, chart.guide)
             canvas.line([left, right], [y, y], "guide|1", linewidth=1.2, alpha=0.7)
+    for at, roof in enumerate(chart.roofs, 1):
+        pixels = [canvas.pixel(x, y) for x, y in roof]
+        style = {} if at == 1 else {"linestyle": (0, (4.0, 3.0))}  # the first is measured
+        canvas.line([x for x, _ in pixels], [y for _, y in pixels], f"roof|{at}", linewidth=1.2, alpha=0.7, **style)
     x_note = ", log scale" if x_axis.log else ""
     y_note = ", log scale" if y_axis.log else ""
     canvas.text(
@@ -569,6 +575,8 @@ def _draw_rows(canvas: _Canvas, chart: Chart, labels: Sequence[str]) -> None:
 
 
 def _row_value(chart: Chart, point: Point) -> str:
+    if point.inner is not None and point.told:
+        return point.told[0]
     if point.inner is not None:
         return f"{point.inner / point.value * 100:.0f} % kernel"
     return f"{significant(point.value, 4)} {chart.unit}" if chart.unit != "×" else f"{point.value:.3f}×"

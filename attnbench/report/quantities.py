@@ -51,3 +51,20 @@ def peak_bytes(record: Record) -> int | None:
     workload = record.workload
     inputs = sum(math.prod(shape) for shape in (workload.q_shape, workload.k_shape, workload.v_shape))
     return record.workspace_bytes + element * inputs
+
+
+def intensity(record: Record) -> float:
+    """FLOP per byte that one call must move at least: each tensor once."""
+    return record.workload.flop / record.workload.bytes_moved
+
+
+def share_of_matmul(record: Record, launch: Launch) -> float | None:
+    """FLOP per second at the median over what this launch's GPU reached in a bf16 product; None where one is unknown."""
+    rate, reached = tflop_per_s(record), launch.ceilings.matmul_flop_per_s if launch.ceilings else None
+    return None if rate is None or not reached else rate * 1e12 / reached
+
+
+def share_of_copy(record: Record, launch: Launch) -> float | None:
+    """Bytes that a call must move at least, per second at the median, over what the GPU reached in a copy."""
+    median, reached = median_s(record), launch.ceilings.copy_bytes_per_s if launch.ceilings else None
+    return None if median is None or not reached else record.workload.bytes_moved / median / reached

@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 
 from attnbench import stats
 from attnbench.fingerprint import slug as device_slug
 from attnbench.model import Record, RunFile
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.problem import of_any_batch_and_inputs
-from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, median_s, timed_check
-from attnbench.units import counted, significant
+from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, intensity, median_s, timed_check
+from attnbench.units import counted, milliseconds, significant
 
 #: How a chart is drawn. LINES: value over sequence length. DOTS: one length, a row per variant. SCATTER: value over `x`.
 #: PAIRS: one length, a row per variant with `inner` beside its value. HISTORY: value over the sessions, of which the first
@@ -46,6 +47,15 @@ _PEAKS = (
     (r"NVIDIA L40S", 362.0),
     (r"NVIDIA L4", 121.0),
 )
+#: The same of fp8 (A100: int8) with fp32 (int32) accumulation, from the same datasheets.
+_EIGHT_BIT_PEAKS = (
+    (r"NVIDIA H100 80GB HBM3", 1978.9),
+    (r"NVIDIA H100 PCIe", 1513.0),
+    (r"NVIDIA H200", 1978.9),
+    (r"(NVIDIA )?A100-(SXM4|PCIE|PCIe)-(40|80)GB|NVIDIA A100 80GB PCIe", 624.0),
+    (r"NVIDIA L40S", 733.0),
+    (r"NVIDIA L4", 242.5),
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Point:
     """One variant at one length. low and high: the 20 and 80 % quantiles of the rounds, None without rounds of its own.
 
     x: the position in a SCATTER or HISTORY chart; inner: the second value of a PAIRS chart. All in the chart's units.
+    told: what a hover tells, in place of the chart's usual figures; of a PAIRS chart the first stands beside the row.
     Of a HISTORY chart, low and high are of the launches, told is what a hover tells beside the value, events name the
     marks beside the point, and a hollow point is of another GPU unit than the newest.
     """
@@ -95,7 +106,8 @@ class Chart:
     """One plot. stem: its file's name without the suffix, unique. subtitle: device, problem and what a point is.
 
     series: the best first, in a HISTORY chart the one that became slower by most. guide: a value to draw a line at, None
-    without one. notes: sentences on what is not in it. sessions: of a HISTORY chart, from the oldest.
+    without one. notes: sentences on what is not in it. sessions: of a HISTORY chart, from the oldest. roofs: of a SCATTER
+    chart, lines of (x, value) that bound its points.
     """
 
     name: str
@@ -112,6 +124,7 @@ class Chart:
     guide: float | None = None
     notes: tuple[str, ...] = ()
     sessions: tuple[Session, ...] = ()
+    roofs: tuple[tuple[tuple[float, float], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,7 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
     reference = reference or next((run.reference for run in runs), "")
     devices = {device: _rows(records) for device, records in by_device(runs).items()}
     slugs = unique_slugs(row.name for rows in devices.values() for row in rows)
+    ceilings = _ceilings(runs)
     drawn: list[Chart] = []
     missing: list[Missing] = []
     for device, every in devices.items():
@@ -176,6 +190,8 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
                     drawn.append(_best(found))
                 else:
                     missing.append(found)
+            drawn += map(_best, _under_load(device, words, mine, slugs))
+            drawn += map(_best, _roofline(device, words, mine, ceilings.get(device), slugs))
     return named(drawn), tuple(missing)
 
 
@@ -189,12 +205,29 @@ def by_device(runs: Sequence[RunFile]) -> dict[str, list[Record]]:
     return found
 
 
+def _ceilings(runs: Sequence[RunFile]) -> dict[str, tuple[float, float]]:
+    """By device what it reached in FLOP and bytes per second: medians over the launches that measured both."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for launch in {launch.id: launch for run in runs for launch in run.launches}.values():
+        one = launch.ceilings
+        if one is not None and one.matmul_flop_per_s and one.copy_bytes_per_s:
+            found.setdefault(device_name(launch), []).append((one.matmul_flop_per_s, one.copy_bytes_per_s))
+    return {
+        device: (median(flop for flop, _ in mine), median(moved for _, moved in mine)) for device, mine in found.items()
+    }
+
+
 def matrix_peak(device: str) -> float | None:
     """The dense bf16/fp16 matrix peak in TFLOP/s; None for a device that the table does not know.
 
     Only whole names match: a laptop's part, a cut-down one or a MIG slice of the same name has another peak.
     """
     return next((peak for pattern, peak in _PEAKS if re.fullmatch(pattern, device)), None)
+
+
+def eight_bit_peak(device: str) -> float | None:
+    """The dense fp8/int8 matrix peak in TFLOP/s or TOP/s; None for a device that the table does not know."""
+    return next((peak for pattern, peak in _EIGHT_BIT_PEAKS if re.fullmatch(pattern, device)), None)
 
 
 def unique_slugs(names: Iterable[str]) -> dict[str, str]:
@@ -373,6 +406,124 @@ def _kernel_times(
         _series(found, slugs),
         notes=(*notes, *_absent("no kernel time", (row.name for row in rows if row.name not in known))),
     )
+
+
+def _under_load(device: str, problem: str, every: Sequence[_Row], slugs: Mapping[str, str]) -> Iterable[Chart]:
+    """What was measured under continuous load: energy over length, settled against sustained, error against energy.
+
+    Nothing where no case was measured so: that is an option, and no figure is missing.
+    """
+    rows, notes = _once(every)
+    loaded = [row for row in rows if row.record.sustained is not None]
+    if not loaded:
+        return
+    where = f"{device} · {problem}"
+    energy = _Measure("energy", "Energy", "energy of one call under load", "J", _joules, "no energy figure")
+    found = _over_length(energy, device, where, loaded, slugs, notes)
+    if isinstance(found, Chart):
+        yield found
+    longest = max(row.record.workload.seq for row in loaded)
+    at_longest = [row for row in loaded if row.record.workload.seq == longest]
+    where = f"{where}, sequence length {longest}"
+    yield Chart(
+        "sustained",
+        "",
+        device,
+        PAIRS,
+        "Under continuous load against settled",
+        f"{where} · filled: under load, hollow: settled; lower is better",
+        "median latency (ms)",
+        "",
+        "ms",
+        _series(((row, _pair(row.record)) for row in at_longest), slugs),
+        notes=tuple(notes),
+    )
+    traded = [
+        (row, Point(longest, row.record.workload.name, error, x=joules[0], told=_trade(error, joules[0])))
+        for row in at_longest
+        if (error := _rel_l2(row.record)) is not None and (joules := _joules(row.record)) is not None
+    ]
+    if traded:
+        yield Chart(
+            "error-energy",
+            "",
+            device,
+            SCATTER,
+            "Accuracy against energy",
+            f"{where} · lower left is better",
+            "energy of one call under load (J)",
+            "relative L2 error on the timed inputs",
+            "",
+            _series(traded, slugs),
+            notes=tuple(notes),
+        )
+
+
+def _roofline(
+    device: str, problem: str, every: Sequence[_Row], reached: tuple[float, float] | None, slugs: Mapping[str, str]
+) -> Iterable[Chart]:
+    """TFLOP/s over FLOP per byte, below what this GPU reached and the datasheet states; nothing where it was not asked."""
+    if reached is None:
+        return
+    rows, notes = _once(every)
+    matmul, copy = reached[0] / 1e12, reached[1] / 1e12
+    points = [(row, _rate(row.record), intensity(row.record)) for row in rows]
+    drawable = [(row, _under_roofs(row.record, v, x)) for row, v, x in points]
+    ridge = matmul / copy
+    across = [ridge, *(x for _, _, x in points)]
+    low, high = min(across) / 8, max(across) * 2  # so far down that both axes are logarithmic, and the slope a line
+    said = [f"this GPU: product {significant(matmul, 3)} TFLOP/s, copy {significant(copy, 3)} TB/s"]
+    roofs: list[tuple[tuple[float, float], ...]] = [((low, low * copy), (ridge, matmul), (high, matmul))]
+    peaks = (("16-bit", matrix_peak(device)), ("8-bit", eight_bit_peak(device)))
+    for name, peak in peaks:
+        if peak is not None:
+            roofs.append(((peak / copy, peak), (high, peak)))
+            said.append(f"{name} datasheet {significant(peak, 4)}")
+    yield Chart(
+        "roofline",
+        "",
+        device,
+        SCATTER,
+        "Roofline",
+        f"{device} · {problem} · {', '.join(said)}",
+        "arithmetic intensity (FLOP per byte that must be moved at least)",
+        "throughput (TFLOP/s)",
+        "TFLOP/s",
+        _series(drawable, slugs),
+        lower_is_better=False,
+        notes=(
+            *notes,
+            "Bytes are each tensor once: a kernel that reads one twice moves more.",
+            "A kernel that computes in 8 bits may pass the 16-bit roofs.",
+        ),
+        roofs=tuple(roofs),
+    )
+
+
+def _under_roofs(record: Record, rate: _Value, x: float) -> Point:
+    told = (f"{significant(rate[0], 4)} TFLOP/s", f"{significant(x, 4)} FLOP per byte")
+    return Point(record.workload.seq, record.workload.name, *rate, x=x, told=told)
+
+
+def _trade(error: float, joules: float) -> tuple[str, ...]:
+    return (f"{significant(joules, 3)} J a call", f"rel. L2 {error:.2e}")
+
+
+def _pair(record: Record) -> Point:
+    load = record.sustained
+    assert load is not None
+    settled, _, _ = _latency(record)
+    band = (load.low_s * 1e3, load.high_s * 1e3)
+    told = (
+        f"{load.median_s / settled:.3f}× settled",
+        f"{milliseconds(load.median_s)} ms under load, {milliseconds(settled)} ms settled",
+    )
+    return Point(record.workload.seq, record.workload.name, load.median_s * 1e3, *band, inner=settled * 1e3, told=told)
+
+
+def _joules(record: Record) -> _Value | None:
+    load = record.sustained
+    return None if load is None or load.joules is None else (load.joules, None, None)
 
 
 def _once(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:

@@ -85,6 +85,8 @@ def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
         for gid in (one for one in parts if one.startswith(f"tick-{axis}|")):
             _copy(axes, parts, gid, "", f"tick tick-{axis}")
     _copy(axes, parts, "guide|1", "", "guide")
+    for gid in (one for one in parts if one.startswith("roof|")):
+        _copy(axes, parts, gid, "", "guide roof")
     _copy(axes, parts, "label|x", f"{prefix}label--x", "xlabel")
     _copy(axes, parts, "label|y", f"{prefix}label--y", "ylabel")
     for one in reversed(chart.series):

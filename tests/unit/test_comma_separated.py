@@ -115,6 +115,17 @@ def test_the_row_of_a_measured_record(run_file, record, check):
         "Launch": "0123456789ab",
         "Started": "2026-01-02T03:04:05+00:00",
         "Injected": "",
+        "Sustained (ms)": "",
+        "Sustained P20 (ms)": "",
+        "Sustained P80 (ms)": "",
+        "Power (W)": "",
+        "Energy (J)": "",
+        "Sustained Clock (MHz)": "",
+        "Temperature (C)": "",
+        "FLOP per Byte": "192",
+        "Share of Datasheet Peak": f"{flop / 3e-3 / 989.4e12:.12g}",
+        "Share of Matmul": "",
+        "Share of Copy Bandwidth": "",
     }
 
 

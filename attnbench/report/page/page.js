@@ -253,10 +253,12 @@
       }
       const figure = this.kind === "scatter" ? `${spelt(x)} ms, rel. L2 ${spelt(value)}` : `${spelt(value)}${unit}`;
       const band = low === undefined ? "" : `20 to 80 %: ${spelt(low)} to ${spelt(high)} ${this.kind === "scatter" ? "ms" : this.unit}`;
+      const own = told === undefined ? [] : told.split(" · ").map((text, at) => [at ? "" : "figure", text]);
       return [
         ["name", point.series.name],
-        ["figure", inner === undefined ? figure : `${figure}, of which the attention kernel ${spelt(inner)}${unit}`],
-        ["", band],
+        ...own,
+        ["figure", own.length ? "" : inner === undefined ? figure : `${figure}, of which the attention kernel ${spelt(inner)}${unit}`],
+        ["", own.length ? "" : band],
         ["", `${seq} tokens, ${workload}`],
         ...point.told.map((text) => ["", text]),
         ["quiet", about.what],
