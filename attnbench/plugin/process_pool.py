@@ -29,7 +29,8 @@ class ThisProcess:
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._settings = settings
-        self._times = not config.getoption("benchmark_disable", False)
+        disabled = config.getoption("benchmark_disable", False) and not config.getoption("benchmark_enable", False)
+        self._times = not disabled
         self.is_child = child_pipes(config) is not None  # another process started it, and asks it for cases
 
     @cached_property

@@ -18,6 +18,7 @@ from attnbench.model import ErrorMetrics, Record
 from attnbench.report import kbt
 from attnbench.report.gather import Gathered, key_of
 from attnbench.report.quantities import (
+    SIXTEEN_BIT,
     device_name,
     intensity,
     median_s,
@@ -27,7 +28,7 @@ from attnbench.report.quantities import (
     tflop_per_s,
     timed_check,
 )
-from attnbench.report.series import SIXTEEN_BIT, matrix_peak
+from attnbench.report.series import matrix_peak
 from attnbench.stats import quantile
 
 #: What a cell may hold; None is an empty one.

@@ -7,6 +7,8 @@ import math
 from attnbench import stats
 from attnbench.model import Check, Launch, Record
 
+#: Element types that a 16-bit matrix peak is for.
+SIXTEEN_BIT = ("bf16", "fp16")
 UNKNOWN_DEVICE = "unknown device"
 #: Bytes of one element.
 _ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
@@ -59,7 +61,12 @@ def intensity(record: Record) -> float:
 
 
 def share_of_matmul(record: Record, launch: Launch) -> float | None:
-    """FLOP per second at the median over what this launch's GPU reached in a bf16 product; None where one is unknown."""
+    """FLOP per second at the median over what this launch's GPU reached in a bf16 product.
+
+    None where one is unknown, and for inputs that have not 16 bits.
+    """
+    if record.workload.dtype not in SIXTEEN_BIT:
+        return None
     rate, reached = tflop_per_s(record), launch.ceilings.matmul_flop_per_s if launch.ceilings else None
     return None if rate is None or not reached else rate * 1e12 / reached
 

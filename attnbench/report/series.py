@@ -17,7 +17,7 @@ from attnbench.fingerprint import slug as device_slug
 from attnbench.model import Record, RunFile
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.problem import of_any_batch_and_inputs
-from attnbench.report.quantities import UNKNOWN_DEVICE, device_name, intensity, median_s, timed_check
+from attnbench.report.quantities import SIXTEEN_BIT, UNKNOWN_DEVICE, device_name, intensity, median_s, timed_check
 from attnbench.units import counted, milliseconds, significant
 
 #: How a chart is drawn. LINES: value over sequence length. DOTS: one length, a row per variant. SCATTER: value over `x`.
@@ -33,8 +33,6 @@ MOST_PROBLEMS = 4
 #: A note names so many variants, and counts the others.
 MOST_NAMED = 6
 LONGEST_SLUG = 60
-#: Element types that the matrix peak below is for.
-SIXTEEN_BIT = ("bf16", "fp16")
 
 #: Dense bf16/fp16 matrix peak with fp32 accumulation in TFLOP/s, by the device name that the driver reports. Sources:
 #: NVIDIA's H100, H200, A100, L40S and L4 datasheets. Where one states only the rate with 2:4 sparsity, the dense peak is
@@ -462,8 +460,11 @@ def _under_load(device: str, problem: str, every: Sequence[_Row], slugs: Mapping
 def _roofline(
     device: str, problem: str, every: Sequence[_Row], reached: tuple[float, float] | None, slugs: Mapping[str, str]
 ) -> Iterable[Chart]:
-    """TFLOP/s over FLOP per byte, below what this GPU reached and the datasheet states; nothing where it was not asked."""
-    if reached is None:
+    """TFLOP/s over FLOP per byte, below what this GPU reached and the datasheet states.
+
+    Nothing where that was not measured, and for inputs that have not 16 bits.
+    """
+    if reached is None or every[0].record.workload.dtype not in SIXTEEN_BIT:
         return
     rows, notes = _once(every)
     matmul, copy = reached[0] / 1e12, reached[1] / 1e12

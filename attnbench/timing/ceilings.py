@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attnbench import torch_private
+from attnbench import printable, torch_private
 from attnbench.hardware.device import release_memory
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import DeviceCeilings
@@ -30,8 +30,8 @@ def device_ceilings(device: str) -> DeviceCeilings:
         return SIMULATED
     if device != "cuda":
         return DeviceCeilings(note=f"--attn-roofline measures CUDA devices, found {device}")
-    matmul_s, no_matmul = _measured(_matmul)
-    copy_s, no_copy = _measured(_copy)
+    matmul_s, no_matmul = _measured("product", _matmul)
+    copy_s, no_copy = _measured("copy", _copy)
     return DeviceCeilings(
         f"{MATMUL_SIZE}x{MATMUL_SIZE}x{MATMUL_SIZE} bf16",
         2 * MATMUL_SIZE**3 / matmul_s if matmul_s else None,
@@ -41,12 +41,12 @@ def device_ceilings(device: str) -> DeviceCeilings:
     )
 
 
-def _measured(make: Callable[[], Callable[[], None]]) -> tuple[float | None, str]:
+def _measured(what: str, make: Callable[[], Callable[[], None]]) -> tuple[float | None, str]:
     """Median seconds of what `make` gives, or why there are none; its memory is free again afterwards."""
     try:
         return _median_s(make), ""
     except Exception as exc:  # too little memory is free, or the host is too slow: the run goes on without
-        return None, f"{make.__name__.strip('_')} was not measured: {type(exc).__name__}: {exc}"
+        return None, printable.message(f"the {what} was not measured: {type(exc).__name__}: {exc}")
     finally:
         torch_private.clear_cublas_workspaces()
         release_memory("cuda")

@@ -31,6 +31,8 @@ from attnbench.timing.cycle_counter import CycleCounter, cycle_counter
 SPIN_CYCLES = 4_000_000
 #: A call whose host time is at least this share of its device time is queued as a graph.
 GRAPH_FROM = 0.8
+#: A call counts as this long at least when batches are planned: an event resolves half of that.
+SHORTEST_CALL_S = 1e-6
 #: Seconds between two looks at the energy counter.
 LOOK_S = 2e-3
 #: The counter must change so often, over so long, before power is taken from it.
@@ -250,7 +252,7 @@ class CudaFeed:
         self._ready = ready
         self.apart = apart
         host_s, call_s = self._costs()
-        self._calls = max(1, round(protocol.batch_s / call_s))
+        self._calls = max(1, round(protocol.batch_s / max(call_s, SHORTEST_CALL_S)))
         self._replay = self._graph() if graphs and host_s >= GRAPH_FROM * call_s else None
         self.fed_by = "launches" if self._replay is None else "graph"
         self._counter: CycleCounter | None = cycle_counter()
@@ -283,6 +285,7 @@ class CudaFeed:
 
     def cycles(self) -> int | None:
         """Mean SM cycles between the stamps; waits for them. None where they cannot be counted."""
+        self._working.end.synchronize()  # a graph outlives its last replay
         return None if self._counter is None else self._counter.cycles()
 
     def _queued(self, before: Any) -> _Queued:

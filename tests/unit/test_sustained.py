@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import pytest
 from virtual_gpu import KERNEL_S
 
+from attnbench import torch_private
+from attnbench.hardware import sm_clock
 from attnbench.hardware.nvml import EnergyReading, energy_meter
 from attnbench.model import Fingerprint, Launch, Sample, Status, SustainedLoad
 from attnbench.report.markdown import markdown
 from attnbench.report.sustained import reversals
 from attnbench.report.terminal import section
+from attnbench.timing import ceilings
 from attnbench.timing import sustained as module
 from attnbench.timing.sustained import CudaFeed, LoadProtocol, NoMeter, power_of, sustained
 
@@ -183,6 +186,40 @@ def test_the_meter_reads_joules_and_says_why_it_cannot(library):
     with energy_meter("2") as meter:
         assert (meter.read(), meter.temperature_c()) == (None, None)
         assert meter.why == "no energy: NVML is not available for this GPU (pip install nvidia-ml-py)"
+
+
+# --- what the GPU reaches
+
+
+@pytest.fixture
+def reaching(loaded, monkeypatch):
+    """The virtual GPU, whose product and copy are one kernel each."""
+    monkeypatch.setattr(ceilings, "sm_clock", sm_clock.SmClock)
+    monkeypatch.setattr(ceilings, "_matmul", lambda: loaded.kernel)
+    monkeypatch.setattr(ceilings, "_copy", lambda: loaded.kernel)
+    monkeypatch.setattr(ceilings, "release_memory", lambda device: None)
+    monkeypatch.setattr(torch_private, "clear_cublas_workspaces", lambda: None)
+    return monkeypatch
+
+
+def test_a_product_and_a_copy_are_taken_in_settled_rounds(reaching):
+    found = ceilings.device_ceilings("cuda")
+    assert found.matmul == "8192x8192x8192 bf16"
+    assert found.matmul_flop_per_s == pytest.approx(2 * 8192**3 / KERNEL_S, rel=1e-4)
+    assert found.copy_bytes_per_s == pytest.approx(2 * 2**30 / KERNEL_S, rel=1e-4)
+    assert (found.copy_bytes, found.note) == (2**31, "")
+
+
+def test_what_cannot_be_measured_is_said_and_the_run_goes_on(reaching):
+    def too_large():
+        raise RuntimeError("CUDA out of memory")
+
+    reaching.setattr(ceilings, "_copy", too_large)
+    found = ceilings.device_ceilings("cuda")
+    assert found.matmul_flop_per_s is not None
+    assert found.copy_bytes_per_s is None
+    assert found.note == "the copy was not measured: RuntimeError: CUDA out of memory"
+    assert ceilings.device_ceilings("cpu").note == "--attn-roofline measures CUDA devices, found cpu"
 
 
 # --- what is stored and shown
