@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from attnbench.codec import run_from
 
 STORED = ("--benchmark-only", "--benchmark-json=run.json", "--attn-mode=eager")
 EAGER = (*STORED, "--attn-backend=torch_math", "--attn-backend=torch_flash")
@@ -109,3 +114,27 @@ def test_load_has_its_plots_and_columns(sim: Any, pytester: pytest.Pytester) -> 
     (row, *_) = csv.DictReader((out / "latency.csv").open())
     assert float(row["Energy (J)"]) == pytest.approx(700 * float(row["Sustained (ms)"]) / 1e3, rel=1e-5)
     assert "J/call" in (out / "index.html").read_text()
+
+
+def test_a_suspect_that_is_measured_again_is_not_loaded_again(sim: Any, baseline: Any) -> None:
+    one = ("--attn-mode=eager", "--attn-backend=torch_flash")
+    baseline(*one)
+    sim(*STORED, *one, "--attn-sim=torch_flash:+2%", "--attn-sustained", "--attn-roofline")
+    stored = sim.stored()["attnbench"]
+    (verdict,) = stored["verdicts"]
+    assert verdict["launches"] > 1
+    assert [record["sustained"] is not None for record in stored["records"]] == [True] + [False] * (
+        len(stored["records"]) - 1
+    )
+    assert sum(launch["ceilings"] is not None for launch in stored["launches"]) == 1
+    assert "--attn-sustained" not in verdict["reproduce"]
+
+
+def test_a_recorded_session_holds_what_its_gpu_reaches(sim: Any) -> None:
+    suite = ("-p", "attnbench.plugin", "--attn-mode=eager", "--attn-backend=torch_flash")
+    command = [sys.executable, "-m", "attnbench", "record", "--launches", "2", *suite]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    (session,) = Path("baselines").rglob("*.json")
+    stored = run_from(json.loads(session.read_text()))
+    assert [launch.ceilings is not None for launch in stored.launches] == [True, True]
+    assert [record.sustained for record in stored.records] == [None, None]
