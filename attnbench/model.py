@@ -411,7 +411,6 @@ class SustainedLoad:
     steady: bool  # whether it was steady when counting began
     drift: float  # latency of the last third of the batches over that of the first, minus one
     starved: int  # batches that the device was done with before the next one was queued: it waited for the host
-    fed_by: str  # "launches", "graph" (CUDA graph of a batch), "host" (CPU) or "simulated"
     power_w: float | None = None  # average of the board, by NVML's energy counter
     joules: float | None = None  # of the board for one call, what it draws when idle included
     energy_s: float | None = None  # seconds between the two changes of the energy counter that power was taken from

@@ -161,7 +161,7 @@ class TorchCase:
         """
         assert self._timed is not None
         assert self._loaded is not None
-        load = steps.under_load(self._loaded, self._timed, self.record, seconds, self._device)
+        load = steps.under_load(self._loaded, self._timed, self.record.workload, seconds, self._device)
         self._timed.conclude()
         self._fallbacks.assert_none()
         return load

@@ -179,7 +179,6 @@ class SimCase:
             steady=True,
             drift=0.0,
             starved=0,
-            fed_by="simulated",
             power_w=SIM_POWER_W,
             joules=SIM_POWER_W * median,
             energy_s=seconds,

@@ -33,7 +33,6 @@ from attnbench.model import (
     DeviceOp,
     ErrorMetrics,
     Reason,
-    Record,
     Sample,
     Statistic,
     Status,
@@ -389,21 +388,15 @@ def plan_rounds(timed: Callable[[], None], checked: CheckedCall, count: int, tim
 
 
 def under_load(
-    timed: Callable[[], None], checked: CheckedCall, record: Record, seconds: float, device: str
+    timed: Callable[[], None], checked: CheckedCall, workload: Workload, seconds: float, device: str
 ) -> SustainedLoad:
-    """`timed` back to back for `seconds`, once its latency is steady. The inputs stay the same.
-
-    A call that is shorter than what it costs the host is queued as a CUDA graph, where that is possible: a forward pass
-    without dropout, that is not one already.
-    """
-    workload = record.workload
+    """`timed` back to back for `seconds`, once its latency is steady. The inputs stay the same."""
     protocol = LoadProtocol(seconds)
     if device != "cuda":
         return sustained(HostFeed(timed, checked.ready, protocol), NoMeter("no energy: NVML knows GPUs only"), protocol)
     import torch
 
-    is_plain = workload.direction == "forward" and not workload.dropout and record.mode != "max-autotune"
-    feed = CudaFeed(timed, checked.ready, protocol, graphs=is_plain, apart=workload.direction == "backward")
+    feed = CudaFeed(timed, checked.ready, protocol, apart=workload.direction == "backward")
     uuid = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
     with energy_meter(uuid) as meter:
         return sustained(feed, meter, protocol)

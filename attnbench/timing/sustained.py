@@ -1,9 +1,10 @@
 """One call under continuous load: what a long generation feels, where the settled latency is that of a rested GPU.
 
 Calls are queued back to back, in batches of about 20 ms with an event between two. The next batch is always queued before
-the one at work ends, so the device never waits for the host; where it did all the same, the batch counts as starved. A call
-that costs the host as much as the device is queued as a CUDA graph of a batch, where that is possible. No cache is flushed,
-the inputs stay the same, and no output is looked at until the end.
+the one at work ends, so the device waits for the host only where a call costs the host more than the device: then batches
+count as starved. A graph of such calls would load the device, but it is not what a user of this variant has, and a capture
+that fails may leave torch's allocator unusable. No cache is flushed, the inputs stay the same, and no output is looked at
+until the end.
 
 Attention at full rate draws more than the board's power limit, so the GPU lowers its clock until it does not. That takes
 about a second, and the temperature goes on rising for minutes. So the load first runs until two blocks of a second agree.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -29,8 +30,6 @@ from attnbench.timing.cycle_counter import CycleCounter, cycle_counter
 
 #: Cycles of the spin that hides the host while a single call is timed: about 2 ms.
 SPIN_CYCLES = 4_000_000
-#: A call whose host time is at least this share of its device time is queued as a graph.
-GRAPH_FROM = 0.8
 #: A call counts as this long at least when batches are planned: an event resolves half of that.
 SHORTEST_CALL_S = 1e-6
 #: Seconds between two looks at the energy counter.
@@ -79,7 +78,6 @@ class Batch:
 class Feed(Protocol):
     """Keeps a device busy. next: the batch that ends next, with a further one already queued."""
 
-    fed_by: str
     apart: bool
 
     def next(self, while_waiting: Callable[[], None]) -> Batch: ...
@@ -193,7 +191,6 @@ def _summed_up(
         steady=steady,
         drift=statistics.fmean(per_call_s[-third:]) / statistics.fmean(per_call_s[:third]) - 1,
         starved=sum(batch.starved for batch in counted),
-        fed_by=feed.fed_by,
         power_w=power[0] if power else None,
         joules=joules,
         energy_s=power[1] if power else None,
@@ -231,8 +228,7 @@ class _Queued:
 class CudaFeed:
     """Keeps the current CUDA stream busy with a call.
 
-    fed_by: "graph" where a batch is one CUDA graph, else "launches". apart: whether every call is timed by itself, because
-    something has to happen before it that takes the device's time.
+    apart: whether every call is timed by itself, because something has to happen before it that takes the device's time.
     """
 
     def __init__(
@@ -241,20 +237,16 @@ class CudaFeed:
         ready: Callable[[], None],
         protocol: LoadProtocol,
         *,
-        graphs: bool = False,
         apart: bool = False,
     ) -> None:
-        """`call` queues the work once, `ready` what has to happen before it. graphs: whether a graph may be captured."""
+        """`call` queues the work once, `ready` what has to happen before it."""
         import torch
 
         self._torch: Any = torch
         self._call = call
         self._ready = ready
         self.apart = apart
-        host_s, call_s = self._costs()
-        self._calls = max(1, round(protocol.batch_s / max(call_s, SHORTEST_CALL_S)))
-        self._replay = self._graph() if graphs and host_s >= GRAPH_FROM * call_s else None
-        self.fed_by = "launches" if self._replay is None else "graph"
+        self._calls = max(1, round(protocol.batch_s / max(self._call_s(), SHORTEST_CALL_S)))
         self._counter: CycleCounter | None = cycle_counter()
         self._ended: Any = self._event()  # of the batch before the one at work
         self._working = self._queued(self._ended)
@@ -285,7 +277,6 @@ class CudaFeed:
 
     def cycles(self) -> int | None:
         """Mean SM cycles between the stamps; waits for them. None where they cannot be counted."""
-        self._working.end.synchronize()  # a graph outlives its last replay
         return None if self._counter is None else self._counter.cycles()
 
     def _queued(self, before: Any) -> _Queued:
@@ -294,58 +285,31 @@ class CudaFeed:
         Where that has passed once the first call is queued, the device had nothing to do.
         """
         pairs: list[tuple[Any, Any]] = []
-        starved: bool | None = None
-        for _ in self._pieces(pairs):
-            starved = before.query() if starved is None else starved
-        return _Queued(self._event(), pairs, bool(starved))
-
-    def _pieces(self, pairs: list[tuple[Any, Any]]) -> Iterator[None]:
-        """Queue a batch, one step for each thing that the host does for it; the events of calls that are timed apart."""
-        if self._replay is not None:
-            self._replay()
-            yield
-            return
-        for _ in range(self._calls):
+        starved = False
+        for at in range(self._calls):
             self._ready()
             start = self._event() if self.apart else None
             self._call()
             if self.apart:
                 pairs.append((start, self._event()))
-            yield
+            if at == 0:
+                starved = before.query()
+        return _Queued(self._event(), pairs, starved)
 
-    def _graph(self) -> Callable[[], None] | None:
-        """What replays a graph of one batch; None where the call cannot be captured."""
-        graph = self._torch.cuda.CUDAGraph()
-        try:
-            with self._torch.cuda.graph(graph):
-                for _ in range(self._calls):
-                    self._call()
-            graph.replay()
-            self._torch.cuda.synchronize()
-        except (
-            Exception
-        ):  # of a call that synchronises, or allocates on its own: it is launched, and said to be starved
-            self._torch.cuda.synchronize()  # raises where the context is lost
-            return None
-        replay: Callable[[], None] = graph.replay
-        return replay
-
-    def _costs(self) -> tuple[float, float]:
-        """Median seconds that the call takes to return while the device is busy, and that the device takes for it."""
+    def _call_s(self) -> float:
+        """Median seconds that the device takes for the call."""
         spin = torch_private.spin_kernel()
-        host_s, call_s = [], []
+        call_s: list[float] = []
         for _ in range(5):
             self._ready()
             self._torch.cuda.synchronize()
             spin(SPIN_CYCLES)
             start = self._event()
-            began = time.perf_counter()
             self._call()
-            host_s.append(time.perf_counter() - began)
             end = self._event()
             end.synchronize()
             call_s.append(start.elapsed_time(end) / 1e3)
-        return statistics.median(host_s), statistics.median(call_s)
+        return statistics.median(call_s)
 
     def _event(self) -> Any:
         event = self._torch.cuda.Event(enable_timing=True)
@@ -355,8 +319,6 @@ class CudaFeed:
 
 class HostFeed:
     """Calls on the CPU, one after the other, by perf_counter."""
-
-    fed_by = "host"
 
     def __init__(self, call: Callable[[], None], ready: Callable[[], None], protocol: LoadProtocol) -> None:
         self.apart = True  # `ready` is the host's own work

@@ -78,7 +78,7 @@ def test_launches_of_other_autotune_choices_are_not_one_sample(record):
 
 def loaded(median_s, **changes):
     fields = {"calls": 10, "batches": 5, "loaded_s": 2.0, "lead_s": 2.0, "steady": True, "drift": 0.0, "starved": 0}
-    return SustainedLoad(median_s, median_s, median_s, **{**fields, "fed_by": "launches", **changes})
+    return SustainedLoad(median_s, median_s, median_s, **{**fields, **changes})
 
 
 def test_loads_of_several_launches_are_medians_and_counts_are_sums(record):
