@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Verdict, VerdictKind, Workload
+from attnbench.model import (
+    Fingerprint,
+    Launch,
+    Reason,
+    Record,
+    RunFile,
+    Sample,
+    SustainedLoad,
+    Verdict,
+    VerdictKind,
+    Workload,
+)
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.content import Content
@@ -371,3 +382,14 @@ def test_the_verdict_of_a_case_that_was_not_measured_can_be_filtered(record: Cal
     held = shown(gathered(record(launch=H200.id), verdicts=(verdict,))).held
     (facets,) = [json.loads(text)["facets"] for text in held.values() if text.lstrip().startswith('{"facets"')]
     assert "missing" in {name: values for name, _, values in facets}["verdict"]
+
+
+def test_a_kernel_that_wins_settled_and_loses_under_load_is_said_above_the_records(record: Any) -> None:
+    def loaded(variant: str, settled_s: float, median_s: float, note: str = "") -> Record:
+        load = SustainedLoad(median_s, median_s, median_s, 9, 3, 2.0, 2.0, True, 0.0, 0, 650.0, 0.975, note=note)
+        return record(variant, sample=Sample((settled_s,), "t"), sustained=load)
+
+    page = render(gathered(loaded("fast@eager", 1.0e-3, 1.5e-3), loaded("cool@eager", 1.1e-3, 1.2e-3))).decode()
+    assert "fast@eager is the fastest when settled (1.000 ms, cool@eager 1.100) and not under continuous load" in page
+    assert "J/call" in page
+    assert "J/call" not in render(gathered(record("a@eager"))).decode()
