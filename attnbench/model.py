@@ -435,6 +435,7 @@ class DeviceCeilings:
     copy_bytes: int | None = None  # read and written by one copy
     copy_bytes_per_s: float | None = None
     note: str = ""
+    spent_s: float | None = None  # wall time of both, with making the tensors
 
 
 @dataclass(frozen=True)

@@ -246,8 +246,8 @@ OPTIONS = (
     Option(
         "roofline",
         "flag",
-        "Measure once per launch what the GPU reaches in a matrix product and in a copy, under 1 s; shares and a roofline "
-        "plot rest on it. attnbench record always does.",
+        "Measure once per launch what the GPU reaches in a matrix product and in a copy; shares and a roofline plot rest on "
+        "it. attnbench record always does.",
         inherited=True,
     ),
     Option(

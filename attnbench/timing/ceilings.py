@@ -1,11 +1,12 @@
 """What this GPU reaches in a matrix product and in a copy: the roofs that attention is held against.
 
 Both are paced rounds on a settled clock, as those of a case are, so that a share is of like against like. A datasheet's peak
-is computed at a boost clock and with no power limit, and no kernel reaches it.
+is computed for a boost clock, whatever the power.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from attnbench import printable, torch_private
@@ -22,14 +23,12 @@ SIMULATED = DeviceCeilings("8192x8192x8192 bf16", 800e12, 2**31, 4e12)
 
 
 def device_ceilings(device: str) -> DeviceCeilings:
-    """Both ceilings of this process's device, measured anew. What cannot be measured is None, and the note says why.
-
-    On an H100 or H200 the rounds take about 0.1 s, and making the tensors as much.
-    """
+    """Both ceilings of this process's device, measured anew. What cannot be measured is None, and the note says why."""
     if device == "sim":
         return SIMULATED
     if device != "cuda":
         return DeviceCeilings(note=f"--attn-roofline measures CUDA devices, found {device}")
+    began = time.perf_counter()
     matmul_s, no_matmul = _measured("product", _matmul)
     copy_s, no_copy = _measured("copy", _copy)
     return DeviceCeilings(
@@ -38,6 +37,7 @@ def device_ceilings(device: str) -> DeviceCeilings:
         2 * COPIED_BYTES,
         2 * COPIED_BYTES / copy_s if copy_s else None,
         note="; ".join(filter(None, (no_matmul, no_copy))),
+        spent_s=time.perf_counter() - began,
     )
 
 

@@ -10,7 +10,7 @@ from virtual_gpu import KERNEL_S
 from attnbench import torch_private
 from attnbench.hardware import sm_clock
 from attnbench.hardware.nvml import EnergyReading, energy_meter
-from attnbench.model import Fingerprint, Launch, Sample, Status, SustainedLoad
+from attnbench.model import DeviceCeilings, Fingerprint, Launch, Sample, Status, SustainedLoad
 from attnbench.report.markdown import markdown
 from attnbench.report.sustained import reversals
 from attnbench.report.terminal import section
@@ -251,3 +251,18 @@ def test_the_terminal_shows_load_beside_settled_and_what_limits_it(record, run_f
     assert "latency under load was not steady when counting began: hungry@eager" in lines
     assert "no energy: because: hungry@eager" in lines
     assert not any("under load" in line for line in section(run_file(record("a@eager"))))
+
+
+def test_what_a_gpu_reached_stands_in_the_head_with_its_share_of_the_datasheet(record, run_file):
+    product = DeviceCeilings("8192x8192x8192 bf16", 791.5e12, 2**31, 4.1e12)
+    launches = [
+        Launch(name, "", Fingerprint({"device": "NVIDIA H200"}, {}), ceilings=found)
+        for name, found in (("0123456789ab", product), ("2", replace(product, copy_bytes_per_s=4.3e12)), ("3", None))
+    ]
+    lines = section(run_file(record(), launches=tuple(launches)))
+    said = "reached: matmul 8192x8192x8192 bf16 792 TFLOP/s, 80 % of the datasheet's 989.4; copy 4.20 TB/s"
+    assert said in lines
+    unmeasured = replace(launches[0], ceilings=DeviceCeilings(note="the copy was not measured: RuntimeError: why"))
+    assert "reached: the copy was not measured: RuntimeError: why" in section(
+        run_file(record(), launches=(unmeasured,))
+    )
