@@ -416,6 +416,7 @@ class SustainedLoad:
     energy_s: float | None = None  # seconds between the two changes of the energy counter that power was taken from
     clock_hz: float | None = None  # average SM clock: counted cycles over seconds
     temperature_c: float | None = None  # of the GPU at the end
+    held_by: tuple[str, ...] = ()  # what lowered the clock at the end, by NVML: "power", "heat"; empty if unknown
     note: str = ""  # why there is no power or energy
 
     def __post_init__(self) -> None:

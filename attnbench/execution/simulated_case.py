@@ -184,6 +184,7 @@ class SimCase:
             energy_s=seconds,
             clock_hz=SIM_CEILING_HZ / hotter,
             temperature_c=60.0,
+            held_by=("power",),
         )
 
     def leave(self, verify: bool = True) -> None:

@@ -70,6 +70,10 @@ class EnergyReading:
     joules: float
 
 
+#: Bits of NVML's clocks event reasons (nvml.h): SwPowerCap and HwPowerBrakeSlowdown; Sw- and HwThermalSlowdown.
+_HELD_BY = {"power": 0x04 | 0x80, "heat": 0x20 | 0x40}
+
+
 class EnergyMeter:
     """Reads the total energy of one GPU: of the whole board, since the driver was loaded.
 
@@ -103,6 +107,16 @@ class EnergyMeter:
             return float(self._pynvml.nvmlDeviceGetTemperature(self._handle, self._pynvml.NVML_TEMPERATURE_GPU))
         except self._pynvml.NVMLError:
             return None
+
+    def held_by(self) -> tuple[str, ...]:
+        """What lowers the clock now: "power", "heat" or both; empty where nothing does, and where it cannot be read."""
+        if self._handle is None:
+            return ()
+        try:
+            reasons = self._pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
+        except self._pynvml.NVMLError:
+            return ()
+        return tuple(word for word, bits in _HELD_BY.items() if reasons & bits)
 
 
 @contextmanager

@@ -101,5 +101,6 @@ def _load(loads: Sequence[SustainedLoad]) -> SustainedLoad:
         energy_s=middle([load.energy_s for load in loads]),
         clock_hz=middle([load.clock_hz for load in loads]),
         temperature_c=middle([load.temperature_c for load in loads]),
+        held_by=tuple(dict.fromkeys(word for load in loads for word in load.held_by)),
         note=next((load.note for load in loads if load.note), ""),
     )

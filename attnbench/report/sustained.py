@@ -124,6 +124,8 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
             said.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
         if not load.steady:
             said.setdefault("latency under load was not steady when counting began", []).append(name)
+        if "heat" in load.held_by:
+            said.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
         if load.note:
             said.setdefault(load.note, []).append(name)
     return [line for what, names in said.items() for line in wrapped(f"{what}: {', '.join(names)}")]

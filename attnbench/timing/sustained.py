@@ -18,7 +18,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -93,6 +93,7 @@ class Meter(Protocol):
 
     def read(self) -> EnergyReading | None: ...
     def temperature_c(self) -> float | None: ...
+    def held_by(self) -> tuple[str, ...]: ...
 
 
 class NoMeter:
@@ -106,6 +107,10 @@ class NoMeter:
 
     def temperature_c(self) -> None:
         """Unknown."""
+
+    def held_by(self) -> tuple[str, ...]:
+        """Unknown."""
+        return ()
 
 
 def sustained(feed: Feed, meter: Meter, protocol: LoadProtocol) -> SustainedLoad:
@@ -124,11 +129,12 @@ def sustained(feed: Feed, meter: Meter, protocol: LoadProtocol) -> SustainedLoad
     while whole_s < protocol.seconds or len(counted) < FEWEST_BATCHES:
         counted.append(feed.next(look))
         whole_s += counted[-1].whole_s
-    temperature_c = meter.temperature_c()
+    temperature_c, held_by = meter.temperature_c(), meter.held_by()
     feed.end()
     counted.append(feed.next(_nothing))  # queued before counting ended
     cycles = feed.cycles()
-    return _summed_up(counted, cycles, readings, meter.why, temperature_c, lead_s, steady, feed)
+    load = _summed_up(counted, cycles, readings, meter.why, lead_s, steady, apart=feed.apart)
+    return replace(load, temperature_c=temperature_c, held_by=held_by)
 
 
 def power_of(readings: Sequence[EnergyReading]) -> tuple[float, float] | None:
@@ -168,10 +174,10 @@ def _summed_up(
     cycles: int | None,
     readings: Sequence[EnergyReading],
     why: str,
-    temperature_c: float | None,
     lead_s: float,
     steady: bool,
-    feed: Feed,
+    *,
+    apart: bool,
 ) -> SustainedLoad:
     calls = sum(batch.calls for batch in counted)
     calls_s = sum(batch.seconds for batch in counted)
@@ -179,7 +185,7 @@ def _summed_up(
     per_call_s = [batch.seconds / batch.calls for batch in counted]
     third = max(1, len(per_call_s) // 3)
     power = power_of(readings)
-    joules = None if power is None or feed.apart else power[0] * calls_s / calls
+    joules = None if power is None or apart else power[0] * calls_s / calls
     return SustainedLoad(
         median_s(per_call_s),
         quantile(per_call_s, 0.2),
@@ -195,8 +201,7 @@ def _summed_up(
         joules=joules,
         energy_s=power[1] if power else None,
         clock_hz=cycles / whole_s if cycles else None,
-        temperature_c=temperature_c,
-        note=_note(power is not None, why, readings, apart=feed.apart),
+        note=_note(power is not None, why, readings, apart=apart),
     )
 
 

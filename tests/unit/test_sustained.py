@@ -47,6 +47,9 @@ class Counter:
     def temperature_c(self):
         return 63.0
 
+    def held_by(self):
+        return ("power",)
+
 
 def never():
     raise AssertionError("nothing has to be made ready")
@@ -59,7 +62,8 @@ def test_latency_power_and_joules_are_those_of_calls_without_a_pause(loaded):
     assert load.joules == pytest.approx(600.0 * KERNEL_S, rel=0.005)
     assert load.calls * KERNEL_S == pytest.approx(load.loaded_s, rel=1e-3)
     assert load.loaded_s >= PROTOCOL.seconds
-    assert (load.steady, load.starved, load.temperature_c, load.note) == (True, 0, 63.0, "")
+    assert (load.steady, load.starved, load.note) == (True, 0, "")
+    assert (load.temperature_c, load.held_by) == (63.0, ("power",))
 
 
 def test_counting_waits_until_latency_is_steady(loaded):
@@ -137,6 +141,19 @@ def library(monkeypatch):
     fake.nvmlDeviceGetTemperature = lambda handle, sensor: 41
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     return fake
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [(0x0, ()), (0x1, ()), (0x4, ("power",)), (0x84, ("power",)), (0x20, ("heat",)), (0x45, ("power", "heat"))],
+)
+def test_the_meter_tells_power_from_heat(library, reasons, words):
+    library.nvmlDeviceGetCurrentClocksThrottleReasons = lambda handle: reasons
+    with energy_meter("1") as meter:
+        assert meter.held_by() == words
+    library.nvmlDeviceGetCurrentClocksThrottleReasons = no_counter
+    with energy_meter("1") as meter:
+        assert meter.held_by() == ()
 
 
 def test_the_meter_reads_joules_and_says_why_it_cannot(library):
@@ -240,6 +257,7 @@ def test_the_terminal_shows_load_beside_settled_and_what_limits_it(record, run_f
     fine = under_load(record, "fine@eager", 1.0e-3, 1.5e-3)
     hungry = under_load(record, "hungry@eager", 1.1e-3, 1.6e-3)
     doubtful = replace(hungry.sustained, starved=3, steady=False, power_w=None, joules=None, note="no energy: because")
+    doubtful = replace(doubtful, held_by=("power", "heat"))
     lines = section(run_file(fine, replace(hungry, sustained=doubtful)))
     (head,) = [line for line in lines if line.startswith("under load")]
     assert head.split()[2:] == ["settled", "sustained", "20–80", "%", "power", "energy", "clock", "GPU", "drift"]
@@ -249,6 +267,7 @@ def test_the_terminal_shows_load_beside_settled_and_what_limits_it(record, run_f
         "the GPU waited for the host, so latency under load is the host's too: hungry@eager (3 of 50 batches)" in lines
     )
     assert "latency under load was not steady when counting began: hungry@eager" in lines
+    assert "heat lowered the clock, so a cooler GPU is faster under load: hungry@eager" in lines
     assert "no energy: because: hungry@eager" in lines
     assert not any("under load" in line for line in section(run_file(record("a@eager"))))
 
