@@ -247,16 +247,13 @@ def poisoned_call(run: Run, named: Named, device: str) -> tuple[Any, bool]:
 
 
 def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
-    """Distance of an output or a gradient from the reference, on the rows of the sequence that the reference has.
+    """Distance of an output or a gradient from the reference, on the part that the reference has.
 
     Query rows that see no key count as right, whatever they hold: libraries do not agree on it. Keys that no query sees
     have a gradient of 0 in every library, and are compared.
     """
-    error = metrics(_on_rows(output, reference), reference.output)
-    if reference.rows is None:
-        return error
-    row = int(reference.rows[error.worst_index[1]].item())
-    return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
+    error = metrics(_compared(output, reference), reference.output)
+    return replace(error, worst_index=reference.excerpt.place(error.worst_index))
 
 
 def limits_of(tolerance: str, distribution: str, reference: Reference, output: str) -> dict[str, float]:
@@ -283,7 +280,9 @@ def judged(
 ) -> tuple[Check, tuple[Reason, ...]]:
     """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
     limits = limits_of(tolerance, distribution, reference, output)
-    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned, output)
+    check = Check(
+        distribution, error, reference.plain, reference.fused, limits, reference.excerpt.text, poisoned, output
+    )
     return check, violations(error, limits, distribution, output)
 
 
@@ -312,10 +311,10 @@ def judged_dropout(
         error = error_of(outputs[name], reference)
         found = tuple(held[one] for one in (name,) if one in held)
         if reference.spread is not None:
-            on_rows = _on_rows(outputs[name], reference)
-            found += dropout.statistics(on_rows, reference.output, reference.spread, rate, reference.fused.rel_l2)
+            compared = _compared(outputs[name], reference)
+            found += dropout.statistics(compared, reference.output, reference.spread, rate, reference.fused.rel_l2)
         check = Check(
-            *(distribution, error, reference.plain, reference.fused, {}, reference.rows_text, poisoned, name, found)
+            *(distribution, error, reference.plain, reference.fused, {}, reference.excerpt.text, poisoned, name, found)
         )
         checks.append(check)
         reasons += [*violations(error, {}, distribution, name), *dropout.violations(found, check.where)]
@@ -324,13 +323,12 @@ def judged_dropout(
 
 def as_reference(checked: torch.Tensor, reference: Reference) -> Reference:
     """The reference with an output that was found to be right in the place of the fp64 one."""
-    return replace(reference, output=_on_rows(checked, reference).double())
+    return replace(reference, output=_compared(checked, reference).double())
 
 
-def _on_rows(output: torch.Tensor, reference: Reference) -> torch.Tensor:
-    """The rows of an output that its reference has, 0 where nothing is asked of them."""
-    if reference.rows is not None:
-        output = output.index_select(1, reference.rows)
+def _compared(output: torch.Tensor, reference: Reference) -> torch.Tensor:
+    """The part of an output that its reference has, 0 in rows of which nothing is asked."""
+    output = reference.excerpt.of(output)
     return output if reference.keyless is None else output.masked_fill(reference.keyless, 0)
 
 

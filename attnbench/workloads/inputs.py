@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,10 @@ GRADIENT = "do"
 
 #: Words of 16 bits that a checksum takes at once: 16 MiB of products.
 WEIGHTS = 2**22
+
+#: Elements of a tensor that one generator draws. Larger ones are drawn in pieces of this many, each with a generator of its
+#: own, on all cores: a billion numbers would take one core ten seconds. More than any Flux workload has at 1024 px.
+PIECE = 2**24
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
         tensors = _make(workload, name)
         if name == workload.distribution:
             for tensor in tensors:
-                digest.update(tensor.view(torch.uint8).numpy().tobytes())
+                digest.update(tensor.view(torch.uint8).numpy().data)
         q, k, v = (_held(tensor.to(device), workload.layout) for tensor in tensors)
         sets[name] = (q, k, v)
     weights = _weights(q).to(device)
@@ -125,7 +132,7 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
 
 def _gradient(workload: Workload) -> torch.Tensor:
     """A gradient of the output: normal numbers of a seed of its own."""
-    return _normal(workload.shape, _generator(workload.seed + 1)).to(torch_dtype(workload))
+    return _drawn(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal)
 
 
 def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:
@@ -215,8 +222,32 @@ def _shapes(workload: Workload) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def _randn(workload: Workload, generator: torch.Generator) -> Triple:
-    q, k, v = (_normal(shape, generator).to(torch_dtype(workload)) for shape in _shapes(workload))
+    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _normal) for shape in _shapes(workload))
     return q, k, v
+
+
+def _drawn(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    draw: Callable[[tuple[int, ...], torch.Generator], torch.Tensor],
+) -> torch.Tensor:
+    """What `draw` draws, in `dtype`: the same on every machine, however many cores it has."""
+    import torch
+
+    count = math.prod(shape)
+    if count <= PIECE:
+        return draw(shape, generator).to(dtype)
+    seed = int(torch.randint(2**62, (), generator=generator, dtype=torch.int64, device="cpu").item())
+    drawn = torch.empty(shape, dtype=dtype, device="cpu")
+    pieces = drawn.view(-1).split(PIECE)
+
+    def fill(at: int) -> None:
+        pieces[at].copy_(draw(tuple(pieces[at].shape), _generator(seed + at)))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(len(pieces))))
+    return drawn
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -226,16 +257,16 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
-def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
-    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+def _wide(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    def one(shape: tuple[int, ...]) -> torch.Tensor:
-        normal = _normal(shape, generator)
-        factor = torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
-        return (normal * factor).to(torch_dtype(workload))
+    normal = _normal(shape, generator)
+    return normal * torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
 
-    q, k, v = (one(shape) for shape in _shapes(workload))
+
+def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _wide) for shape in _shapes(workload))
     return q, k, v
 
 
