@@ -133,8 +133,12 @@ def _loaded(workload: Workload, implementation: str) -> Iterator[AttentionFuncti
         **{name: value for name, (value, is_asked) in asked.items() if is_asked},
     ).train(workload.direction != "forward")
     lengths = _lengths(workload)
+    # It takes three tensors of equal strides for contiguous ones: on an H200 cuDNN then read other tokens.
+    copies = workload.layout == "bhsd" and implementation == "FusedAttention"
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if copies:
+            q, k, v = (one.contiguous() for one in (q, k, v))
         output: torch.Tensor = module(q, k, v, **lengths)  # [batch, seq, heads · head_dim_v]
         return output.view(workload.shape)
 
