@@ -29,6 +29,9 @@ P = ParamSpec("P")
 LAYOUTS = ("bshd", "bhsd")
 ENTRY_POINT_GROUP = "attnbench.backends"
 
+#: The choice (`Backend.chooses`) that is no fused kernel: products and a softmax, none of which is the attention alone.
+UNFUSED = "math"
+
 _BACKENDS: dict[str, Backend] = {}
 
 
@@ -67,6 +70,8 @@ class Backend:
         mask, "backward" … `load` gets the workload, which says what is asked (docs/adding-a-kernel.md).
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
+    chooses: of a backend whose library chooses the kernel itself, device type → name of a choice → regular expression of
+        its device kernels; the record says which ran (`Record.chose`). `UNFUSED` names a choice of several kernels.
     refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
     least_bytes: `(workload, mode)` → bytes that a call allocates at least; where the GPU has fewer free, it is unsupported.
     fullgraph: whether torch.compile must trace the call without a graph break.
@@ -91,6 +96,7 @@ class Backend:
     takes: tuple[str, ...] = ()
     route: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
+    chooses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
     least_bytes: Callable[[Workload, str], int] | None = None
     fullgraph: bool = True

@@ -134,7 +134,7 @@ class TorchCase:
         Raises CaseEnded (incorrect, unsupported, error).
         """
         traced = steps.traced_route(self._pass(), self._variant.backend, self._device)
-        self.record = replace(self.record, route=traced.ops, kernel_s=traced.kernel_s)
+        self.record = replace(self.record, route=traced.ops, kernel_s=traced.kernel_s, chose=traced.chose)
         steps.require_route(traced.reasons, self._variant.mode)
 
     def rounds(self, count: int, timer: Timer) -> RoundPlan:

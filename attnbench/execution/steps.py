@@ -337,10 +337,14 @@ def _compared(output: torch.Tensor, reference: Reference) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Route:
-    """What one call ran, the device seconds of the attention kernel among it, and what is wrong with that."""
+    """What one call ran, the device seconds of the attention kernel among it, and what is wrong with that.
+
+    chose: which of the kernels that its library may choose from ran, empty where it states none.
+    """
 
     ops: tuple[DeviceOp, ...]
     kernel_s: float | None
+    chose: str
     reasons: tuple[Reason, ...]
 
 
@@ -351,7 +355,8 @@ def traced_route(run: Run, backend: Backend, device: str) -> Route:
         traced = route.trace(run, device, settle=lambda: settle(sm_clock()))
     kernel_s = route.kernel_s(backend, device, traced.ops)
     wrong = route.wrong_route(backend, device, traced.ops)
-    return Route(traced.ops, kernel_s, (*wrong, *route.side_streams(traced.unordered)))
+    chose = route.chosen(backend, device, traced.ops)
+    return Route(traced.ops, kernel_s, chose, (*wrong, *route.side_streams(traced.unordered)))
 
 
 def require_route(reasons: tuple[Reason, ...], mode: str) -> None:

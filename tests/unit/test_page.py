@@ -161,9 +161,15 @@ def test_verdicts_come_worst_first_with_interval_limit_and_command(record: Calla
         slow.case, VerdictKind.REGRESSED, baseline_s=1e-3, found_s=1.02e-3, change=0.02, low=0.015, high=0.025,
         limit=0.01, known_unit=True, launches=2, reproduce="pytest --benchmark-only -k slow",
     )  # fmt: skip
-    unchanged = replace(regressed, case=same.case, kind=VerdictKind.UNCHANGED, change=0.0, low=-0.005, high=0.005)
-    page = shown(gathered(record("same@eager"), slow, verdicts=(unchanged, regressed)))
+    unchanged = replace(
+        regressed, case=same.case, kind=VerdictKind.UNCHANGED, change=0.0, low=-0.005, high=0.005,
+        chose="chose cudnn, baseline flash",
+    )  # fmt: skip
+    page = shown(gathered(record("same@eager", chose="cudnn"), slow, verdicts=(unchanged, regressed)))
     _, row, _, folded = page.tables["sortable filtered verdicts"]
+    assert "chose cudnn, baseline flash" in folded[1]
+    assert "chose cudnn, baseline flash" not in row[1]
+    assert any("same@eager" in cell and "chose cudnn" in cell for line in page.tables["records-table"] for cell in line)
     assert row[0] == "regressed"
     assert row[1].startswith("slow@eager")
     assert "pytest --benchmark-only -k slow" in row[1]
