@@ -1,8 +1,10 @@
 """The families of attention backends. Importing this module registers them; it imports no kernel."""
 
 from attnbench.backends import torch_sdpa  # isort: skip
+from attnbench.backends import torch_varlen  # isort: skip
 from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
+from attnbench.backends import torch_activated  # isort: skip
 from attnbench.backends.hub import hf_kernels  # isort: skip
 from attnbench.backends import sage  # isort: skip
 from attnbench.backends import xformers  # isort: skip
@@ -13,11 +15,13 @@ from attnbench.backends.triton import triton_forward  # isort: skip
 from attnbench.backends.triton import triton_backward  # isort: skip
 from attnbench.backends import numpy_math  # isort: skip
 
-#: One module per family, in the order in which reports show them.
+#: Their modules, in the order in which reports show them.
 FAMILIES = (
     torch_sdpa,
+    torch_varlen,
     torch_flex,
     flash_attn,
+    torch_activated,
     hf_kernels,
     sage,
     xformers,
@@ -37,8 +41,10 @@ __all__ = [
     "hf_kernels",
     "numpy_math",
     "sage",
+    "torch_activated",
     "torch_flex",
     "torch_sdpa",
+    "torch_varlen",
     "transformer_engine",
     "triton_backward",
     "triton_forward",
