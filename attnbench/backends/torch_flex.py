@@ -46,8 +46,8 @@ def _mask_mod(workload: Workload, device: str) -> Callable[..., torch.Tensor] | 
 def block_mask(workload: Workload, device: str) -> BlockMask | None:
     """What `create_block_mask` makes of the workload's mask, `CHUNK` queries at a time; None where all see all.
 
-    `create_block_mask` makes a matrix of all queries and keys, and takes about 9 bytes for each of its elements: 115 GB for
-    the 113,585 tokens of HunyuanVideo 1.5 at 720p.
+    `create_block_mask` makes a matrix of all queries and keys and needs about 9 bytes for each of its elements (the peak of
+    a process on the CPU), which would be 115 GB for the 113,585 tokens of HunyuanVideo 1.5 at 720p.
     """
     import torch
     from torch.nn.attention.flex_attention import BlockMask
@@ -72,10 +72,10 @@ def block_mask(workload: Workload, device: str) -> BlockMask | None:
 
 
 def _listed(chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of bool `[batch, heads, query blocks, key blocks]`: how many key blocks are chosen, and all, the chosen first; int32."""
+    """Of bool `[batch, heads, query blocks, key blocks]`: how many key blocks are chosen, and which come first. int32."""
     import torch
 
-    order = chosen.to(torch.int8).argsort(dim=3, descending=True, stable=True)
+    order = chosen.to(torch.int32).argsort(dim=3, descending=True, stable=True)
     return chosen.sum(3, dtype=torch.int32), order.to(torch.int32)
 
 
