@@ -7,6 +7,7 @@ The activation is the process's, so it lasts as long as the case: what was activ
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
 from attnbench.backends.flash_attn import BUILD_OF_3, Flash3Build, build_of_3, interface
+from attnbench.backends.installed import package_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, Package, TorchVersion
 from attnbench.backends.torch_sdpa import pinned, refusals
-from attnbench.hardware.facts import Facts
+from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, CaseEnded, Reason, Status, Workload
 
 if TYPE_CHECKING:
@@ -44,6 +46,36 @@ class OperatorsOf3:
         if installed is None or installed.module == _MODULE_OF_3:
             return None
         return f"needs {self.needed}, found {installed.build} with a forward operator alone, under another name"
+
+
+@dataclass(frozen=True)
+class ResultsOf4:
+    """A flash-attn 4 whose forward function returns as many values as PyTorch unpacks.
+
+    Both are read as text: PyTorch 2.11 and 2.13 unpack two, and flash-attn-4 returns two up to 4.0.0b19, four from 4.0.0b20
+    and five in 4.0.0b36. Silent where one of the texts does not say.
+    """
+
+    @property
+    def needed(self) -> str:
+        return "a flash-attn-4 that returns what this torch unpacks"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        library = package_text("flash_attn", "cute/interface.py") or ""
+        torchs = package_text("torch", "nn/attention/_fa4.py") or ""
+        returned = re.search(r"def _flash_attn_fwd\([^)]*\) -> Tuple\[(.*?)\]:\n", library, re.S)
+        unpacked = re.search(r"^ *([\w, ]+) = module\._flash_attn_fwd\(", torchs, re.M)
+        if returned is None or unpacked is None:
+            return None
+        found, needed = returned[1].count("torch.Tensor"), len(unpacked[1].split(","))
+        if found == needed:
+            return None
+        version = installed_version("flash-attn-4") or "of unknown version"
+        return (
+            f"needs a _flash_attn_fwd with {needed} results, which this torch unpacks, found flash-attn-4 {version} with "
+            f"{found} (pip install flash-attn-4==4.0.0b19 for two)"
+        )
 
 
 @contextmanager
@@ -130,6 +162,7 @@ def torch_flash_3(workload: Workload) -> Iterator[AttentionFunction]:
         _TORCH,
         Distribution("flash-attn-4"),
         Distribution("nvidia-cutlass-dsl"),
+        ResultsOf4(),
         Device("cuda"),
         Capability((9, 0), below=(11, 0)),
         DType("bf16", "fp16"),

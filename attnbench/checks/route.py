@@ -203,9 +203,14 @@ def chosen(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> str:
 
 
 def _matching_choices(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> dict[str, str]:
-    """Those of its choices that match a kernel that ran, with their patterns, in the order of the backend."""
+    """Those of its choices that match a kernel that ran, with their patterns, in the order of the backend.
+
+    The unfused one only where nothing else does: a fused kernel may have a softmax in its name, too.
+    """
     choices = backend.chooses.get(device, {})
-    return {name: pattern for name, pattern in choices.items() if any(re.search(pattern, op.name) for op in ran)}
+    matching = {name: pattern for name, pattern in choices.items() if any(re.search(pattern, op.name) for op in ran)}
+    fused = {name: pattern for name, pattern in matching.items() if name != UNFUSED}
+    return fused or matching
 
 
 def _pattern_of_choice(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> str | None:

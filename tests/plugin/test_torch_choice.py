@@ -41,6 +41,10 @@ def test_a_call_that_ran_two_of_them_has_both():
     )
 
 
+def test_a_fused_kernel_with_a_softmax_in_its_name_is_fused():
+    assert chosen(SDPA, "cuda", (DeviceOp("pytorch_flash::flash_fwd_kernel<Softmax<2>>"),)) == "flash"
+
+
 def test_nothing_is_said_where_nothing_is_known():
     assert chosen(SDPA, "cuda", ()) == chosen(SDPA, "sim", (DeviceOp("simulated::torch_sdpa"),)) == ""
     assert chosen(all_backends()["torch_flash"], "cuda", (DeviceOp("pytorch_flash::flash_fwd"),)) == ""

@@ -335,6 +335,8 @@ def test_a_plot_that_is_more_than_a_drawing_is_left_out(record: Callable[..., Re
 def test_only_known_pages_and_hub_repositories_become_addresses() -> None:
     assert documentation("torch_flash", "torch").endswith("scaled_dot_product_attention.html")
     assert documentation("torch_flex", "torch").endswith("flex_attention.html")
+    assert documentation("torch_varlen", "torch").endswith("varlen.html")
+    assert documentation("torch_flash[FA3]", "torch") == documentation("torch_sdpa", "torch")
     assert documentation("sage_int8_fp8_cuda[per_warp]", "SageAttention") == "https://github.com/thu-ml/SageAttention"
     assert documentation("hf:owner/kernel.v2@1:attend", "hf-kernels") == "https://huggingface.co/owner/kernel.v2"
     for unknown in ("hf:../evil@1", "hf:a/b/../c@1", "hf:javascript:evil", "my_kernel"):

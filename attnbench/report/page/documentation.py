@@ -12,6 +12,7 @@ _SDPA = "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scal
 _BACKENDS: Mapping[str, str] = MappingProxyType(
     {
         "torch_flex": "https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html",
+        "torch_varlen": "https://docs.pytorch.org/docs/stable/nn.attention.varlen.html",
         "hf_flash_attn": "https://huggingface.co/kernels-community/flash-attn2",
         "hf_flash_attn3": "https://huggingface.co/kernels-community/flash-attn3",
     }
