@@ -47,7 +47,7 @@ def block_mask(workload: Workload, device: str) -> BlockMask | None:
     """What `create_block_mask` makes of the workload's mask, `CHUNK` queries at a time; None where all see all.
 
     `create_block_mask` makes a matrix of all queries and keys and needs about 9 bytes for each of its elements (the peak of
-    a process on the CPU), which would be 115 GB for the 113,585 tokens of HunyuanVideo 1.5 at 720p.
+    a process on the CPU), which would be 24 GB for `hunyuan-480p` and 155 GB for 131,072 tokens of Llama 3.
     """
     import torch
     from torch.nn.attention.flex_attention import BlockMask

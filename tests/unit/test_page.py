@@ -169,6 +169,8 @@ def test_verdicts_come_worst_first_with_interval_limit_and_command(record: Calla
     _, row, _, folded = page.tables["sortable filtered verdicts"]
     assert "chose cudnn, baseline flash" in folded[1]
     assert "chose cudnn, baseline flash" not in row[1]
+    beside_points = {line for point in json.loads(page.held["data"])["points"].values() for line in point["t"]}
+    assert "chose cudnn, baseline flash" in beside_points
     assert any("same@eager" in cell and "chose cudnn" in cell for line in page.tables["records-table"] for cell in line)
     assert row[0] == "regressed"
     assert row[1].startswith("slow@eager")
