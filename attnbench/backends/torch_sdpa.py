@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 #: limits (`refusals`).
 _TAKES = ("cross", "gqa", "causal", "dropout", "backward")
 _MASKED = (*_TAKES, "head_dim_v", "bool", "additive", "padding", "packed")
-#: The functions of `torch.backends.cuda` that know the limits of its fused implementations.
-_QUESTIONS = ("can_use_flash_attention", "can_use_efficient_attention", "can_use_cudnn_attention")
+#: The functions of `torch.backends.cuda` that know the limits of its fused implementations, that of the fewest limits first.
+_QUESTIONS = ("can_use_efficient_attention", "can_use_cudnn_attention", "can_use_flash_attention")
 #: aten operators of the fused implementations: torch_math must run none of them.
 _FUSED_OPS = r"aten::_scaled_dot_product_(flash|efficient|cudnn)"
 _FUSED_KERNELS = f"{ANY_FLASH_2}|{CUTLASS}|{CUDNN}"
