@@ -5,6 +5,7 @@ from attnbench.backends import torch_flex  # isort: skip
 from attnbench.backends import flash_attn  # isort: skip
 from attnbench.backends.hub import hf_kernels  # isort: skip
 from attnbench.backends import sage  # isort: skip
+from attnbench.backends import comfy_kitchen  # isort: skip
 from attnbench.backends import xformers  # isort: skip
 from attnbench.backends import cudnn_frontend  # isort: skip
 from attnbench.backends import flashinfer  # isort: skip
@@ -20,6 +21,7 @@ FAMILIES = (
     flash_attn,
     hf_kernels,
     sage,
+    comfy_kitchen,
     xformers,
     cudnn_frontend,
     flashinfer,
@@ -31,6 +33,7 @@ FAMILIES = (
 
 __all__ = [
     "FAMILIES",
+    "comfy_kitchen",
     "cudnn_frontend",
     "flash_attn",
     "flashinfer",

@@ -41,6 +41,7 @@ _FAMILIES = (
     "flashinfer",
     "cudnn-frontend",
     "hf-kernels",
+    "comfy-kitchen",
 )
 
 
