@@ -63,6 +63,8 @@ def backend(kernel: HubKernel, name: str = "", *, never_run: bool = False) -> Ba
         _loader(kernel),
         name or kernel.backend,
         FAMILY,
+        tolerance=kernel.tolerance,
+        layout=kernel.layout,
         modes=MODES,
         requires=(Distribution("kernels"), *known.requires),
         route=known.route,
