@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.e4m3 import scaled
 from attnbench.backends.installed import first_module, module_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import (
@@ -325,19 +326,14 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
 
 
 def quantised(x: torch.Tensor, kv_heads: int, per_head: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """`[batch, seq, heads, head_dim]` in e4m3, its largest element at 448, and what the kernel multiplies it by.
+    """`[batch, seq, heads, head_dim]` in e4m3, and what the kernel multiplies it by: fp32 `[batch, kv_heads]`, of q as well.
 
-    The second is `[batch, kv_heads]` in fp32, of q as well: query heads that share a key head share a scale. per_head: one
-    for each of these heads and each sequence, else one for the tensor, as xDiT does it.
+    per_head: a scale for each key head of each sequence, which its query heads share; else one, as xDiT does it.
     """
-    import torch
-
     batch, _, heads, _ = x.shape
-    grouped = x.float().unflatten(2, (kv_heads, heads // kv_heads))  # [batch, seq, kv_heads, group, head_dim]
-    over = (1, 3, 4) if per_head else (0, 1, 2, 3, 4)
-    scale = grouped.abs().amax(over, keepdim=True) / torch.finfo(torch.float8_e4m3fn).max
-    scaled = (grouped / scale).to(torch.float8_e4m3fn).flatten(2, 3)
-    return scaled, scale.view(-1, scale.shape[2]).expand(batch, kv_heads)
+    grouped = x.unflatten(2, (kv_heads, heads // kv_heads))  # [batch, seq, kv_heads, group, head_dim]
+    in_e4m3, scale = scaled(grouped, (1, 3, 4) if per_head else (0, 1, 2, 3, 4))
+    return in_e4m3.flatten(2, 3), scale.view(-1, scale.shape[2]).expand(batch, kv_heads)
 
 
 def _flash_attn_3_scaled(workload: Workload, per_head: bool) -> AttentionFunction:

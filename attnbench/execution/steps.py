@@ -287,7 +287,7 @@ def judged(
     return check, violations(error, limits, distribution, output)
 
 
-#: Cosine from which on an output is attention of the inputs, however it was quantised: what int8 and e4m3 lose of it is less.
+#: Cosine from which on an output is attention of the inputs, however it was quantised: int8 and e4m3 lose less.
 SAME_COSINE = 0.95
 
 
