@@ -287,8 +287,8 @@ def judged(
     return check, violations(error, limits, distribution, output)
 
 
-#: Cosine from which on an output is attention of the inputs, however it was quantised: int8 and e4m3 lose less.
-SAME_COSINE = 0.95
+#: Cosine from which on an output is attention of the inputs, however it was quantised: the widest class has 0.83.
+SAME_COSINE = 0.8
 
 
 def in_other_layout(attention: AttentionFunction, triple: Triple, device: str) -> torch.Tensor:

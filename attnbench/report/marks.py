@@ -42,6 +42,8 @@ _FAMILIES = (
     "cudnn-frontend",
     "hf-kernels",
     "comfy-kitchen",
+    "SpargeAttn",
+    "aiter",
 )
 
 

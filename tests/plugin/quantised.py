@@ -20,6 +20,10 @@ from attnbench.workloads.table import select_workloads
 
 E4M3_MAX = 448.0
 U8_MAX = 255.0
+#: Magnitudes of e2m1, and elements that share an e4m3 scale in NVFP4.
+E2M1, NVFP4_BLOCK = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]), 16
+#: Queries whose mean SageAttention 3 takes from them, and adds to the scores in fp32.
+QUERIES_PER_MEAN = 128
 #: Keys that comfy-kitchen looks at to find one that stands for all, and how much wider K may get by subtracting it.
 SAMPLED_KEYS, WIDER = 9, 1.125
 #: Up to so many keys comfy-kitchen rotates four channels at a time, and from more than so many its tiles are 128 keys wide.
@@ -72,8 +76,8 @@ class Kernel:
     """One way to quantise. `scale` and `skipped` are what a broken one does: a factor on K, and keys that it leaves out.
 
     q_groups, k_groups: tokens that share a scale in int8; None where q, k and v are in e4m3.
-    pv: what probabilities and V are held in: "fp16", "e4m3", or "int8", where probabilities are unsigned and scaled to the
-        largest of each tile of keys.
+    pv: what probabilities and V are held in: "fp16", "e4m3", "int8", where probabilities are unsigned and scaled to the
+        largest of each tile of keys, or "nvfp4", in which q and k are too.
     centre: what is subtracted from K, if anything. rotated: whether q and k are, by a Hadamard matrix, before int8.
     scaled_over: axes of `[batch, heads, seq, head_dim]` over which q, k and v share a scale in e4m3; None: cast as they are.
     p_max, v_max: that the largest probability, and the largest element of a channel of V, are scaled to in e4m3.
@@ -108,8 +112,8 @@ SMOOTHED = {
     "int8/fp8 sm_89, per warp": Kernel(FP8, block(32), block(64)),
     "int8/fp8 sm_89, per thread, V up to 2.25": Kernel(FP8, thread_of_q(32), thread_of_k(64), v_max=2.25),
 }
-#: As SageAttention 1.0.6 and 2.2.0, FlashAttention-3, comfy-kitchen 0.2.31 and Transformer Engine 2.20 group and scale, read
-#: from their source. cuDNN's source is closed: its kernels are taken to do what their scales ask for.
+#: As SageAttention 1.0.6, 2.2.0 and 3, FlashAttention-3, comfy-kitchen 0.2.31 and Transformer Engine 2.20 group and scale,
+#: read from their source. cuDNN's source is closed: its kernels are taken to do what their scales ask for.
 KERNELS = {
     **SMOOTHED,
     **{
@@ -118,6 +122,7 @@ KERNELS = {
     },
     "int8 throughout (comfy-kitchen)": Kernel(INT8, pv="int8", centre=key_for_all, rotated=True),
     "int8 throughout, under a mask": Kernel(INT8, pv="int8", centre=key_for_all, rotated=True, rounded_sums=False),
+    "fp4 (SageAttention 3)": Kernel("fp4", pv="nvfp4"),
     "fp8": Kernel("fp8", centre=None, p_max=256.0),
     "fp8, a scale per tensor (FlashAttention-3)": Kernel("fp8", centre=None, scaled_over=(0, 1, 2, 3), p_max=256.0),
     "fp8, a scale per head (FlashAttention-3)": Kernel("fp8", centre=None, scaled_over=(2, 3), p_max=256.0),
@@ -132,17 +137,22 @@ KERNELS = {
 
 def attention(kernel: Kernel, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Attention of `[batch, seq, heads, head_dim]` tensors as `kernel` computes it, in their dtype."""
-    dtype = q.dtype
+    dtype, scale = q.dtype, q.shape[-1] ** -0.5
     q, k, v = (x.transpose(1, 2).float() for x in (q, k, v))
     if kernel.centre is not None:
         k = k - kernel.centre(k, dtype)
     if kernel.rotated:
         q, k = (_rotated(x, keys=k.shape[2]) for x in (q, k))
-    q, k, v, v_scale = _operands(kernel, q, k, v)
+    # What q loses by it, and k before it is quantised, of a kernel that takes means from q.
+    means, whole_k = _means(q) if kernel.pv == "nvfp4" else None, k * kernel.scale
+    q, k, v, v_scale = _operands(kernel, q if means is None else q - means, k, v)
     k = k * kernel.scale
-    out = torch.empty_like(q)
+    out = torch.empty(*q.shape[:3], v.shape[3])
     for start in range(0, q.shape[2], ROWS):
-        scores = q[:, :, start : start + ROWS] @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+        scores = q[:, :, start : start + ROWS] @ k.transpose(2, 3)
+        if means is not None:
+            scores = scores + means[:, :, start : start + ROWS] @ whole_k.transpose(2, 3)
+        scores *= scale
         scores[..., slice(*kernel.skipped)] = -torch.inf
         out[:, :, start : start + ROWS] = _of_scores(kernel, scores, v) * v_scale
     if kernel.o_scaled is not None:
@@ -161,6 +171,8 @@ def _operands(kernel: Kernel, *qkv: torch.Tensor) -> tuple[torch.Tensor, torch.T
         q, k = _int8(q, thread_of_q(16 if width > 128 else 32)), _int8(k, thread_of_k(wide))
         v_scale = v.abs().amax(2, keepdim=True) / 127
         return q, k, (v / v_scale).round(), v_scale
+    if kernel.pv == "nvfp4":
+        return _nvfp4(q), _nvfp4(k), _nvfp4(v.transpose(2, 3)).transpose(2, 3), one
     if kernel.q_groups is None or kernel.k_groups is None:
         over = kernel.scaled_over
         scales = [one if over is None else x.abs().amax(over, keepdim=True) / E4M3_MAX for x in qkv]
@@ -182,6 +194,8 @@ def _of_scores(kernel: Kernel, scores: torch.Tensor, v: torch.Tensor) -> torch.T
         share = torch.exp(tiles - largest)  # of a tile whose largest probability counts as 1
         p = (torch.exp(scores - tiles.clamp(min=-1e30)) * U8_MAX).round() / U8_MAX * share
         return p @ v / (p if kernel.rounded_sums else weights).sum(-1, keepdim=True)
+    if kernel.pv == "nvfp4":  # scaled so that the scale of the largest is the largest e4m3
+        return _nvfp4(weights * E4M3_MAX * E2M1[-1]) @ v / (E4M3_MAX * E2M1[-1]) / weights.sum(-1, keepdim=True)
     p_scale = kernel.p_max if kernel.pv == "e4m3" else 1.0
     p = _e4m3(weights * p_scale) if kernel.pv == "e4m3" else weights.half().float()
     sums = _fp16_sums(p, v) if kernel.fp16_sums else p @ v
@@ -189,7 +203,7 @@ def _of_scores(kernel: Kernel, scores: torch.Tensor, v: torch.Tensor) -> torch.T
 
 
 def _width_of_tile(keys: int, head_dim: int) -> int:
-    """Keys that comfy-kitchen holds at a time, without a mask."""
+    """Keys that comfy-kitchen holds at a time, without a mask; head_dim of v, which the kernel pads as that of q."""
     return 128 if head_dim > 64 and keys > LONG else 64
 
 
@@ -201,13 +215,15 @@ def _largest_of_tile(scores: torch.Tensor, width: int) -> torch.Tensor:
 def _rotated(x: torch.Tensor, keys: int) -> torch.Tensor:
     """`[…, head_dim]` times an orthogonal Hadamard matrix, over 4 channels where there are few keys, else over up to 128.
 
-    The signs that comfy-kitchen gives the channels of 128 before are drawn, as its own were.
+    The head dimension becomes 64, 128 or 256, with zeros, as comfy-kitchen's kernels have it. The signs that comfy-kitchen gives the channels of 128 before are drawn, as its own were.
     """
-    size = 4 if keys <= SHORT else min(128, x.shape[-1])
+    width = next(width for width in (64, 128, 256) if x.shape[-1] <= width)
+    x = torch.nn.functional.pad(x, (0, width - x.shape[-1]))
+    size = 4 if keys <= SHORT else min(128, width)
     matrix = torch.ones(1, 1)
     while len(matrix) < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    if size == x.shape[-1] == 128:
+    if size == width == 128:
         matrix = torch.randint(0, 2, (size, 1), generator=torch.Generator().manual_seed(0)) * 2.0 * matrix - matrix
     return (x.unflatten(-1, (-1, size)) @ matrix * size**-0.5).flatten(-2)
 
@@ -219,6 +235,21 @@ def _int8(x: torch.Tensor, groups: Groups) -> torch.Tensor:
     scales = torch.zeros_like(largest).scatter_reduce(2, group, largest, "amax") / 127
     scale = scales.gather(2, group).unsqueeze(-1)
     return (x / scale).round() * scale
+
+
+def _means(q: torch.Tensor) -> torch.Tensor:
+    """For each query the mean of its 128, of which the last ones may be zeros."""
+    groups = [group.sum(2, keepdim=True).expand_as(group) for group in q.split(QUERIES_PER_MEAN, 2)]
+    return torch.cat(groups, 2) / QUERIES_PER_MEAN
+
+
+def _nvfp4(x: torch.Tensor) -> torch.Tensor:
+    """Rounded to e2m1 along the last axis, with a scale in e4m3 for each 16."""
+    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % NVFP4_BLOCK)).unflatten(-1, (-1, NVFP4_BLOCK))
+    scale = _e4m3(padded.abs().amax(-1, keepdim=True) / E2M1[-1]).clamp(min=2.0**-9)
+    between = (E2M1[1:] + E2M1[:-1]) / 2
+    rounded = E2M1[torch.bucketize((padded / scale).abs().contiguous(), between)] * padded.sign()
+    return (rounded * scale).flatten(-2)[..., : x.shape[-1]]
 
 
 def _e4m3(x: torch.Tensor) -> torch.Tensor:

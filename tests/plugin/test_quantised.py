@@ -25,6 +25,7 @@ BROKEN = {
     "K not smoothed": {"centre": None},
     "K neither smoothed nor rotated": {"centre": None, "rotated": False},
     "K 10 % too large": {"scale": 1.1},
+    "K 15 % too large": {"scale": 1.15},
 }
 
 
@@ -54,13 +55,13 @@ def said(kernel: Kernel, shape: str = SHAPE) -> dict[str, list[str]]:
 
 def test_each_class_has_numbers_for_every_distribution_that_inputs_can_have():
     scores = {"int8-qk-fp16-pv", "int8-qk-fp8-pv", "int8-qk-fp16-pv-unsmoothed", "int8-qk-fp8-pv-unsmoothed"}
-    throughout = {"int8", "fp8", "fp8-output", "fp8-output-unscaled"}
+    throughout = {"int8", "fp4", "fp8", "fp8-output", "fp8-output-unscaled"}
     assert set(QUANTISED) == scores | throughout == {kernel.tolerance for kernel in KERNELS.values()}
     for tolerance in QUANTISED.values():
         assert set(tolerance.numbers) == set(DISTRIBUTIONS)
         for numbers in tolerance.numbers.values():
             assert set(numbers) == {"rel_l1", "rel_l2", "cosine"}
-            assert all(0 < (1 - limit if metric in SIMILARITIES else limit) < 0.27 for metric, limit in numbers.items())
+            assert all(0 < (1 - limit if metric in SIMILARITIES else limit) < 0.61 for metric, limit in numbers.items())
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -72,8 +73,8 @@ def test_an_ideal_kernel_passes_its_class_on_every_distribution(name, shape):
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("how", ["K too large", "64 keys left out"])
 def test_a_broken_kernel_fails(name, how):
-    if how == "K too large":  # of the widest class 5 % are within
-        how = "K 10 % too large" if KERNELS[name].tolerance == "fp8-output-unscaled" else "K 5 % too large"
+    if how == "K too large":  # of the widest classes 5 % are within
+        how = f"K {({'fp8-output-unscaled': 10, 'fp4': 15}).get(KERNELS[name].tolerance, 5)} % too large"
     assert "randn" in said(replace(KERNELS[name], **BROKEN[how]))
 
 

@@ -21,6 +21,8 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
         "torch": _SDPA,
         "flash-attn": "https://github.com/Dao-AILab/flash-attention",
         "SageAttention": "https://github.com/thu-ml/SageAttention",
+        "SpargeAttn": "https://github.com/thu-ml/SpargeAttn",
+        "aiter": "https://github.com/ROCm/aiter",
         "comfy-kitchen": "https://github.com/Comfy-Org/comfy-kitchen",
         "xformers": "https://facebookresearch.github.io/xformers/components/ops.html",
         "transformer-engine": "https://docs.nvidia.com/deeplearning/transformer-engine/user-guide/api/pytorch.html",
