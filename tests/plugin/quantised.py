@@ -215,7 +215,8 @@ def _largest_of_tile(scores: torch.Tensor, width: int) -> torch.Tensor:
 def _rotated(x: torch.Tensor, keys: int) -> torch.Tensor:
     """`[…, head_dim]` times an orthogonal Hadamard matrix, over 4 channels where there are few keys, else over up to 128.
 
-    The head dimension becomes 64, 128 or 256, with zeros, as comfy-kitchen's kernels have it. The signs that comfy-kitchen gives the channels of 128 before are drawn, as its own were.
+    The head dimension becomes 64, 128 or 256, with zeros, as comfy-kitchen's kernels have it. The signs that it gives the
+    channels of 128 before are drawn, as its own were.
     """
     width = next(width for width in (64, 128, 256) if x.shape[-1] <= width)
     x = torch.nn.functional.pad(x, (0, width - x.shape[-1]))

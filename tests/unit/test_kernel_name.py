@@ -119,7 +119,9 @@ def test_an_option_or_a_value_that_there_is_not_is_answered_with_those_that_ther
 
 
 def test_an_unknown_class_of_tolerance_is_answered_with_all_of_them():
-    with pytest.raises(UnknownName, match=r"^expected tolerance= one of 16-bit, .*, int8, fp8, .*, got 'int4' in "):
+    with pytest.raises(
+        UnknownName, match=r"^expected tolerance= one of 16-bit, .*, int8, fp4, fp8, .*, got 'int4' in "
+    ):
         hub_kernel("hf:me/mine@1,tolerance=int4")
 
 
