@@ -100,6 +100,11 @@ def _mask_type(workload: Workload) -> str:
     return "padding" if workload.mask == "padding" else "no_mask"
 
 
+def _is_training(workload: Workload) -> bool:
+    """Whether the module has to be in training: in inference it drops nothing, and keeps nothing for a backward pass."""
+    return workload.direction != "forward" or workload.dropout > 0
+
+
 def _lengths(workload: Workload) -> dict[str, torch.Tensor]:
     """Where the real tokens of a padded batch end, without the padding, as the call takes it: all queries are real."""
     if workload.mask != "padding":
@@ -130,7 +135,10 @@ def _in_e4m3() -> Callable[[], AbstractContextManager[None]]:
 
 @contextmanager
 def _loaded(workload: Workload, implementation: str, in_e4m3: bool = False) -> Iterator[AttentionFunction]:
-    """The module; without gradients in its inference form: in training cuDNN also writes what only a backward pass reads."""
+    """The module; in its inference form unless gradients or dropout are asked for: in training it writes more.
+
+    Dropout draws from torch's own generator of the device.
+    """
     from transformer_engine.pytorch import DotProductAttention
 
     asked = {
@@ -141,11 +149,11 @@ def _loaded(workload: Workload, implementation: str, in_e4m3: bool = False) -> I
     module = DotProductAttention(
         workload.heads,
         workload.head_dim if workload.head_dim_v is None else (workload.head_dim, workload.head_dim_v),
-        attention_dropout=0.0,
+        attention_dropout=workload.dropout,
         qkv_format="bshd",
         attn_mask_type=_mask_type(workload),
         **{name: value for name, (value, is_asked) in asked.items() if is_asked},
-    ).train(workload.direction != "forward")
+    ).train(_is_training(workload))
     lengths, precision = _lengths(workload), _in_e4m3() if in_e4m3 else nullcontext
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -180,7 +188,8 @@ def _refusals(workload: Workload, device: str, implementation: str, in_e4m3: boo
         head_dim_qk=workload.head_dim,
         head_dim_v=workload.shape[3],
         attn_mask_type=mask_type,
-        is_training=workload.direction != "forward",
+        attention_dropout=workload.dropout,
+        is_training=_is_training(workload),
         **{name: value for name, value in own.items() if hasattr(utils.AttentionParams, name)},
     )
     with _chosen(implementation), _logged(utils) as lines:
@@ -265,7 +274,7 @@ _register = functools.partial(
     register,
     family="transformer-engine",
     modes=MODES,
-    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "backward"),
+    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "dropout", "backward"),
     fullgraph=False,
     eager_first=True,
     source=_source,

@@ -33,6 +33,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 version = 91900
+MARK = 7.0  # that stands for the statistics of the forward pass
 said = []  # in the order in which it was done
 refusal = None
 
@@ -86,14 +87,20 @@ class pygraph:
 
     def sdpa(self, q, k, v, *, attn_scale=None, bias=None, use_padding_mask=False, seq_len_q=None, seq_len_kv=None,
              use_causal_mask=False, use_causal_mask_bottom_right=False, generate_stats=None, name=""):
-        assert generate_stats is False
         assert not (use_causal_mask and use_causal_mask_bottom_right)
         self.bias, self.lengths = bias, (seq_len_q, seq_len_kv) if use_padding_mask else None
         self.causal = use_causal_mask or use_causal_mask_bottom_right
         self.from_the_end = use_causal_mask_bottom_right
         self.q, self.k, self.v, self.scale, self.o = q, k, v, attn_scale, Tensor()
-        self.scales = None
-        return [self.o, None]
+        self.scales = self.gradients = None
+        self.stats = Tensor() if generate_stats else None
+        return [self.o, self.stats]
+
+    def sdpa_backward(self, q, k, v, o, dO, stats, *, attn_scale=None, name="", **mask):
+        self.sdpa(q, k, v, attn_scale=attn_scale, **mask)
+        self.saved, self.gradients = (o, dO, stats), [Tensor() for _ in range(3)]
+        self.o = self.gradients[0]
+        return self.gradients
 
     def sdpa_fp8(self, q, k, v, descale_q, descale_k, descale_v, descale_s, scale_s, scale_o, *, attn_scale=None, **options):
         assert self.io_data_type == data_type.FP8_E4M3
@@ -145,6 +152,19 @@ class pygraph:
             assert queries.flatten().tolist() == [rows] * len(q)
             mask = torch.arange(keys) < lengths
         grouped = q.shape[1] != k.shape[1]
+        if self.gradients is not None:
+            o, dO, stats = (tensor_dict[x] for x in self.saved)
+            with torch.enable_grad():
+                given = [x.detach().requires_grad_() for x in (q, k, v)]
+                again = scaled_dot_product_attention(*given, attn_mask=mask, scale=self.scale, enable_gqa=grouped)
+                torch.testing.assert_close(o, again.detach(), atol=2e-2, rtol=2e-2)
+                assert (stats == MARK).all()
+                found = torch.autograd.grad(again, given, dO)
+            for declared, gradient in zip(self.gradients, found):
+                tensor_dict[declared].copy_(gradient)
+            return
+        if self.stats is not None:
+            tensor_dict[self.stats].fill_(MARK)
         scale_o = 1.0
         if self.scales is not None:
             of_q, of_k, of_v, scale_s, descale_s, scale_o = (tensor_dict[x] for x in self.scales)
@@ -207,6 +227,11 @@ def test_tensors_reach_the_graph_without_a_copy_and_the_output_is_the_attention(
         "2x24/40x2x32:bf16:padding=40+13",
         "1x24/40x2x32:bf16:additive",
         "2x24/40x4/2x32:fp16:bhsd",
+        "1x48x2x32:bf16:bwd",
+        "2x48x4/2x32:fp16:causal:fwdbwd",
+        "2x24/40x2x32:bf16:padding=40+13:bwd",
+        "1x24/40x2x32:bf16:additive:bwd",
+        "2x24/40x2x32/64:fp16:bhsd:bwd",
     ],
 )
 def test_what_a_workload_asks_for_reaches_the_graph(text, cudnn):
@@ -264,6 +289,31 @@ def test_the_graph_is_built_once_and_before_the_call(cudnn):
     attention(*tensors)
     attention(*tensors)
     assert cudnn.said == [("a handle", 7), "execute"] * 2
+
+
+def test_gradients_have_a_graph_of_their_own_that_is_built_before_the_call_too(cudnn):
+    workload = spelt("1x48x2x32:bf16:bwd")
+    attention, given = call(workload), tensors_of(workload)
+    assert cudnn.said.count("build_plans") == 2
+    cudnn.said.clear()
+    output = attention(*given)
+    assert cudnn.said == [("a handle", 7), "execute"]
+    output.sum().backward()  # whose gradient is one number, expanded: the graph reads whole tensors
+    assert cudnn.said == [("a handle", 7), "execute"] * 2
+    assert all(x.grad is not None for x in given)
+
+
+def test_a_backward_pass_without_a_plan_is_unsupported(cudnn, monkeypatch):
+    workload = spelt("1x48x2x32:bf16:bwd")
+    refuses = all_backends()["cudnn_frontend"].refuses
+    assert refuses(workload, "cuda") == ()
+
+    def refused(*given, **options):
+        raise cudnn.cudnnGraphNotSupportedError("no backward plan")
+
+    monkeypatch.setattr(cudnn.pygraph, "sdpa_backward", refused)
+    assert refuses(workload, "cuda") == ("no backward plan",)
+    assert refuses(spelt("1x48x2x32:bf16"), "cuda") == ()
 
 
 def test_every_call_returns_memory_of_its_own(cudnn):

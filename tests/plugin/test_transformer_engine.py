@@ -149,7 +149,8 @@ class DotProductAttention(torch.nn.Module):
         attention_type="self",
     ):
         super().__init__()
-        assert (qkv_format, attention_dropout) == ("bshd", 0.0)
+        assert qkv_format == "bshd"
+        self.dropout = attention_dropout
         self.heads, self.groups = num_attention_heads, num_gqa_groups or num_attention_heads
         self.head_dims = kv_channels if isinstance(kv_channels, tuple) else (kv_channels, kv_channels)
         self.mask_type, self.attention_type = attn_mask_type, attention_type
@@ -161,7 +162,7 @@ class DotProductAttention(torch.nn.Module):
         assert (heads, groups, (head_dim, head_dim_v)) == (self.heads, self.groups, self.head_dims)
         params = dpa_utils.AttentionParams(
             torch.Tensor, query_layer.dtype, "bshd_bshd_bshd", batch, heads, groups, seq, keys, head_dim, head_dim_v,
-            self.mask_type, is_training=self.training, fp8=autocast.recipe is not None,
+            self.mask_type, attention_dropout=self.dropout, is_training=self.training, fp8=autocast.recipe is not None,
             fp8_meta=autocast.recipe and {"recipe": autocast.recipe},
         )
         if _attention_backends["attention_params"] is None or params != _attention_backends["attention_params"]:
@@ -189,7 +190,8 @@ class DotProductAttention(torch.nn.Module):
         q, k, v = (x.transpose(1, 2) for x in (query_layer, key_layer, value_layer))
         if params.fp8:
             q, k, v = (x.to(torch.float8_e4m3fn).to(x.dtype) for x in (q, k, v))
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != groups)
+        dropped = self.dropout if self.training else 0.0
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped, enable_gqa=heads != groups)
         return out.transpose(1, 2).contiguous().view(batch, seq, -1)
 """
 ATTENTION = "transformer_engine/pytorch/attention"
@@ -269,6 +271,26 @@ def test_each_backend_runs_its_own_implementation_after_another_one(stand_in):
     in_turn = ["fused", "flash", "unfused", "unfused", "flash", "fused"]
     assert ran() == [(name, False) for name in in_turn for _ in range(2)], "and for inference"
     assert len(part("utils").asked) == 6, "chosen once a case, and not in every call"
+
+
+@pytest.mark.parametrize("text", ["1x48x2x64:bf16:dropout=0.25", "1x48x2x64:bf16:dropout=0.25:bwd"])
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_reaches_the_module_which_is_in_training_for_it(name, text, stand_in):
+    stand_in(FILES)
+    workload = spelt(text)
+    assert {*workload.features} <= {*all_backends()[name].takes}
+    given = tensors_of(workload)
+    with loaded(all_backends()[name], workload) as attention:
+        outputs = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            outputs.append(attention(*given))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert refused(name, workload) == ()
+    chosen, asked = part("utils").asked
+    assert (asked.attention_dropout, asked.is_training) == (0.25, True)
+    assert chosen == asked, "the library is asked about what then runs"
 
 
 def test_in_e4m3_every_call_enters_the_recipe_and_is_held_to_cudnn(stand_in):
