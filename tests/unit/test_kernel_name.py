@@ -31,9 +31,9 @@ KERNELS = [
         {"revision": "refs/pr/1"},
     ),
     (
-        "hf:kernels-community/sage-attention@1:sageattn,layout=bhsd,tolerance=int8-qk-fp16-pv",
-        "hf--kernels-community--sage-attention--1--sageattn--layout=bhsd--tolerance=int8-qk-fp16-pv",
-        HubKernel("kernels-community/sage-attention", "1", "sageattn", "bhsd", "int8-qk-fp16-pv"),
+        "hf:kernels-community/sage-attention@1:sageattn,layout=bhsd,tolerance=int8-qk-fp8-pv",
+        "hf--kernels-community--sage-attention--1--sageattn--layout=bhsd--tolerance=int8-qk-fp8-pv",
+        HubKernel("kernels-community/sage-attention", "1", "sageattn", "bhsd", "int8-qk-fp8-pv"),
         {"version": 1},
     ),
     (
