@@ -1,8 +1,8 @@
 """SpargeAttn: SageAttention 2's kernels on the blocks of keys that it expects to matter.
 
-Which those are it decides by what is alike in the inputs, and of random ones nothing is: an output from some of the blocks
-is no attention of them, which the check of accuracy refuses. So all blocks are kept here, and what is measured is what the
-search and the sparse kernels cost where nothing is saved.
+Which those are it decides by what is alike in the inputs. In random ones nothing is, so an output from some of the blocks
+is not their attention, and the check of accuracy refuses it. All blocks are kept here: what is measured is what the search
+and the sparse kernels cost where nothing is saved.
 """
 
 from __future__ import annotations
