@@ -13,10 +13,12 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.e4m3 import scaled
 from attnbench.backends.installed import first_module, module_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import (
@@ -232,11 +234,23 @@ def _flash_attn_3_op() -> Any:
 
     flash_attn_func = _function_of_3("flash_attn_func")
 
-    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        return attention_alone(flash_attn_func(q, k, v, **({"causal": True} if causal else {})))
+    def forward(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        causal: bool = False,
+        q_descale: torch.Tensor | None = None,
+        k_descale: torch.Tensor | None = None,
+        v_descale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        given = {"q_descale": q_descale, "k_descale": k_descale, "v_descale": v_descale}
+        options = {name: value for name, value in given.items() if value is not None}
+        return attention_alone(flash_attn_func(q, k, v, **({"causal": True} if causal else {}), **options))
 
-    def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        del k, causal
+    def shape_of_it(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False, *descales: torch.Tensor | None
+    ) -> torch.Tensor:
+        del k, causal, descales
         dtype = torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype
         return q.new_empty((*q.shape[:-1], v.shape[-1]), dtype=dtype)
 
@@ -244,14 +258,15 @@ def _flash_attn_3_op() -> Any:
         "attnbench::flash_attn_3",
         forward,
         mutates_args=(),
-        schema="(Tensor q, Tensor k, Tensor v, bool causal=False) -> Tensor",
+        schema="(Tensor q, Tensor k, Tensor v, bool causal=False, Tensor? q_descale=None, Tensor? k_descale=None, "
+        "Tensor? v_descale=None) -> Tensor",
     )
     operator.register_fake(shape_of_it)
     return operator
 
 
-def _flash_attn_3(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile.
+def _flash_attn_3(workload: Workload) -> Callable[..., torch.Tensor]:
+    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile; takes its scales by name.
 
     The operator has no gradients: with them the library's own function is compiled, which not every release lets dynamo
     trace.
@@ -262,11 +277,11 @@ def _flash_attn_3(workload: Workload) -> AttentionFunction:
     operator = _flash_attn_3_op()
     options, has_gradients = is_causal(workload), workload.direction != "forward"
 
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **descales: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling() and not has_gradients:
-            compiled: torch.Tensor = operator(q, k, v, **options)
+            compiled: torch.Tensor = operator(q, k, v, **options, **descales)
             return compiled
-        return attention_alone(flash_attn_func(q, k, v, **options))
+        return attention_alone(flash_attn_func(q, k, v, **options, **descales))
 
     return attention
 
@@ -313,9 +328,31 @@ def flash_attn_3_varlen(workload: Workload) -> AttentionFunction:
     return _varlen(workload, _function_of_3("flash_attn_varlen_func"), is_causal(workload))
 
 
-@register(
-    "flash_attn_3_fp8",
-    "flash-attn",
+def quantised(x: torch.Tensor, kv_heads: int, per_head: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[batch, seq, heads, head_dim]` in e4m3, and what the kernel multiplies it by: fp32 `[batch, kv_heads]`, of q as well.
+
+    per_head: a scale for each key head of each sequence, which its query heads share; else one, as xDiT does it.
+    """
+    batch, _, heads, _ = x.shape
+    grouped = x.unflatten(2, (kv_heads, heads // kv_heads))  # [batch, seq, kv_heads, group, head_dim]
+    in_e4m3, scale = scaled(grouped, (1, 3, 4) if per_head else (0, 1, 2, 3, 4))
+    return in_e4m3.flatten(2, 3), scale.view(-1, scale.shape[2]).expand(batch, kv_heads)
+
+
+def _flash_attn_3_scaled(workload: Workload, per_head: bool) -> AttentionFunction:
+    in_e4m3 = _flash_attn_3(workload)
+    kv_heads = workload.k_shape[2]
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        (q, of_q), (k, of_k), (v, of_v) = (quantised(x, kv_heads, per_head) for x in (q, k, v))
+        return in_e4m3(q, k, v, q_descale=of_q, k_descale=of_k, v_descale=of_v)
+
+    return attention
+
+
+_register_3_fp8 = functools.partial(
+    register,
+    family="flash-attn",
     tolerance="fp8",
     modes=MODES,
     requires=(
@@ -329,8 +366,11 @@ def flash_attn_3_varlen(workload: Workload) -> AttentionFunction:
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
     source=build_of_3,
 )
+
+
+@_register_3_fp8("flash_attn_3_fp8")
 def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3 on e4m3, for Hopper, cast to inside the call and without scales. A caller holds bf16."""
+    """FlashAttention-3 on e4m3, for Hopper, cast to inside the call: as it is, or with scales that the call works out."""
     import torch
 
     in_e4m3 = _flash_attn_3(workload)
@@ -339,6 +379,18 @@ def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
         return in_e4m3(q.to(torch.float8_e4m3fn), k.to(torch.float8_e4m3fn), v.to(torch.float8_e4m3fn))
 
     return attention
+
+
+@_register_3_fp8("flash_attn_3_fp8[per_tensor]", never_run=True)
+def flash_attn_3_fp8_per_tensor(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on e4m3 with a scale for each of q, k and v, as xDiT calls it. The call works the scales out."""
+    return _flash_attn_3_scaled(workload, per_head=False)
+
+
+@_register_3_fp8("flash_attn_3_fp8[per_head]", never_run=True)
+def flash_attn_3_fp8_per_head(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on e4m3 with a scale for each key head of each sequence. The call works the scales out."""
+    return _flash_attn_3_scaled(workload, per_head=True)
 
 
 @register(

@@ -80,6 +80,7 @@ class Backend:
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
     source: called after `load`, returns what was loaded, for the record: a commit, a version.
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
+    never_run: whether nobody has run it on a GPU yet, which docs/backends.md then says in its row.
 
     Raises ValueError for an unknown layout, tolerance, mode or feature, for a feature of which the tolerance states nothing,
     or a name that cannot stand in a test id.
@@ -104,6 +105,7 @@ class Backend:
     fetches: bool = False
     source: Callable[[], str] | None = None
     own_process: OwnProcess | None = None
+    never_run: bool = False
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence

@@ -16,7 +16,7 @@ from attnbench import printable, torch_private
 from attnbench.backends import autotune, requirements
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
-from attnbench.backends.variant import Variant
+from attnbench.backends.variant import Variant, in_common_layout
 from attnbench.checks import dropout, route
 from attnbench.checks.checked_call import CheckedCall
 from attnbench.checks.output import poison
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from attnbench.backends.registry import Backend
+    from attnbench.backends.registry import AttentionFunction, Backend
     from attnbench.checks.reference import Reference
-    from attnbench.workloads.inputs import Inputs
+    from attnbench.workloads.inputs import Inputs, Triple
 
 
 class Run(Protocol):
@@ -284,6 +284,33 @@ def judged(
         distribution, error, reference.plain, reference.fused, limits, reference.excerpt.text, poisoned, output
     )
     return check, violations(error, limits, distribution, output)
+
+
+#: Cosine from which on an output is attention of the inputs, however it was quantised: the widest class has 0.83.
+SAME_COSINE = 0.8
+
+
+def in_other_layout(attention: AttentionFunction, triple: Triple, device: str) -> torch.Tensor:
+    """What the kernel returns where it is taken to have the other of the two layouts: a call without gradients."""
+    import torch
+
+    with torch.no_grad():
+        output = in_common_layout(attention, "bhsd")(*triple)
+        synchronize(device)
+    return output
+
+
+def layout_reasons(output: torch.Tensor, reference: Reference, layout: str) -> tuple[Reason, ...]:
+    """That the kernel has another layout than the one that is stated, by what it returned under that other one."""
+    axes = {"bshd": "[batch, seq, heads, head_dim]", "bhsd": "[batch, heads, seq, head_dim]"}
+    (other,) = axes.keys() - {layout}
+    if error_of(output, reference).cosine < SAME_COSINE:
+        return ()
+    text = (
+        f"on tensors {axes[other]} its output is attention, found {axes[layout]}: state its layout, which is "
+        f'layout="{other}" of `register`, or ,layout={other} behind a kernel of the Hub'
+    )
+    return (Reason("layout", text),)
 
 
 def judged_dropout(

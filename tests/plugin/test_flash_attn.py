@@ -32,9 +32,16 @@ SDPA = """
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-def sdpa(q, k, v, scale, causal=False):
+def of_e4m3(x, kv_heads, descale):
+    if descale is None:
+        return x.to(torch.bfloat16)
+    assert descale.dtype == torch.float32 and descale.shape == (len(x), kv_heads)
+    scale = descale.repeat_interleave(x.shape[2] // kv_heads, 1)[:, None, :, None]
+    return (x.float() * scale).to(torch.bfloat16)
+
+def sdpa(q, k, v, scale, causal=False, descales=(None, None, None)):
     if q.dtype == torch.float8_e4m3fn:  # e4m3 gives bf16
-        q, k, v = (x.to(torch.bfloat16) for x in (q, k, v))
+        q, k, v = (of_e4m3(x, k.shape[2], descale) for x, descale in zip((q, k, v), descales))
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     rows, keys = q.shape[2], k.shape[2]
     mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows) if causal else None
@@ -142,7 +149,7 @@ def flash_attn_func(
 ):
     global returned
     torch._dynamo.graph_break()  # as a release does whose operator has no fake implementation
-    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale, causal)
+    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale, causal, (q_descale, k_descale, v_descale))
     returned = out.data_ptr()
     return RETURNED
 """ + VARLEN_3.replace("MODULE", "flash_attn_3_c")
@@ -155,13 +162,16 @@ import torch
 import fa3_fwd._C
 
 @torch.library.custom_op("NAMESPACE::_flash_attn_forward", mutates_args=())
-def _flash_attn_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+def _flash_attn_forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, q_descale: torch.Tensor | None,
+    k_descale: torch.Tensor | None, v_descale: torch.Tensor | None
+) -> torch.Tensor:
     if q.dtype == torch.float16:
         raise RuntimeError("This flash attention build does not support FP16.")
-    return fa3_fwd._C.sdpa(q, k, v, None, causal)
+    return fa3_fwd._C.sdpa(q, k, v, None, causal, (q_descale, k_descale, v_descale))
 
 @torch.library.register_fake("NAMESPACE::_flash_attn_forward")
-def _flash_attn_forward_fake(q, k, v, causal):
+def _flash_attn_forward_fake(q, k, v, causal, q_descale, k_descale, v_descale):
     return torch.empty_like(q, dtype=torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype)
 
 def flash_attn_func(
@@ -181,7 +191,7 @@ def flash_attn_func(
     sm_margin=0,
     return_attn_probs=False,
 ):
-    return _flash_attn_forward(q, k, v, causal)
+    return _flash_attn_forward(q, k, v, causal, q_descale, k_descale, v_descale)
 """ + VARLEN_3.replace("MODULE", "fa3_fwd._C")
 
 
@@ -275,6 +285,7 @@ MISSING = {
     "flash-attn-4": "package 'flash-attn-4' is not installed (pip install flash-attn-4)",
     "nvidia-cutlass-dsl": "package 'nvidia-cutlass-dsl' is not installed (pip install nvidia-cutlass-dsl)",
 }
+FP8 = ("flash_attn_3_fp8", "flash_attn_3_fp8[per_tensor]", "flash_attn_3_fp8[per_head]")
 #: Of the distributions in one pair of parentheses any one will do.
 NEEDS = {
     "flash_attn_2": [("flash-attn",)],
@@ -282,13 +293,13 @@ NEEDS = {
     "flash_attn_2_varlen": [("flash-attn",)],
     "flash_attn_3": [("flash-attn-3", "fa3-fwd")],
     "flash_attn_3_varlen": [("flash-attn-3", "fa3-fwd")],
-    "flash_attn_3_fp8": [("flash-attn-3", "fa3-fwd")],
+    **{name: [("flash-attn-3", "fa3-fwd")] for name in FP8},
     "flash_attn_4": [("flash-attn-4",), ("nvidia-cutlass-dsl",)],
 }
 OF_THE_FAMILY = ("flash_attn", "fa3_fwd")
 #: What the workload has to ask for, where a backend is not for plain attention.
 ASKED_FOR = {"flash_attn_2[deterministic]": "bwd"}
-PLAIN = [name for name in NEEDS if name not in ("flash_attn_3_fp8", *ASKED_FOR)]
+PLAIN = [name for name in NEEDS if name not in (*FP8, *ASKED_FOR)]
 EVERY = [list(compress(FILES, chosen)) for chosen in product((0, 1), repeat=len(FILES))]
 
 
@@ -544,6 +555,46 @@ def test_fp8_casts_inside_the_call_and_gives_the_caller_its_dtype(install, there
     assert all_backends()["flash_attn_3_fp8"].tolerance == "fp8"
 
 
+def in_e4m3(x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+    """Rounded to e4m3, with a scale for what `over` spans of `[batch, seq, heads, head_dim]`."""
+    scale = x.float().abs().amax(over, keepdim=True) / 448
+    return ((x.float() / scale).to(torch.float8_e4m3fn).float() * scale).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("there", ["flash-attn-3", "fa3-fwd"])
+@pytest.mark.parametrize(
+    ("backend", "over"), [(FP8[1], (0, 1, 2, 3)), (FP8[2], (1, 3))], ids=["per tensor", "per head"]
+)
+def test_fp8_with_scales_works_them_out_in_the_call_and_hands_them_to_the_kernel(
+    backend, over, there, compiled, install
+):
+    install(there)
+    tensors = [x * 2000 * (1 + torch.arange(2)[:, None]) for x in qkv()]  # which e4m3 does not reach, unscaled
+    tensors[0], tensors[1] = tensors[0] / 2000, tensors[1] / 2000
+    before = [x.clone() for x in tensors]
+    attention = all_backends()[backend].load(WORKLOAD)
+    if compiled:
+        torch.compiler.reset()
+        attention = torch.compile(attention, fullgraph=True, dynamic=False, backend="aot_eager")
+    with torch.no_grad():
+        output = attention(*tensors)
+    right = expected(*(in_e4m3(x, over) for x in tensors))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output, right, rtol=0.01, atol=0.001 * float(right.abs().max()))
+    assert all(map(torch.equal, tensors, before))
+
+
+@pytest.mark.parametrize("backend", FP8[1:])
+def test_query_heads_that_share_a_key_head_share_a_scale(backend, install):
+    install("flash-attn-3")
+    workload = spelt("2x24/48x4/2x32:bf16:causal")
+    given = tensors_of(workload)
+    output = all_backends()[backend].load(workload)(*given)
+    right = all_backends()["numpy"].load(workload)(*given)
+    torch.testing.assert_close(output, right, rtol=0.1, atol=0.15)
+
+
 def test_the_stand_in_for_flash_attention_3_cannot_be_traced_by_itself(install):
     """So the test above shows that the operator is what makes it traceable."""
     install("flash-attn-3")
@@ -603,7 +654,7 @@ OF_2 = ("flash_attn_2", "flash_attn_2_varlen", *ASKED_FOR)
 def test_each_is_known_by_its_own_kernel_and_by_no_other(backend, ran):
     """The beginnings of the names are those seen on an H200, the arguments behind them are shortened."""
     codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(RAN[ran]),))]
-    own = OF_2 if ran == "flash_attn_2" else (ran, f"{ran}_fp8", f"{ran}_varlen")
+    own = {"flash_attn_2": OF_2, "flash_attn_3": (ran, *FP8, f"{ran}_varlen")}.get(ran, (ran,))
     assert codes == ([] if backend in own else ["wrong-route", "replaced"])
 
 
@@ -774,7 +825,7 @@ def test_the_family_is_registered_with_the_modes_that_it_claims():
         "flash_attn_2_varlen": ("eager",),
         "flash_attn_3": every,
         "flash_attn_3_varlen": ("eager",),
-        "flash_attn_3_fp8": every,
+        **dict.fromkeys(FP8, every),
         "flash_attn_4": ("eager",),
     }
     assert {all_backends()[name].layout for name in found} == {"bshd"}
@@ -792,8 +843,9 @@ def test_a_cpu_lists_all_reasons_of_the_family(bench, pytester):
             f"  flash_attn_3 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
             f"  flash_attn_3_varlen * eager: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
             f"  flash_attn_3_fp8 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            "  * the same for [[]per_tensor] [[]per_head]",
             f"  flash_attn_4 * eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
-            "15 cases: 0 ready, 15 not",
+            "21 cases: 0 ready, 21 not",
         ]
     )
 
