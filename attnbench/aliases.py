@@ -1,8 +1,9 @@
 """Names of other projects for what is measured here: people search for them, and `--attn-backend` takes them.
 
 Sources: the Flux attention benchmark that uses Triton's `do_bench` (`torch_cudnn_compile_ma`), Hugging Face's
-kernels-benchmarks (`xformers_meff`), and the functions of SageAttention by their own names. A name that is a backend's here,
-too (`torch_cudnn`, `hf_flash_attn3`), is no alias: it means that backend in all of its modes.
+kernels-benchmarks (`xformers_meff`), the functions of SageAttention by their own names, and diffusers' attention backends
+(`AttentionBackendName` in its models/attention_dispatch.py). A name that is a backend's here, too (`torch_cudnn`,
+`hf_flash_attn3`), is no alias: it means that backend in all of its modes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ _OTHERS = {
     "xformers_meff": "xformers@eager",
     "hf_kernels_flash_attn": "hf_flash_attn@eager",
     "hf_kernels_flash_attn3": "hf_flash_attn3@eager",
+    # diffusers. Its names without a version or a library, `flash` and `sage`, are left out.
+    "native": "torch_sdpa@eager",
+    "_native_cudnn": "torch_cudnn@eager",
+    "_native_efficient": "torch_efficient@eager",
+    "_native_flash": "torch_flash@eager",
+    "_native_math": "torch_math@eager",
+    "flash_varlen": "flash_attn_2_varlen@eager",
+    "_flash_3": "flash_attn_3@eager",
+    "_flash_varlen_3": "flash_attn_3_varlen@eager",
 }
 
 #: The variant (`torch_cudnn@max-autotune`) that each name of another project means.

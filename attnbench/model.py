@@ -478,6 +478,7 @@ class Record:
     checks: tuple[Check, ...] = ()
     route: tuple[DeviceOp, ...] = ()
     kernel_s: float | None = None  # of `route`, the device time of the attention kernel itself
+    chose: str = ""  # of a backend whose library chooses the kernel: the choice that `route` shows, "cudnn"
     sample: Sample | None = None
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
     apart: str = ""  # why its backend was launched apart from the others, unasked
@@ -593,6 +594,7 @@ class Verdict:
     carried: float | None = None
     bearing: Bearing | None = None
     history: tuple[str, ...] = ()  # stored sessions of other code versions, which do not count, with what differs
+    chose: str = ""  # where the library chose another kernel than in the baseline: `chose cudnn, baseline flash`
 
 
 @dataclass(frozen=True)

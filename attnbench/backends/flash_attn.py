@@ -13,10 +13,12 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.e4m3 import scaled
 from attnbench.backends.installed import first_module, module_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import (
@@ -28,12 +30,14 @@ from attnbench.backends.requirements import (
     HeadDim,
     Package,
 )
+from attnbench.backends.varlen import on_tokens, sequences_of
 from attnbench.hardware.device import type_in_use
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, Workload
-from attnbench.workloads import masks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from attnbench.backends.registry import AttentionFunction
@@ -71,12 +75,11 @@ INTERFACES = (
     Interface("fa3_fwd_interface", "fa3-fwd", "fa3_fwd_config", without=frozenset({"FP16", "BACKWARD"})),
 )
 _MODULES = tuple(interface.module for interface in INTERFACES)
-_INSTALLED_3 = Package(
-    _MODULES[0],
-    also=_MODULES[1:],
-    source="pip install fa3-fwd, or build flash_attn_interface from the folder hopper of "
-    "github.com/Dao-AILab/flash-attention",
-)
+#: How to get all of it.
+BUILD_OF_3 = "build flash_attn_interface from the folder hopper of github.com/Dao-AILab/flash-attention"
+_INSTALLED_3 = Package(_MODULES[0], also=_MODULES[1:], source=f"pip install fa3-fwd, or {BUILD_OF_3}")
+
+_REQUIRED_BY_3 = (_INSTALLED_3, Device("cuda"), Capability((9, 0), below=(10, 0)))
 
 #: Head dimensions that FlashAttention-3 has kernels for; it pads to the next one that was built.
 _HEAD_DIMS = (64, 96, 128, 192, 256)
@@ -92,18 +95,18 @@ def interface() -> Interface | None:
 class Flash3Build:
     """That FlashAttention-3 was built with the workload's dtype, head dimension and direction: a build can leave them out.
 
-    fp8: whether the call is in e4m3, whatever the workload's dtype. Silent where none is installed: `Package` says so.
+    fp8: whether the call is in e4m3, whatever the workload's dtype. varlen: whether it is of packed tokens.
+    Silent where none is installed: `Package` says so.
     """
 
     fp8: bool = False
+    varlen: bool = False
 
     @property
     def needed(self) -> str:
-        return (
-            "a build with fp8 and the head_dim"
-            if self.fp8
-            else "a build with the dtype, the head_dim and the direction"
-        )
+        if self.fp8:
+            return "a build with fp8 and the head_dim"
+        return f"a build with {'varlen, ' if self.varlen else ''}the dtype, the head_dim and the direction"
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts
@@ -118,6 +121,8 @@ class Flash3Build:
             lacking[dtype] = [dtype.upper()]
         if enough and left_out.issuperset(enough):
             lacking[f"head_dim {workload.head_dim}"] = enough
+        if self.varlen and "VARLEN" in left_out:
+            lacking["varlen"] = ["VARLEN"]
         if workload.direction != "forward" and "BACKWARD" in left_out:
             lacking["gradients"] = ["BACKWARD"]
         if not lacking:
@@ -126,15 +131,15 @@ class Flash3Build:
         return f"needs a build with {' and '.join(lacking)}, found {installed.build} built without ({flags})"
 
 
-def _build_of_3() -> str:
+def build_of_3() -> str:
     """What `load` has taken, for the record."""
     taken = interface()
     return taken.build if taken else ""
 
 
-def _flash_attn_3_func() -> Any:
-    """The library's function. Raises whatever the module raises on import."""
-    return importlib.import_module(first_module(*_MODULES) or _MODULES[0]).flash_attn_func
+def _function_of_3(name: str) -> Any:
+    """A function of the library. Raises whatever the module raises on import."""
+    return getattr(importlib.import_module(first_module(*_MODULES) or _MODULES[0]), name)
 
 
 def attention_alone(returned: Any) -> torch.Tensor:
@@ -198,44 +203,24 @@ def flash_attn_2_deterministic(workload: Workload) -> AttentionFunction:
     return _flash_attn_2(workload, deterministic=True)
 
 
-@_register_2(
-    "flash_attn_2_varlen",
-    requires=(*_REQUIRED_BY_2, AsksFor("padding", "packed")),
-    takes=(*_TAKEN_BY_2, "padding", "packed"),
-)
+@_register_2("flash_attn_2_varlen", requires=_REQUIRED_BY_2, takes=(*_TAKEN_BY_2, "padding", "packed"))
 def flash_attn_2_varlen(workload: Workload) -> AttentionFunction:
-    """FlashAttention-2 on packed sequences, `flash_attn_varlen_func`.
+    """FlashAttention-2 on packed tokens, `flash_attn_varlen_func`.
 
-    The keys of a padded batch are packed inside the call, because their caller holds them padded; where the real ones stand
-    is known before. The queries of a padded batch are all real.
+    The tensors `cu_seqlens` are made before the call; a workload without packing is one sequence for each batch entry.
     """
-    import torch
     from flash_attn import flash_attn_varlen_func
 
-    options, device = _options_of_2(workload), type_in_use()
-    batch, keys, *_ = workload.k_shape
-    lengths = workload.packed or workload.lengths
-    cu_seqlens_k = torch.tensor((0, *lengths), dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
-    if workload.packed:
-        cu_seqlens_q, longest, real = masks.cu_seqlens(workload, device), max(lengths), None
-    else:
-        cu_seqlens_q = torch.arange(batch + 1, dtype=torch.int32, device=device) * workload.seq
-        longest = workload.seq
-        real = (
-            (torch.arange(keys, device=device) < masks.key_lengths(workload, device)[:, None]).flatten().nonzero()[:, 0]
-        )
-    where = (cu_seqlens_q, cu_seqlens_k, longest, max(lengths))
+    return _varlen(workload, flash_attn_varlen_func, _options_of_2(workload))
 
-    def of_tokens(x: torch.Tensor) -> torch.Tensor:
-        tokens = x.flatten(0, 1)
-        return tokens if real is None else tokens.index_select(0, real)
 
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output = flash_attn_varlen_func(q.flatten(0, 1), of_tokens(k), of_tokens(v), *where, **options)
-        of_batch: torch.Tensor = attention_alone(output).unflatten(0, q.shape[:2])
-        return of_batch
+def _varlen(workload: Workload, function: Callable[..., Any], options: dict[str, Any]) -> AttentionFunction:
+    """A varlen function of the family on the sequences of a workload."""
 
-    return attention
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *where: Any) -> torch.Tensor:
+        return attention_alone(function(q, k, v, *where, **options))
+
+    return on_tokens(sequences_of(workload, type_in_use()), attend)
 
 
 @functools.cache  # a second registration would take the first one's from under what was compiled with it
@@ -247,13 +232,25 @@ def _flash_attn_3_op() -> Any:
     """
     import torch
 
-    flash_attn_func = _flash_attn_3_func()
+    flash_attn_func = _function_of_3("flash_attn_func")
 
-    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        return attention_alone(flash_attn_func(q, k, v, **({"causal": True} if causal else {})))
+    def forward(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        causal: bool = False,
+        q_descale: torch.Tensor | None = None,
+        k_descale: torch.Tensor | None = None,
+        v_descale: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        given = {"q_descale": q_descale, "k_descale": k_descale, "v_descale": v_descale}
+        options = {name: value for name, value in given.items() if value is not None}
+        return attention_alone(flash_attn_func(q, k, v, **({"causal": True} if causal else {}), **options))
 
-    def shape_of_it(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        del k, causal
+    def shape_of_it(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False, *descales: torch.Tensor | None
+    ) -> torch.Tensor:
+        del k, causal, descales
         dtype = torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype
         return q.new_empty((*q.shape[:-1], v.shape[-1]), dtype=dtype)
 
@@ -261,29 +258,30 @@ def _flash_attn_3_op() -> Any:
         "attnbench::flash_attn_3",
         forward,
         mutates_args=(),
-        schema="(Tensor q, Tensor k, Tensor v, bool causal=False) -> Tensor",
+        schema="(Tensor q, Tensor k, Tensor v, bool causal=False, Tensor? q_descale=None, Tensor? k_descale=None, "
+        "Tensor? v_descale=None) -> Tensor",
     )
     operator.register_fake(shape_of_it)
     return operator
 
 
-def _flash_attn_3(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile.
+def _flash_attn_3(workload: Workload) -> Callable[..., torch.Tensor]:
+    """FlashAttention-3 as it stands in eager mode, and as one operator inside torch.compile; takes its scales by name.
 
     The operator has no gradients: with them the library's own function is compiled, which not every release lets dynamo
     trace.
     """
     import torch
 
-    flash_attn_func = _flash_attn_3_func()
+    flash_attn_func = _function_of_3("flash_attn_func")
     operator = _flash_attn_3_op()
     options, has_gradients = is_causal(workload), workload.direction != "forward"
 
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **descales: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling() and not has_gradients:
-            compiled: torch.Tensor = operator(q, k, v, **options)
+            compiled: torch.Tensor = operator(q, k, v, **options, **descales)
             return compiled
-        return attention_alone(flash_attn_func(q, k, v, **options))
+        return attention_alone(flash_attn_func(q, k, v, **options, **descales))
 
     return attention
 
@@ -293,9 +291,7 @@ def _flash_attn_3(workload: Workload) -> AttentionFunction:
     "flash-attn",
     modes=MODES,
     requires=(
-        _INSTALLED_3,
-        Device("cuda"),
-        Capability((9, 0), below=(10, 0)),
+        *_REQUIRED_BY_3,
         DType("bf16", "fp16"),
         HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
         Flash3Build(),
@@ -303,7 +299,7 @@ def _flash_attn_3(workload: Workload) -> AttentionFunction:
     takes=("cross", "gqa", "causal", "backward"),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
-    source=_build_of_3,
+    source=build_of_3,
 )
 def flash_attn_3(workload: Workload) -> AttentionFunction:
     """FlashAttention-3, for Hopper."""
@@ -311,14 +307,56 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
 
 
 @register(
-    "flash_attn_3_fp8",
+    "flash_attn_3_varlen",
     "flash-attn",
+    requires=(
+        *_REQUIRED_BY_3,
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 8 == 0 and d <= 256, "a multiple of 8, at most 256"),
+        Flash3Build(varlen=True),
+    ),
+    takes=("cross", "gqa", "causal", "padding", "packed", "backward"),
+    route={"cuda": FLASH_3},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
+    source=build_of_3,
+)
+def flash_attn_3_varlen(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on packed tokens, `flash_attn_varlen_func`, for Hopper.
+
+    The tensors `cu_seqlens` are made before the call; a workload without packing is one sequence for each batch entry.
+    """
+    return _varlen(workload, _function_of_3("flash_attn_varlen_func"), is_causal(workload))
+
+
+def quantised(x: torch.Tensor, kv_heads: int, per_head: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[batch, seq, heads, head_dim]` in e4m3, and what the kernel multiplies it by: fp32 `[batch, kv_heads]`, of q as well.
+
+    per_head: a scale for each key head of each sequence, which its query heads share; else one, as xDiT does it.
+    """
+    batch, _, heads, _ = x.shape
+    grouped = x.unflatten(2, (kv_heads, heads // kv_heads))  # [batch, seq, kv_heads, group, head_dim]
+    in_e4m3, scale = scaled(grouped, (1, 3, 4) if per_head else (0, 1, 2, 3, 4))
+    return in_e4m3.flatten(2, 3), scale.view(-1, scale.shape[2]).expand(batch, kv_heads)
+
+
+def _flash_attn_3_scaled(workload: Workload, per_head: bool) -> AttentionFunction:
+    in_e4m3 = _flash_attn_3(workload)
+    kv_heads = workload.k_shape[2]
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        (q, of_q), (k, of_k), (v, of_v) = (quantised(x, kv_heads, per_head) for x in (q, k, v))
+        return in_e4m3(q, k, v, q_descale=of_q, k_descale=of_k, v_descale=of_v)
+
+    return attention
+
+
+_register_3_fp8 = functools.partial(
+    register,
+    family="flash-attn",
     tolerance="fp8",
     modes=MODES,
     requires=(
-        _INSTALLED_3,
-        Device("cuda"),
-        Capability((9, 0), below=(10, 0)),
+        *_REQUIRED_BY_3,
         DType("bf16"),  # the output of e4m3 inputs is bf16
         HeadDim(lambda d: d % 16 == 0 and d <= 256, "a multiple of 16, at most 256"),
         Flash3Build(fp8=True),
@@ -326,10 +364,13 @@ def flash_attn_3(workload: Workload) -> AttentionFunction:
     takes=("cross", "gqa", "causal"),
     route={"cuda": FLASH_3},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
-    source=_build_of_3,
+    source=build_of_3,
 )
+
+
+@_register_3_fp8("flash_attn_3_fp8")
 def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
-    """FlashAttention-3 on e4m3, for Hopper, cast to inside the call and without scales. A caller holds bf16."""
+    """FlashAttention-3 on e4m3, for Hopper, cast to inside the call: as it is, or with scales that the call works out."""
     import torch
 
     in_e4m3 = _flash_attn_3(workload)
@@ -338,6 +379,18 @@ def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
         return in_e4m3(q.to(torch.float8_e4m3fn), k.to(torch.float8_e4m3fn), v.to(torch.float8_e4m3fn))
 
     return attention
+
+
+@_register_3_fp8("flash_attn_3_fp8[per_tensor]", never_run=True)
+def flash_attn_3_fp8_per_tensor(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on e4m3 with a scale for each of q, k and v, as xDiT calls it. The call works the scales out."""
+    return _flash_attn_3_scaled(workload, per_head=False)
+
+
+@_register_3_fp8("flash_attn_3_fp8[per_head]", never_run=True)
+def flash_attn_3_fp8_per_head(workload: Workload) -> AttentionFunction:
+    """FlashAttention-3 on e4m3 with a scale for each key head of each sequence. The call works the scales out."""
+    return _flash_attn_3_scaled(workload, per_head=True)
 
 
 @register(

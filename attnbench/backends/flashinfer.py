@@ -1,4 +1,6 @@
-"""FlashInfer's single-request prefill: the kernel that it chooses by itself, and each of its two by name.
+"""FlashInfer's prefill: of one request with the kernel that it chooses, and each of its two by name; and of a batch.
+
+For batches of packed requests it has cuDNN's kernels and those of TensorRT-LLM.
 
 Its kernels are compiled on the first call, unless the package flashinfer-jit-cache brings them, and kept on disk.
 """
@@ -8,11 +10,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from attnbench.backends.device_kernels import FLASH_4, PACKAGE_FLASH, TORCHS_OWN
+from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_FLASH, TORCHS_FLASH, TORCHS_OWN
 from attnbench.backends.registry import register
-from attnbench.backends.requirements import Batch, Capability, Device, DType, HeadDim, Package
+from attnbench.backends.requirements import (
+    Batch,
+    Capability,
+    Device,
+    Distribution,
+    DType,
+    HeadDim,
+    Package,
+    TopLeftCausal,
+)
+from attnbench.hardware.device import type_in_use
 from attnbench.model import Workload
 
 if TYPE_CHECKING:
@@ -26,12 +38,15 @@ _FA2 = r"flashinfer::(SinglePrefillWithKVCache|MergeStates(LargeNumIndexSets)?)K
 _FA3 = r"flashinfer::PrefillWithKVCacheKernel"
 _OTHERS = f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_OWN}"
 
+_INSTALLED = Package("flashinfer", distribution="flashinfer-python")
 _REQUIRES = (
-    Package("flashinfer", distribution="flashinfer-python"),
+    _INSTALLED,
     Device("cuda"),
     DType("bf16", "fp16"),
     Batch(1),
 )
+#: Scratch memory of its batched kernels, which ask for this much, and the first time for zeros.
+_WORKSPACE_BYTES = 128 * 2**20
 _TAKES = ("cross", "gqa", "causal")
 _FA2_HEAD_DIM = HeadDim(lambda d: d % 64 == 0 and d <= 512, "a multiple of 64, at most 512")
 _FA3_HEAD_DIM = HeadDim(lambda d: d in (64, 128, 256), "64, 128 or 256")
@@ -112,3 +127,115 @@ def flashinfer_fa2(workload: Workload) -> AttentionFunction:
 def flashinfer_fa3(workload: Workload) -> AttentionFunction:
     """FlashInfer's kernel in the way of FlashAttention-3, for Hopper."""
     return _prefill("fa3", workload)
+
+
+def _indptr(batch: int, tokens: int) -> torch.Tensor:
+    """Where the requests of a batch of equal lengths begin in their packed tokens, and where the last ends."""
+    import torch
+
+    return torch.arange(batch + 1, dtype=torch.int32, device=type_in_use()) * tokens
+
+
+def _workspace() -> torch.Tensor:
+    import torch
+
+    return torch.zeros(_WORKSPACE_BYTES, dtype=torch.uint8, device=type_in_use())
+
+
+def _packed(call: Any, workload: Workload) -> AttentionFunction:
+    """`call(q, k, v)` on packed tokens `[batch · seq, heads, head_dim]`, as a function of the workload's tensors."""
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = call(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+        return output.view(workload.shape)
+
+    return attention
+
+
+@register(
+    "flashinfer_cudnn",
+    "flashinfer",
+    requires=(
+        _INSTALLED,
+        Distribution(
+            "nvidia-cudnn-frontend"
+        ),  # without it FlashInfer has its own copies of cuDNN's kernels, for sm_100
+        Device("cuda"),
+        DType("bf16", "fp16"),
+        Capability((9, 0)),
+        HeadDim(lambda d: d == 128, "128"),
+    ),
+    route={"cuda": CUDNN},
+    foreign={"cuda": f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_FLASH}|{CUTLASS}|{_FA2}|{_FA3}"},
+    takes=_TAKES,
+    never_run=True,
+)
+def flashinfer_cudnn(workload: Workload) -> AttentionFunction:
+    """FlashInfer's batched prefill on cuDNN, `cudnn_batch_prefill_with_kv_cache`, on packed requests of equal lengths."""
+    import torch
+    from flashinfer.cudnn import cudnn_batch_prefill_with_kv_cache
+
+    (batch, queries, *_), keys = workload.q_shape, workload.k_shape[1]
+    workspace, of_q, of_k = _workspace(), _indptr(batch, queries), _indptr(batch, keys)
+    options = {
+        "max_token_per_sequence": queries,
+        "max_sequence_kv": keys,
+        "actual_seq_lens_q": torch.full((batch, 1, 1, 1), queries, dtype=torch.int32, device=type_in_use()),
+        "actual_seq_lens_kv": torch.full((batch, 1, 1, 1), keys, dtype=torch.int32, device=type_in_use()),
+        "causal": workload.mask == "causal",  # aligned at the last query and key, as a workload's is
+        "return_lse": False,
+        "batch_offsets_q": of_q,
+        "batch_offsets_k": of_k,
+        "batch_offsets_units": "tokens",
+    }
+    scale = workload.head_dim**-0.5
+
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        return cudnn_batch_prefill_with_kv_cache(q, k, v, scale, workspace, **options)[0]
+
+    return _packed(call, workload)
+
+
+@register(
+    "flashinfer_trtllm",
+    "flashinfer",
+    requires=(
+        _INSTALLED,
+        Device("cuda"),
+        DType("bf16", "fp16"),
+        Capability((10, 0)),
+        HeadDim(lambda d: d in (128, 256), "128 or 256"),
+        TopLeftCausal(),
+    ),
+    route={"cuda": r"fmhaSm1\d\d"},
+    foreign={"cuda": f"{_OTHERS}|{_FA2}|{_FA3}"},
+    takes=_TAKES,
+    never_run=True,
+)
+def flashinfer_trtllm(workload: Workload) -> AttentionFunction:
+    """FlashInfer's ragged prefill with TensorRT-LLM's kernels, `trtllm_ragged_attention_deepseek`, for Blackwell."""
+    import torch
+    from flashinfer.prefill import trtllm_ragged_attention_deepseek
+
+    (batch, queries, *_), keys = workload.q_shape, workload.k_shape[1]
+    options = {
+        "workspace_buffer": _workspace(),
+        "seq_lens": torch.full((batch,), keys, dtype=torch.int32, device=type_in_use()),
+        "max_q_len": queries,
+        "max_kv_len": keys,
+        "bmm1_scale": workload.head_dim**-0.5,
+        "bmm2_scale": 1.0,
+        "o_sf_scale": 1.0,
+        "batch_size": batch,
+        "window_left": -1,
+        "cum_seq_lens_q": _indptr(batch, queries),
+        "cum_seq_lens_kv": _indptr(batch, keys),
+        "enable_pdl": None,
+        "is_causal": workload.mask == "causal",
+        "return_lse": False,
+    }
+
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        return trtllm_ragged_attention_deepseek(q, k, v, **options)
+
+    return _packed(call, workload)

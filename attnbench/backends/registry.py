@@ -29,6 +29,9 @@ P = ParamSpec("P")
 LAYOUTS = ("bshd", "bhsd")
 ENTRY_POINT_GROUP = "attnbench.backends"
 
+#: The choice (`Backend.chooses`) that is no fused kernel: products and a softmax, none of which is the attention alone.
+UNFUSED = "math"
+
 _BACKENDS: dict[str, Backend] = {}
 
 
@@ -67,6 +70,8 @@ class Backend:
         mask, "backward" … `load` gets the workload, which says what is asked (docs/adding-a-kernel.md).
     route: device type → regular expression that one device kernel (CPU: aten operator) of a call must match.
     foreign: device type → regular expression that none may match.
+    chooses: of a backend whose library chooses the kernel itself, device type → name of a choice → regular expression of
+        its device kernels; the record says which ran (`Record.chose`). `UNFUSED` names a choice of several kernels.
     refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
     least_bytes: `(workload, mode)` → bytes that a call allocates at least; where the GPU has fewer free, it is unsupported.
     fullgraph: whether torch.compile must trace the call without a graph break.
@@ -75,6 +80,7 @@ class Backend:
     fetches: whether `load` may go to the network; `--attn-list` then leaves it out.
     source: called after `load`, returns what was loaded, for the record: a commit, a version.
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
+    never_run: whether nobody has run it on a GPU yet, which docs/backends.md then says in its row.
 
     Raises ValueError for an unknown layout, tolerance, mode or feature, for a feature of which the tolerance states nothing,
     or a name that cannot stand in a test id.
@@ -91,6 +97,7 @@ class Backend:
     takes: tuple[str, ...] = ()
     route: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
+    chooses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     refuses: Callable[[Workload, str], tuple[str, ...]] | None = None
     least_bytes: Callable[[Workload, str], int] | None = None
     fullgraph: bool = True
@@ -98,6 +105,7 @@ class Backend:
     fetches: bool = False
     source: Callable[[], str] | None = None
     own_process: OwnProcess | None = None
+    never_run: bool = False
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True  # a conftest.py that registers wrongly is shown with its own line and the sentence

@@ -1,12 +1,12 @@
-"""PyTorch's scaled_dot_product_attention, each of its implementations by itself."""
+"""PyTorch's scaled_dot_product_attention: each of its implementations by itself, and the one that it chooses as called."""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS
-from attnbench.backends.registry import register
+from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS, FLASH_3, FLASH_4, TORCHS_FLASH
+from attnbench.backends.registry import UNFUSED, register
 from attnbench.backends.requirements import Device, DType
 from attnbench.hardware.device import type_in_use
 from attnbench.model import MODES, Workload
@@ -19,26 +19,56 @@ if TYPE_CHECKING:
     from attnbench.backends.registry import AttentionFunction
 
 #: What every implementation takes beyond plain forward attention, and those that take a mask; PyTorch is asked for its
-#: limits (`_refusals`).
+#: limits (`refusals`).
 _TAKES = ("cross", "gqa", "causal", "dropout", "backward")
 _MASKED = (*_TAKES, "head_dim_v", "bool", "additive", "padding", "packed")
+#: The functions of `torch.backends.cuda` that know the limits of its fused implementations, that of the fewest limits first.
+_QUESTIONS = ("can_use_efficient_attention", "can_use_cudnn_attention", "can_use_flash_attention")
 #: aten operators of the fused implementations: torch_math must run none of them.
 _FUSED_OPS = r"aten::_scaled_dot_product_(flash|efficient|cudnn)"
 _FUSED_KERNELS = f"{ANY_FLASH_2}|{CUTLASS}|{CUDNN}"
+#: What it chooses from when it is just called, by what it runs. `flash_3` and `flash_4` are there only where something has
+#: activated them (`torch.nn.attention.activate_flash_attention_impl`). Compiled, the unfused one is generated kernels that
+#: are named after the operators in them; on the CPU the profiler shows its products alone then.
+_CHOICES = {
+    "cpu": {
+        "flash": r"aten::_scaled_dot_product_flash_attention_for_cpu",
+        UNFUSED: r"aten::(_scaled_dot_product_attention_math|_safe_softmax|_softmax|bmm)\b",
+    },
+    "cuda": {
+        "flash": TORCHS_FLASH,
+        "efficient": CUTLASS,
+        "cudnn": CUDNN,
+        "flash_3": FLASH_3,
+        "flash_4": FLASH_4,
+        UNFUSED: r"(?i:softmax)",
+    },
+}
 
 
-def _pinned(implementation: str, workload: Workload) -> AttentionFunction:
+def pinned(implementation: str, workload: Workload) -> AttentionFunction:
     """SDPA on `[batch, heads, seq, head_dim]`, held to one implementation: it raises instead of falling back."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.nn.functional import scaled_dot_product_attention
 
     chosen = getattr(SDPBackend, implementation)
+    as_called = _as_called(workload)
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(chosen):
+            return as_called(q, k, v)
+
+    return attention
+
+
+def _as_called(workload: Workload) -> AttentionFunction:
+    """SDPA on `[batch, heads, seq, head_dim]`, with the mask as a tensor that is made before the call."""
+    from torch.nn.functional import scaled_dot_product_attention
+
     options = _options(workload)
     mask = _mask(workload, type_in_use())
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        with sdpa_kernel(chosen):
-            return scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, **options)
 
     return attention
 
@@ -58,7 +88,7 @@ def _mask(workload: Workload, device: str) -> torch.Tensor | None:
     return None if workload.mask == "causal" and not workload.packed else masks.dense_mask(workload, device)
 
 
-def _refusals(workload: Workload, device: str, question: str = "") -> tuple[str, ...]:
+def refusals(workload: Workload, device: str, question: str = "") -> tuple[str, ...]:
     """Why SDPA, or one implementation of it, cannot take this workload; on CUDA in PyTorch's own words. Empty when it can.
 
     question: the function of `torch.backends.cuda` that knows.
@@ -88,6 +118,11 @@ def _refusals(workload: Workload, device: str, question: str = "") -> tuple[str,
     return warned or (f"torch.backends.cuda.{question} says no and gives no reason",)
 
 
+def _math_is_left(workload: Workload) -> bool:
+    """Whether no fused implementation takes this workload on CUDA, so that SDPA as called is unfused."""
+    return all(refusals(workload, "cuda", question) for question in _QUESTIONS)
+
+
 def _scores_bytes(workload: Workload, mode: str) -> int:
     """The least memory that plain attention allocates: every score `[batch, heads, seq, seq_kv]`, in fp32.
 
@@ -112,13 +147,13 @@ def _scores_bytes(workload: Workload, mode: str) -> int:
     modes=MODES,
     requires=(Device("cpu", "cuda"),),
     takes=_MASKED,
-    refuses=_refusals,
+    refuses=refusals,
     least_bytes=_scores_bytes,
     foreign={"cpu": _FUSED_OPS, "cuda": _FUSED_KERNELS},
 )
 def torch_math(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA unfused: two matrix products and a softmax."""
-    return _pinned("MATH", workload)
+    return pinned("MATH", workload)
 
 
 @register(
@@ -129,11 +164,11 @@ def torch_math(workload: Workload) -> AttentionFunction:
     requires=(Device("cpu", "cuda"),),
     takes=_TAKES,
     route={"cpu": r"aten::_scaled_dot_product_flash_attention_for_cpu", "cuda": ANY_FLASH_2},
-    refuses=lambda workload, device: _refusals(workload, device, "can_use_flash_attention"),
+    refuses=lambda workload, device: refusals(workload, device, "can_use_flash_attention"),
 )
 def torch_flash(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, FlashAttention-2 as PyTorch ships it; on the CPU its own tiled kernel of the same name."""
-    return _pinned("FLASH_ATTENTION", workload)
+    return pinned("FLASH_ATTENTION", workload)
 
 
 @register(
@@ -144,11 +179,11 @@ def torch_flash(workload: Workload) -> AttentionFunction:
     requires=(Device("cuda"),),
     takes=_MASKED,
     route={"cuda": CUTLASS},
-    refuses=lambda workload, device: _refusals(workload, device, "can_use_efficient_attention"),
+    refuses=lambda workload, device: refusals(workload, device, "can_use_efficient_attention"),
 )
 def torch_efficient(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, the memory-efficient CUTLASS kernel from xFormers as PyTorch ships it."""
-    return _pinned("EFFICIENT_ATTENTION", workload)
+    return pinned("EFFICIENT_ATTENTION", workload)
 
 
 @register(
@@ -159,8 +194,24 @@ def torch_efficient(workload: Workload) -> AttentionFunction:
     requires=(Device("cuda"), DType("bf16", "fp16")),
     takes=_MASKED,
     route={"cuda": CUDNN},
-    refuses=lambda workload, device: _refusals(workload, device, "can_use_cudnn_attention"),
+    refuses=lambda workload, device: refusals(workload, device, "can_use_cudnn_attention"),
 )
 def torch_cudnn(workload: Workload) -> AttentionFunction:
     """PyTorch's SDPA, cuDNN's fused attention."""
-    return _pinned("CUDNN_ATTENTION", workload)
+    return pinned("CUDNN_ATTENTION", workload)
+
+
+@register(
+    "torch_sdpa",
+    "torch",
+    layout="bhsd",
+    modes=MODES,
+    requires=(Device("cpu", "cuda"),),
+    takes=_MASKED,
+    refuses=refusals,
+    least_bytes=lambda workload, mode: _scores_bytes(workload, mode) if _math_is_left(workload) else 0,
+    chooses=_CHOICES,
+)
+def torch_sdpa(workload: Workload) -> AttentionFunction:
+    """PyTorch's SDPA as called, with the implementation that PyTorch chooses: the record says which."""
+    return _as_called(workload)

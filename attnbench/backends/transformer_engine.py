@@ -1,4 +1,4 @@
-"""Transformer Engine's DotProductAttention, held to each of its three implementations.
+"""Transformer Engine's DotProductAttention, held to each of its three implementations, and its cuDNN one in e4m3 too.
 
 Which of them runs is Transformer Engine's own choice, among those that its variables allow: it reads them when it chooses,
 on the first call with other parameters than the last one, and keeps the choice until they change or its flag
@@ -14,8 +14,8 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,11 @@ def _mask_type(workload: Workload) -> str:
     return "padding" if workload.mask == "padding" else "no_mask"
 
 
+def _is_training(workload: Workload) -> bool:
+    """Whether the module has to be in training: in inference it drops nothing, and keeps nothing for a backward pass."""
+    return workload.direction != "forward" or workload.dropout > 0
+
+
 def _lengths(workload: Workload) -> dict[str, torch.Tensor]:
     """Where the real tokens of a padded batch end, without the padding, as the call takes it: all queries are real."""
     if workload.mask != "padding":
@@ -114,9 +119,26 @@ def _lengths(workload: Workload) -> dict[str, torch.Tensor]:
     }
 
 
+def _delayed_scaling() -> Any:
+    """The recipe under which attention runs in e4m3, as xDiT has it: everything else is its default."""
+    from transformer_engine.common.recipe import DelayedScaling
+
+    return DelayedScaling(fp8_dpa=True)
+
+
+def _in_e4m3() -> Callable[[], AbstractContextManager[None]]:
+    """What a call in e4m3 stands in. A library's user enters it in every call, so it is part of the timed one."""
+    from transformer_engine.pytorch import autocast
+
+    return functools.partial(autocast, enabled=True, recipe=_delayed_scaling())
+
+
 @contextmanager
-def _loaded(workload: Workload, implementation: str) -> Iterator[AttentionFunction]:
-    """The module; without gradients in its inference form: in training cuDNN also writes what only a backward pass reads."""
+def _loaded(workload: Workload, implementation: str, in_e4m3: bool = False) -> Iterator[AttentionFunction]:
+    """The module; in its inference form unless gradients or dropout are asked for: in training it writes more.
+
+    Dropout draws from torch's own generator of the device.
+    """
     from transformer_engine.pytorch import DotProductAttention
 
     asked = {
@@ -127,22 +149,27 @@ def _loaded(workload: Workload, implementation: str) -> Iterator[AttentionFuncti
     module = DotProductAttention(
         workload.heads,
         workload.head_dim if workload.head_dim_v is None else (workload.head_dim, workload.head_dim_v),
-        attention_dropout=0.0,
+        attention_dropout=workload.dropout,
         qkv_format="bshd",
         attn_mask_type=_mask_type(workload),
         **{name: value for name, (value, is_asked) in asked.items() if is_asked},
-    ).train(workload.direction != "forward")
-    lengths = _lengths(workload)
+    ).train(_is_training(workload))
+    lengths, precision = _lengths(workload), _in_e4m3() if in_e4m3 else nullcontext
+    # It takes three tensors of equal strides for contiguous ones: on an H200 cuDNN then read other tokens.
+    copies = workload.layout == "bhsd" and implementation == "FusedAttention"
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = module(q, k, v, **lengths)  # [batch, seq, heads · head_dim_v]
+        if copies:
+            q, k, v = (one.contiguous() for one in (q, k, v))
+        with precision():
+            output: torch.Tensor = module(q, k, v, **lengths)  # [batch, seq, heads · head_dim_v]
         return output.view(workload.shape)
 
     with _chosen(implementation):
         yield attention
 
 
-def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str, ...]:
+def _refusals(workload: Workload, device: str, implementation: str, in_e4m3: bool = False) -> tuple[str, ...]:
     """Why Transformer Engine would not choose this implementation, in its own words; empty when it would."""
     if device != "cuda":
         return ()
@@ -150,9 +177,10 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
 
     _, keys, kv_heads, _ = workload.k_shape
     mask_type = _mask_type(workload)
-    own = {
+    own: dict[str, Any] = {
         "bottom_right_diagonal": mask_type != "causal"
     }  # as the module works it out; older releases have no such field
+    own |= {"fp8": True, "fp8_meta": {"recipe": _delayed_scaling()}} if in_e4m3 else {}
     asked = utils.AttentionParams(
         qkv_dtype=torch_dtype(workload),
         qkv_layout="bshd_bshd_bshd",
@@ -164,7 +192,8 @@ def _refusals(workload: Workload, device: str, implementation: str) -> tuple[str
         head_dim_qk=workload.head_dim,
         head_dim_v=workload.shape[3],
         attn_mask_type=mask_type,
-        is_training=workload.direction != "forward",
+        attention_dropout=workload.dropout,
+        is_training=_is_training(workload),
         **{name: value for name, value in own.items() if hasattr(utils.AttentionParams, name)},
     )
     with _chosen(implementation), _logged(utils) as lines:
@@ -249,7 +278,7 @@ _register = functools.partial(
     register,
     family="transformer-engine",
     modes=MODES,
-    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "backward"),
+    takes=("cross", "gqa", "head_dim_v", "causal", "padding", "dropout", "backward"),
     fullgraph=False,
     eager_first=True,
     source=_source,
@@ -291,6 +320,33 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     The kernels that are recorded say which.
     """
     return _loaded(workload, "FlashAttention")
+
+
+@_register(
+    "te_fp8",
+    tolerance="fp8-output-unscaled",
+    modes=("eager",),
+    requires=(
+        *_INSTALLED,
+        Device("cuda"),
+        Capability((9, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d % 16 == 0, "a multiple of 16"),
+    ),
+    takes=("cross", "gqa", "head_dim_v", "causal", "padding"),
+    route={"cuda": CUDNN},
+    foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
+    refuses=lambda workload, device: _refusals(workload, device, "FusedAttention", in_e4m3=True),
+    eager_first=False,
+    never_run=True,
+)
+def te_fp8(workload: Workload) -> AbstractContextManager[AttentionFunction]:
+    """Transformer Engine's DotProductAttention on cuDNN in e4m3, with delayed scaling, as xDiT calls it.
+
+    Delayed scales are worked out from earlier calls, but only where gradients are enabled. In inference all of them stay 1:
+    q, k, v, probabilities and output are cast as they are, and an output of many tokens, which is small, loses most.
+    """
+    return _loaded(workload, "FusedAttention", in_e4m3=True)
 
 
 @_register(

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
-from attnbench.checks.gradients import Wanted
 from attnbench.model import Reason, Statistic, Workload
 
 if TYPE_CHECKING:
@@ -65,21 +64,21 @@ def spreads(
     triple: Triple,
     expected: Tensors,
     gradient: torch.Tensor | None,
-    wanted: Wanted,
+    rows: torch.Tensor | None,
     workload: Workload,
 ) -> dict[str, Spread]:
-    """The spread of "output", "dq" and "dv", of those that are in `expected`, fp64 references on the wanted rows.
+    """The spread of "output", "dq" and "dv", of those that are in `expected`, fp64 references.
 
-    gradient: of the output, needed for the last two.
+    gradient: of the output, needed for the last two. rows: those of the reference of the output, int64, None for all.
     """
     share = workload.dropout / (1 - workload.dropout)
     variances: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     if "output" in expected:
-        variances["output"] = _of_output(triple, expected["output"], wanted.queries, workload)
+        variances["output"] = _of_output(triple, expected["output"], rows, workload)
     if "dq" in expected and gradient is not None:
-        variances["dq"] = _of_dq(triple, expected["dq"], gradient, wanted.queries, workload)
+        variances["dq"] = _of_dq(triple, expected["dq"], gradient, workload)
     if "dv" in expected and gradient is not None:
-        variances["dv"] = _of_dv(triple, expected["dv"], gradient, wanted.keys, workload)
+        variances["dv"] = _of_dv(triple, expected["dv"], gradient, workload)
     return {
         name: Spread(*((one.clamp(min=0) * share).sqrt().transpose(1, 2) for one in both))
         for name, both in variances.items()
@@ -118,18 +117,18 @@ def _of_output(
 
 
 def _of_dq(
-    triple: Triple, expected: torch.Tensor, gradient: torch.Tensor, rows: torch.Tensor | None, workload: Workload
+    triple: Triple, expected: torch.Tensor, gradient: torch.Tensor, workload: Workload
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     q, k, v = triple
     turned, values = of_query_heads(q, k.double(), v.double())
     keys = turned.transpose(-1, -2)
-    chosen = (gradient if rows is None else gradient.index_select(1, rows)).double().transpose(1, 2)
+    towards_output = gradient.double().transpose(1, 2)
     directions = _directions(expected).transpose(1, 2)
     elements, along = [], []
-    for here, weights in _probabilities(triple, rows, workload):
-        squared = (weights * (chosen[:, :, here] @ values.transpose(-1, -2))).square()
+    for here, weights in _probabilities(triple, None, workload):
+        squared = (weights * (towards_output[:, :, here] @ values.transpose(-1, -2))).square()
         mean = weights @ keys
         towards = directions[:, :, here] @ turned - (directions[:, :, here] * mean).sum(dim=-1, keepdim=True)
         total = squared.sum(dim=-1, keepdim=True)
@@ -139,7 +138,7 @@ def _of_dq(
 
 
 def _of_dv(
-    triple: Triple, expected: torch.Tensor, gradient: torch.Tensor, rows: torch.Tensor | None, workload: Workload
+    triple: Triple, expected: torch.Tensor, gradient: torch.Tensor, workload: Workload
 ) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
@@ -149,7 +148,7 @@ def _of_dv(
     elements = torch.zeros_like(directions)
     along = torch.zeros_like(directions[..., :1])
     for here, weights in _probabilities(triple, None, workload):
-        squared = (weights if rows is None else weights.index_select(3, rows)).square().transpose(-1, -2)
+        squared = weights.square().transpose(-1, -2)
         elements += squared @ towards[:, :, here].square()
         on_direction = directions @ towards[:, :, here].transpose(-1, -2)
         along += (squared * on_direction.square()).sum(dim=-1, keepdim=True)

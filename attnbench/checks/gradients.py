@@ -24,34 +24,22 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Of which rows gradients are wanted: int64 indices along the sequence, None for all.
-
-    queries: of dq. keys: of dk and dv; all queries add to them, so all are passed over.
-    """
-
-    queries: torch.Tensor | None = None
-    keys: torch.Tensor | None = None
-
-
 def gradients(
     triple: Triple,
     gradient: torch.Tensor,
     dtype: torch.dtype,
-    wanted: Wanted,
     workload: Workload | None = None,
 ) -> Tensors:
-    """Gradients "dq", "dk" and "dv" with every step in `dtype`, in the shapes of q, k and v, but the wanted rows only.
+    """Gradients "dq", "dk" and "dv" with every step in `dtype`, in the shapes of q, k and v.
 
     gradient: of the output, `[batch, seq, heads, head_dim_v]`. Matrix products of 16-bit dtypes add up in fp32, as cuBLAS's
     do, and so do chunks. The steps are those of autograd through FlashAttention's `attention_ref(reorder_ops=True)`.
     """
-    return _unfused(triple, gradient, dtype, wanted, workload)[0]
+    return _unfused(triple, gradient, dtype, workload)[0]
 
 
 def gradients_and_magnitudes(
-    triple: Triple, gradient: torch.Tensor, wanted: Wanted, workload: Workload | None = None
+    triple: Triple, gradient: torch.Tensor, workload: Workload | None = None
 ) -> tuple[Tensors, Tensors]:
     """The gradients in fp64, and the sums of |terms| behind them, by the same names: (P∘(|dP| + |D|))·|K|/√d for dq.
 
@@ -59,12 +47,10 @@ def gradients_and_magnitudes(
     """
     import torch
 
-    return _unfused(triple, gradient, torch.float64, wanted, workload, magnitudes=True)
+    return _unfused(triple, gradient, torch.float64, workload, magnitudes=True)
 
 
-def gradients_fused(
-    triple: Triple, gradient: torch.Tensor, wanted: Wanted, workload: Workload | None = None
-) -> Tensors:
+def gradients_fused(triple: Triple, gradient: torch.Tensor, workload: Workload | None = None) -> Tensors:
     """What an ideal fused kernel returns: every step in fp32, but P, dS, the output and the gradients rounded to q's dtype.
 
     Arguments and shapes as in `gradients`. D is the sum of dO∘O with the output that the forward pass has stored. Every
@@ -76,7 +62,7 @@ def gradients_fused(
     q, k, v = triple
     scale = k.shape[-1] ** -0.5
     keys, values = of_query_heads(q, k.float(), v.float())
-    sums = _Sums.empty(triple, wanted, torch.float32)
+    sums = _Sums.empty(triple, torch.float32)
     for part in _parts(triple, gradient, keys * scale, torch.float32, workload):
         weights = without_keyless(torch.exp(part.scores - part.scores.amax(dim=-1, keepdim=True)), part.seen)
         total = weights.sum(dim=-1, keepdim=True)
@@ -93,7 +79,6 @@ def _unfused(
     triple: Triple,
     gradient: torch.Tensor,
     dtype: torch.dtype,
-    wanted: Wanted,
     workload: Workload | None,
     magnitudes: bool = False,
 ) -> tuple[Tensors, Tensors]:
@@ -104,7 +89,7 @@ def _unfused(
     scale = k.shape[-1] ** -0.5
     added_in = torch.float64 if dtype is torch.float64 else torch.float32
     keys, values = of_query_heads(q, k.to(dtype) * scale, v.to(dtype))
-    sums, sizes = (_Sums.empty(triple, wanted, added_in) for _ in range(2))
+    sums, sizes = (_Sums.empty(triple, added_in) for _ in range(2))
     for part in _parts(triple, gradient, keys, dtype, workload):
         weights = without_keyless(torch.softmax(part.scores, dim=-1), part.seen).to(added_in)
         towards = (part.gradient @ values.transpose(-1, -2)).to(added_in)
@@ -153,29 +138,21 @@ def _parts(
 class _Sums:
     """The gradients of query heads as they add up over the chunks: `[batch, heads, rows, head_dim]`."""
 
-    wanted: Wanted
     dq: list[torch.Tensor]
     dk: torch.Tensor
     dv: torch.Tensor
     key_heads: int
 
     @classmethod
-    def empty(cls, triple: Triple, wanted: Wanted, dtype: torch.dtype) -> _Sums:
+    def empty(cls, triple: Triple, dtype: torch.dtype) -> _Sums:
         q, k, v = triple
-        rows = k.shape[1] if wanted.keys is None else len(wanted.keys)
-        dk, dv = (q.new_zeros((q.shape[0], q.shape[2], rows, one.shape[3]), dtype=dtype) for one in (k, v))
-        return cls(wanted, [], dk, dv, k.shape[2])
+        dk, dv = (q.new_zeros((q.shape[0], q.shape[2], *one.shape[1::2]), dtype=dtype) for one in (k, v))
+        return cls([], dk, dv, k.shape[2])
 
     def add(self, part: _Part, towards_scores: torch.Tensor, weights: torch.Tensor, keys: torch.Tensor) -> None:
         """Add the products of dS and P, both in the dtype of the sums; keys: by which dS gives dq."""
         dtype = self.dk.dtype
-        of_queries = towards_scores
-        if self.wanted.queries is not None:
-            here = (self.wanted.queries >= part.start) & (self.wanted.queries < part.stop)
-            of_queries = towards_scores.index_select(2, self.wanted.queries[here] - part.start)
-        self.dq.append(of_queries @ keys.to(dtype).transpose(-1, -2))
-        if self.wanted.keys is not None:
-            towards_scores, weights = (one.index_select(3, self.wanted.keys) for one in (towards_scores, weights))
+        self.dq.append(towards_scores @ keys.to(dtype).transpose(-1, -2))
         self.dk += towards_scores.transpose(-1, -2) @ part.queries.to(dtype)
         self.dv += weights.transpose(-1, -2) @ part.gradient.to(dtype)
 

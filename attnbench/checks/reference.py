@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import attend, attend_fused
 from attnbench.checks.dropout import Spread, spreads
-from attnbench.checks.gradients import Wanted, gradients, gradients_and_magnitudes, gradients_fused
+from attnbench.checks.excerpt import Excerpt, some_heads, some_rows
+from attnbench.checks.gradients import gradients, gradients_and_magnitudes, gradients_fused
 from attnbench.model import ErrorMetrics, Workload
 from attnbench.workloads import masks
 
@@ -16,20 +17,16 @@ if TYPE_CHECKING:
 
     from attnbench.workloads.inputs import Inputs, Triple
 
-#: Longer sequences are compared on a seeded sample of query rows: the whole reference would cost minutes.
-ALL_ROWS_UP_TO = 16_384
-SAMPLED_ROWS = 4_096
-
 
 @dataclass(frozen=True)
 class Reference:
     """What is correct of one output for one input set: fp64 math attention on the inputs as the kernel gets them.
 
-    output: r, fp64, `[batch, rows, heads, head_dim_v]` or the shape of a gradient; 0 in a row that sees no key. plain: error
+    output: r, fp64, `[batch, rows, heads, head_dim_v]` or of a gradient; 0 in a row that sees no key. plain: error
     of plain attention, every step in the inputs' dtype. fused: error of an ideal fused kernel (`attend_fused`). rounding:
     max |(r + 0.3) − 0.3 − r| in that dtype, as in FlashAttention's tests. magnitude: max |r|, of a gradient the largest sum
-    of |terms|. rows: the rows along the sequence that it has, int64, None for all; rows_text: the same in words. keyless:
-    bool `[batch or 1, rows or 1, 1, 1]`, where a row sees no key, so that nothing is asked of it; None where all see one.
+    of |terms|. excerpt: which part of the output it has. keyless: bool `[batch or 1, rows or 1, 1, 1]` of that part, where a
+    row sees no key, so that nothing is asked of it; None where all see one.
     cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output. spread: with dropout, of an output, dq or dv.
     """
 
@@ -38,8 +35,7 @@ class Reference:
     fused: ErrorMetrics
     rounding: float
     magnitude: float
-    rows: torch.Tensor | None
-    rows_text: str
+    excerpt: Excerpt
     keyless: torch.Tensor | None = None
     cancellation: float = 1.0
     spread: Spread | None = None
@@ -55,65 +51,60 @@ def make_references(inputs: Inputs) -> References:
 
 
 def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
-    workload = inputs.workload
+    workload, gradient = inputs.workload, inputs.gradient
+    part = None if gradient is None else some_heads(triple[0], triple[1], workload.seed)
+    if part is not None and gradient is not None:
+        q, k, v = (part.of(name).of(one) for name, one in zip("qkv", triple, strict=True))
+        triple, gradient, workload = (q, k, v), part.of("do").of(gradient), part.problem(workload)
     found: dict[str, Reference] = {}
-    if workload.direction != "backward":
+    if workload.direction == "forward":
         found["output"] = make_reference(triple, workload.seed, workload)
-    if inputs.gradient is not None:
-        found |= make_gradient_references(triple, inputs.gradient, workload.seed, workload)
-    if not workload.dropout:
-        return found
-    scattered = spreads(
-        triple, {name: one.output for name, one in found.items()}, inputs.gradient, _wanted(found), workload
-    )
-    return {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
+    elif workload.direction != "backward":
+        found["output"] = make_reference(triple, workload.seed, workload, Excerpt())
+    if gradient is not None:
+        found |= make_gradient_references(triple, gradient, workload)
+    if workload.dropout:
+        rows = found["output"].excerpt.rows if "output" in found else None
+        expected = {name: one.output for name, one in found.items()}
+        scattered = spreads(triple, expected, gradient, rows, workload)
+        found = {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
+    return found if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in found.items()}
 
 
-def _wanted(found: dict[str, Reference]) -> Wanted:
-    """The rows that the references have."""
-    of_queries, of_keys = found.get("output", found.get("dq")), found.get("dv")
-    return Wanted(of_queries.rows if of_queries else None, of_keys.rows if of_keys else None)
-
-
-def make_reference(triple: Triple, seed: int = 0, workload: Workload | None = None) -> Reference:
+def make_reference(
+    triple: Triple, seed: int = 0, workload: Workload | None = None, excerpt: Excerpt | None = None
+) -> Reference:
     """The reference of q, k, v in chunks of query rows, under the mask of the workload, if one is given.
 
-    seed: of the sample of rows of a long sequence.
+    seed: of the sampled rows of a large problem, unless an excerpt is given.
     """
     import torch
 
     q, k, v = triple
-    rows, rows_text = _rows(q.shape[1], seed, q.device)
-    output = attend(q, k, v, torch.float64, rows, workload)
-    plain = attend(q, k, v, q.dtype, rows, workload)
-    fused = attend_fused(q, k, v, rows, workload)
+    excerpt = some_rows(q, k, seed) if excerpt is None else excerpt
+    output = attend(q, k, v, torch.float64, excerpt.rows, workload)
+    plain = attend(q, k, v, q.dtype, excerpt.rows, workload)
+    fused = attend_fused(q, k, v, excerpt.rows, workload)
     return Reference(
         output,
         metrics(plain, output),
         metrics(fused, output),
         _rounding(output, q.dtype),
         output.abs().max().item(),
-        rows,
-        rows_text,
-        _keyless(q, k, rows, workload),
+        excerpt,
+        _keyless(q, k, excerpt.rows, workload),
     )
 
 
 def make_gradient_references(
-    triple: Triple, gradient: torch.Tensor, seed: int = 0, workload: Workload | None = None
+    triple: Triple, gradient: torch.Tensor, workload: Workload | None = None
 ) -> dict[str, Reference]:
-    """The references of "dq", "dk" and "dv" for a gradient of the output, `[batch, seq, heads, head_dim_v]`.
-
-    seed: of the sample of query rows of a long sequence, as for its output; that of its key rows is the next one.
-    """
+    """The references of "dq", "dk" and "dv" for a gradient of the output, `[batch, seq, heads, head_dim_v]`."""
     q, k, _ = triple
-    queries, queries_text = _rows(q.shape[1], seed, q.device)
-    keys, keys_text = _rows(k.shape[1], seed + 1, q.device, "key")
-    wanted = Wanted(queries, keys)
-    exact, sizes = gradients_and_magnitudes(triple, gradient, wanted, workload)
-    plain = gradients(triple, gradient, q.dtype, wanted, workload)
-    fused = gradients_fused(triple, gradient, wanted, workload)
-    keyless = _keyless(q, k, queries, workload)
+    exact, sizes = gradients_and_magnitudes(triple, gradient, workload)
+    plain = gradients(triple, gradient, q.dtype, workload)
+    fused = gradients_fused(triple, gradient, workload)
+    keyless = _keyless(q, k, None, workload)
     return {
         name: Reference(
             output,
@@ -121,8 +112,7 @@ def make_gradient_references(
             metrics(fused[name], output),
             _rounding(output, q.dtype),
             sizes[name].max().item(),
-            queries if name == "dq" else keys,
-            queries_text if name == "dq" else keys_text,
+            Excerpt(),
             keyless if name == "dq" else None,
             max(1.0, _ratio(sizes[name].norm().item(), output.norm().item())),
         )
@@ -180,14 +170,3 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
 
 def _ratio(value: float, norm: float) -> float:
     return value / norm if norm else 0.0
-
-
-def _rows(seq: int, seed: int, device: torch.device, of: str = "query") -> tuple[torch.Tensor | None, str]:
-    """The sampled rows of a long sequence, on `device`, None for all of a short one; and the same in words."""
-    import torch
-
-    if seq <= ALL_ROWS_UP_TO:
-        return None, "all"
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    rows = torch.randperm(seq, generator=generator, device="cpu")[:SAMPLED_ROWS].sort().values
-    return rows.to(device), f"{SAMPLED_ROWS} of {seq} {of} rows, seed {seed}"

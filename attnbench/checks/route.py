@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench import torch_private
-from attnbench.backends.registry import Backend
+from attnbench.backends.registry import UNFUSED, Backend
 from attnbench.model import DeviceOp, Reason
 
 NAME_LENGTH = 240
@@ -20,6 +20,9 @@ NAME_LENGTH = 240
 LEAD_CYCLES, MARKER_CYCLES = 20_000_000, 1000
 #: Work that is ordered with the stream overlaps neither spin, within this tolerance of the profiler's time stamps.
 SLACK_US = 1.0
+
+#: What is said of a choice (`Backend.chooses`) that no pattern knows.
+UNRECOGNISED = "an unrecognised kernel"
 
 _CUDA_TRACES: list[str] = []
 
@@ -179,11 +182,38 @@ def wrong_route(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> tup
 
 
 def kernel_s(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> float | None:
-    """Device seconds of the attention kernel alone: the sum of all that the backend's `route` matches.
+    """Device seconds of the attention kernel alone: the sum of all that the backend's `route`, or its choice, matches.
 
-    None where the backend states no route, nothing matches it, or the profiler has no times.
+    None where the backend states neither, nothing matches, the choice is unfused, or the profiler has no times.
     """
-    pattern = backend.route.get(device)
+    pattern = backend.route.get(device) or _pattern_of_choice(backend, device, ran)
     own = [op.duration_s for op in ran if pattern is not None and re.search(pattern, op.name)]
     known = [duration_s for duration_s in own if duration_s is not None]
     return sum(known) if known and len(known) == len(own) else None
+
+
+def chosen(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> str:
+    """Which of the kernels that the backend's library may choose from ran: `cudnn`, of several `flash + cudnn`.
+
+    `UNRECOGNISED` where none of their patterns matches what ran; empty for a backend that states no choices here.
+    """
+    if not ran or not backend.chooses.get(device):
+        return ""
+    return " + ".join(_matching_choices(backend, device, ran)) or UNRECOGNISED
+
+
+def _matching_choices(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> dict[str, str]:
+    """Those of its choices that match a kernel that ran, with their patterns, in the order of the backend.
+
+    The unfused one only where nothing else does: a fused kernel may have a softmax in its name, too.
+    """
+    choices = backend.chooses.get(device, {})
+    matching = {name: pattern for name, pattern in choices.items() if any(re.search(pattern, op.name) for op in ran)}
+    fused = {name: pattern for name, pattern in matching.items() if name != UNFUSED}
+    return fused or matching
+
+
+def _pattern_of_choice(backend: Backend, device: str, ran: tuple[DeviceOp, ...]) -> str | None:
+    """What the kernels of a fused choice match; None where there is none."""
+    choices = _matching_choices(backend, device, ran)
+    return None if UNFUSED in choices else "|".join(choices.values()) or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,8 @@ class TorchCase:
             if distribution == self.record.workload.distribution:
                 # What a captured graph returned is written anew by the next call.
                 self._checked = {name: output.clone() for name, output in outputs.items()}
-        reasons = [*self._put_back_inputs(), *reasons]
+        hints = self._other_layout() if reasons else ()
+        reasons = [*self._put_back_inputs(), *reasons, *hints]
         self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
@@ -129,13 +130,27 @@ class TorchCase:
         ]
         return tuple(check for check, _ in found), tuple(reason for _, broken in found for reason in broken)
 
+    def _other_layout(self) -> tuple[Reason, ...]:
+        """That a wrong output is right where the kernel is taken to have the other layout; empty where it is not.
+
+        Asked in eager mode and forward alone, where it is one call more. Whatever fails in it is no reason of the case.
+        """
+        if self._variant.mode != "eager" or self.record.workload.direction != "forward" or self.record.workload.dropout:
+            return ()
+        distribution = self.record.workload.distribution
+        known = self._known[distribution]["output"]
+        with suppress(Exception):
+            output = steps.in_other_layout(self._call, self._inputs.timed, self._device)
+            return steps.layout_reasons(plain(output), known, self._variant.backend.layout)
+        return ()
+
     def assert_route(self) -> None:
         """What one call ran is this backend's, and is ordered with the current stream.
 
         Raises CaseEnded (incorrect, unsupported, error).
         """
         traced = steps.traced_route(self._pass(), self._variant.backend, self._device)
-        self.record = replace(self.record, route=traced.ops, kernel_s=traced.kernel_s)
+        self.record = replace(self.record, route=traced.ops, kernel_s=traced.kernel_s, chose=traced.chose)
         steps.require_route(traced.reasons, self._variant.mode)
 
     def rounds(self, count: int, timer: Timer) -> RoundPlan:

@@ -16,7 +16,7 @@ from attnbench import printable, torch_private
 from attnbench.backends import autotune, requirements
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
-from attnbench.backends.variant import Variant
+from attnbench.backends.variant import Variant, in_common_layout
 from attnbench.checks import dropout, route
 from attnbench.checks.checked_call import CheckedCall
 from attnbench.checks.output import poison
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from attnbench.backends.registry import Backend
+    from attnbench.backends.registry import AttentionFunction, Backend
     from attnbench.checks.reference import Reference
-    from attnbench.workloads.inputs import Inputs
+    from attnbench.workloads.inputs import Inputs, Triple
 
 
 class Run(Protocol):
@@ -250,16 +250,13 @@ def poisoned_call(run: Run, named: Named, device: str) -> tuple[Any, bool]:
 
 
 def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
-    """Distance of an output or a gradient from the reference, on the rows of the sequence that the reference has.
+    """Distance of an output or a gradient from the reference, on the part that the reference has.
 
     Query rows that see no key count as right, whatever they hold: libraries do not agree on it. Keys that no query sees
     have a gradient of 0 in every library, and are compared.
     """
-    error = metrics(_on_rows(output, reference), reference.output)
-    if reference.rows is None:
-        return error
-    row = int(reference.rows[error.worst_index[1]].item())
-    return replace(error, worst_index=(error.worst_index[0], row, *error.worst_index[2:]))
+    error = metrics(_compared(output, reference), reference.output)
+    return replace(error, worst_index=reference.excerpt.place(error.worst_index))
 
 
 def limits_of(tolerance: str, distribution: str, reference: Reference, output: str) -> dict[str, float]:
@@ -286,8 +283,37 @@ def judged(
 ) -> tuple[Check, tuple[Reason, ...]]:
     """The check of one input set, and every way in which its error is outside the tolerance; empty where it is within."""
     limits = limits_of(tolerance, distribution, reference, output)
-    check = Check(distribution, error, reference.plain, reference.fused, limits, reference.rows_text, poisoned, output)
+    check = Check(
+        distribution, error, reference.plain, reference.fused, limits, reference.excerpt.text, poisoned, output
+    )
     return check, violations(error, limits, distribution, output)
+
+
+#: Cosine from which on an output is attention of the inputs, however it was quantised: the widest class has 0.83.
+SAME_COSINE = 0.8
+
+
+def in_other_layout(attention: AttentionFunction, triple: Triple, device: str) -> torch.Tensor:
+    """What the kernel returns where it is taken to have the other of the two layouts: a call without gradients."""
+    import torch
+
+    with torch.no_grad():
+        output = in_common_layout(attention, "bhsd")(*triple)
+        synchronize(device)
+    return output
+
+
+def layout_reasons(output: torch.Tensor, reference: Reference, layout: str) -> tuple[Reason, ...]:
+    """That the kernel has another layout than the one that is stated, by what it returned under that other one."""
+    axes = {"bshd": "[batch, seq, heads, head_dim]", "bhsd": "[batch, heads, seq, head_dim]"}
+    (other,) = axes.keys() - {layout}
+    if error_of(output, reference).cosine < SAME_COSINE:
+        return ()
+    text = (
+        f"on tensors {axes[other]} its output is attention, found {axes[layout]}: state its layout, which is "
+        f'layout="{other}" of `register`, or ,layout={other} behind a kernel of the Hub'
+    )
+    return (Reason("layout", text),)
 
 
 def judged_dropout(
@@ -315,10 +341,10 @@ def judged_dropout(
         error = error_of(outputs[name], reference)
         found = tuple(held[one] for one in (name,) if one in held)
         if reference.spread is not None:
-            on_rows = _on_rows(outputs[name], reference)
-            found += dropout.statistics(on_rows, reference.output, reference.spread, rate, reference.fused.rel_l2)
+            compared = _compared(outputs[name], reference)
+            found += dropout.statistics(compared, reference.output, reference.spread, rate, reference.fused.rel_l2)
         check = Check(
-            *(distribution, error, reference.plain, reference.fused, {}, reference.rows_text, poisoned, name, found)
+            *(distribution, error, reference.plain, reference.fused, {}, reference.excerpt.text, poisoned, name, found)
         )
         checks.append(check)
         reasons += [*violations(error, {}, distribution, name), *dropout.violations(found, check.where)]
@@ -327,13 +353,12 @@ def judged_dropout(
 
 def as_reference(checked: torch.Tensor, reference: Reference) -> Reference:
     """The reference with an output that was found to be right in the place of the fp64 one."""
-    return replace(reference, output=_on_rows(checked, reference).double())
+    return replace(reference, output=_compared(checked, reference).double())
 
 
-def _on_rows(output: torch.Tensor, reference: Reference) -> torch.Tensor:
-    """The rows of an output that its reference has, 0 where nothing is asked of them."""
-    if reference.rows is not None:
-        output = output.index_select(1, reference.rows)
+def _compared(output: torch.Tensor, reference: Reference) -> torch.Tensor:
+    """The part of an output that its reference has, 0 in rows of which nothing is asked."""
+    output = reference.excerpt.of(output)
     return output if reference.keyless is None else output.masked_fill(reference.keyless, 0)
 
 
@@ -342,10 +367,14 @@ def _on_rows(output: torch.Tensor, reference: Reference) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Route:
-    """What one call ran, the device seconds of the attention kernel among it, and what is wrong with that."""
+    """What one call ran, the device seconds of the attention kernel among it, and what is wrong with that.
+
+    chose: which of the kernels that its library may choose from ran, empty where it states none.
+    """
 
     ops: tuple[DeviceOp, ...]
     kernel_s: float | None
+    chose: str
     reasons: tuple[Reason, ...]
 
 
@@ -356,7 +385,8 @@ def traced_route(run: Run, backend: Backend, device: str) -> Route:
         traced = route.trace(run, device, settle=lambda: settle(sm_clock()))
     kernel_s = route.kernel_s(backend, device, traced.ops)
     wrong = route.wrong_route(backend, device, traced.ops)
-    return Route(traced.ops, kernel_s, (*wrong, *route.side_streams(traced.unordered)))
+    chose = route.chosen(backend, device, traced.ops)
+    return Route(traced.ops, kernel_s, chose, (*wrong, *route.side_streams(traced.unordered)))
 
 
 def require_route(reasons: tuple[Reason, ...], mode: str) -> None:

@@ -257,8 +257,9 @@ def _without_verdict(run: RunFile, records: Sequence[Record]) -> list[Record]:
 def _row(verdict: Verdict, name: Callable[[Verdict], str]) -> str:
     kind = str(verdict.kind)
     once = ", measured once" if "measured once" in marks(verdict) else ""
+    chose = f", {_code(verdict.chose)}" if verdict.chose else ""
     return _cells(
-        (f"**{kind}**" if verdict.kind is VerdictKind.REGRESSED else kind) + once,
+        (f"**{kind}**" if verdict.kind is VerdictKind.REGRESSED else kind) + once + chose,
         _code(name(verdict)),
         _ms(verdict.baseline_s),
         _ms(verdict.found_s),

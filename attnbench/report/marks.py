@@ -41,6 +41,9 @@ _FAMILIES = (
     "flashinfer",
     "cudnn-frontend",
     "hf-kernels",
+    "comfy-kitchen",
+    "SpargeAttn",
+    "aiter",
 )
 
 

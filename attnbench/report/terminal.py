@@ -68,7 +68,13 @@ def _head(run: RunFile) -> list[str]:
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
     lines += _ceilings(run.launches)
-    lines = [*dict.fromkeys(lines), *_sources(run.records), *_injected(run.records), *_apart(run.records)]
+    lines = [
+        *dict.fromkeys(lines),
+        *_sources(run.records),
+        *_choices(run.records),
+        *_injected(run.records),
+        *_apart(run.records),
+    ]
     return [*lines, *_changed(run.records), *_tests(run.records), *_method(run)]
 
 
@@ -95,6 +101,21 @@ def _sources(records: Sequence[Record]) -> list[str]:
     """What a backend loaded (a commit, a build), where its name does not tell."""
     said = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
     return [line for source in said for line in wrapped(source)]
+
+
+def _choices(records: Sequence[Record]) -> list[str]:
+    """Which kernel the libraries chose that choose one: `torch_sdpa: chose cudnn; math for 1x64x2x80:fp32`."""
+    cases: dict[str, dict[str, dict[str, None]]] = {}
+    for record in records:
+        if record.chose:
+            names = cases.setdefault(record.variant, {}).setdefault(record.chose, {})
+            names[record.workload.name] = None
+    alike: dict[str, list[str]] = {}
+    for variant, choices in cases.items():
+        usual = max(choices, key=lambda chose: len(choices[chose]))
+        others = (f"{chose} for {', '.join(names)}" for chose, names in choices.items() if chose != usual)
+        alike.setdefault("; ".join([usual, *others]), []).append(variant)
+    return [line for said, variants in alike.items() for line in wrapped(f"{', '.join(variants)}: chose {said}")]
 
 
 def _injected(records: Sequence[Record]) -> list[str]:

@@ -45,7 +45,8 @@ def line(verdict: Verdict, record: Record) -> str:
     `REGRESSED torch_flash@eager · flux-1024px-t512: +2.0 % [+1.8, +2.2], 0.790 → 0.806 ms, limit 1 %`
     """
     verdict = printable.shown(verdict)
-    head = f"{str(verdict.kind).upper()} {record.variant} · {record.workload.name}"
+    chose = f" ({verdict.chose})" if verdict.chose else ""
+    head = f"{str(verdict.kind).upper()} {record.variant} · {record.workload.name}{chose}"
     if verdict.change is not None and verdict.baseline_s is not None and verdict.found_s is not None:
         figures = [
             *_of_the_output(verdict),
@@ -134,9 +135,10 @@ def names(run: RunFile) -> Callable[[Verdict], str]:
 
 
 def marks(verdict: Verdict) -> str:
-    """What qualifies the figures of a verdict: ` (unknown unit)`, ` (measured once)`."""
+    """What qualifies the figures of a verdict: ` (unknown unit)`, ` (measured once)`, ` (chose cudnn, baseline flash)`."""
     said = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
     said += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
+    said += [verdict.chose] if verdict.chose else []
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -250,10 +252,11 @@ def _of_the_output(verdict: Verdict) -> list[str]:
 
 
 def _notes(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[str]:
-    """What else differs from the baseline, each once."""
+    """What else differs from the baseline, each once; of the unchanged, which have no row, also the choice of the kernel."""
     cases: dict[str, list[str]] = {}
     for verdict in verdicts:
-        for note in (*_of_the_output(verdict), *verdict.notes):
+        chose = (verdict.chose,) if verdict.chose and verdict.kind is VerdictKind.UNCHANGED else ()
+        for note in (*_of_the_output(verdict), *chose, *verdict.notes):
             cases.setdefault(note, []).append(name(verdict))
     compared = sum(v.change is not None for v in verdicts)
     return [f"{note}: {'all' if len(names) == compared > 1 else _some(names)}" for note, names in cases.items()]

@@ -150,6 +150,7 @@ def _judge_group(
         found_by=_finite(decision.found_by),
         launches=len(group.ours),
         compared_with=names,
+        chose=_other_choice(first, latest),
         notes=(
             *_differences(first, launches.get(first.launch), latest, session),
             *baseline.repeated,
@@ -267,6 +268,13 @@ def _not_counted(counted: Sequence[Record], records: Sequence[Record], small: fr
     theirs = {choice for record in others for choice in autotuned.choices(record, small)} - ours
     launches = f"{len(others)} launches of this run are" if len(others) > 1 else "1 launch of this run is"
     return (f"{launches} not counted, for other autotune choices: {', '.join(sorted(theirs))}",)
+
+
+def _other_choice(ours: Record, theirs: Record) -> str:
+    """Which kernel the backend's library chose, where the baseline's was another; unknown on one side is no difference."""
+    if not ours.chose or not theirs.chose or ours.chose == theirs.chose:
+        return ""
+    return f"chose {ours.chose}, baseline {theirs.chose}"
 
 
 def _differences(ours: Record, launch: Launch | None, theirs: Record, session: Session) -> tuple[str, ...]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +31,13 @@ GRADIENT = "do"
 
 #: Words of 16 bits that a checksum takes at once: 16 MiB of products.
 WEIGHTS = 2**22
+
+#: q, k and v of at most so many bytes together stay on the CPU for the next workload.
+KEPT_BYTES = 2**29
+
+#: Elements of a tensor that one generator draws. Larger ones are drawn in pieces of this many, each with a generator of its
+#: own, on all cores: a billion numbers would take one core ten seconds. More than any Flux workload has at 1024 px.
+PIECE = 2**24
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Inputs:
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
         for distribution in self.kept:
-            made = dict(zip("qkv", _make(self.workload, distribution), strict=True))
+            made = dict(zip("qkv", _made(self.workload, distribution), strict=True))
             for name, kept in self.contents(distribution).items():
                 if _is_freed(kept):
                     kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
@@ -101,17 +112,11 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
 
     Raises ValueError for an unknown distribution, and torch's own error when the device has too little memory.
     """
-    import torch
-
     sets: dict[str, Triple] = {}
-    digest = hashlib.sha256()
     for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):
-        tensors = _make(workload, name)
-        if name == workload.distribution:
-            for tensor in tensors:
-                digest.update(tensor.view(torch.uint8).numpy().tobytes())
-        q, k, v = (_held(tensor.to(device), workload.layout) for tensor in tensors)
+        q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in _made(workload, name))
         sets[name] = (q, k, v)
+    sha256 = _sha256_of(_without_mask(workload), workload.distribution)
     weights = _weights(q).to(device)
     needs_gradient = workload.direction != "forward"
     gradient = _held(_gradient(workload).to(device), workload.layout) if needs_gradient else None
@@ -120,12 +125,12 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
         checksums[workload.distribution] += (_checksum(gradient, weights),)
     kept = {name: _same_memory(triple, False) for name, triple in sets.items()}
     sets = {name: _same_memory(triple, needs_gradient) for name, triple in sets.items()}
-    return Inputs(workload, sets, kept, gradient, digest.hexdigest(), checksums, weights)
+    return Inputs(workload, sets, kept, gradient, sha256, checksums, weights)
 
 
 def _gradient(workload: Workload) -> torch.Tensor:
     """A gradient of the output: normal numbers of a seed of its own."""
-    return _normal(workload.shape, _generator(workload.seed + 1)).to(torch_dtype(workload))
+    return _drawn(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal)
 
 
 def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:
@@ -151,11 +156,41 @@ def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
     return tensor.stride() != kept.stride() or tensor.data_ptr() != kept.data_ptr()
 
 
-def _make(workload: Workload, distribution: str) -> Triple:
+def _made(workload: Workload, distribution: str) -> Triple:
+    """q, k, v on the CPU, contiguous; not to be written to, because the next workload may have the same.
+
+    Raises ValueError for an unknown distribution.
+    """
     if distribution not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
         raise ValueError(f"workload {workload.name!r}: unknown distribution {distribution!r}; known: {known}")
+    bytes_each = sum(map(math.prod, _shapes(workload))) * torch_dtype(workload).itemsize
+    draw = _drawn_before if bytes_each <= KEPT_BYTES else _draw
+    return draw(_without_mask(workload), distribution)
+
+
+def _without_mask(workload: Workload) -> Workload:
+    """All that q, k and v depend on, and nothing else."""
+    sizes = ("batch", "seq", "heads", "head_dim", "dtype", "seed", "seq_kv", "kv_heads", "head_dim_v")
+    return Workload("", **{name: getattr(workload, name) for name in sizes})
+
+
+def _draw(workload: Workload, distribution: str) -> Triple:
     return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
+
+
+#: Consecutive workloads of a grid often differ in the mask or the direction alone.
+_drawn_before = functools.lru_cache(maxsize=1 + len(CHECKED_DISTRIBUTIONS))(_draw)
+
+
+@functools.lru_cache(maxsize=1)
+def _sha256_of(workload: Workload, distribution: str) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for tensor in _made(workload, distribution):
+        digest.update(tensor.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -215,8 +250,32 @@ def _shapes(workload: Workload) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def _randn(workload: Workload, generator: torch.Generator) -> Triple:
-    q, k, v = (_normal(shape, generator).to(torch_dtype(workload)) for shape in _shapes(workload))
+    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _normal) for shape in _shapes(workload))
     return q, k, v
+
+
+def _drawn(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    draw: Callable[[tuple[int, ...], torch.Generator], torch.Tensor],
+) -> torch.Tensor:
+    """What `draw` draws, in `dtype`: the same on every machine, however many cores it has."""
+    import torch
+
+    count = math.prod(shape)
+    if count <= PIECE:
+        return draw(shape, generator).to(dtype)
+    seed = int(torch.randint(2**62, (), generator=generator, dtype=torch.int64, device="cpu").item())
+    drawn = torch.empty(shape, dtype=dtype, device="cpu")
+    pieces = drawn.view(-1).split(PIECE)
+
+    def fill(at: int) -> None:
+        pieces[at].copy_(draw(tuple(pieces[at].shape), _generator(seed + at)))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(len(pieces))))
+    return drawn
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -226,16 +285,16 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
-def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
-    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+def _wide(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    def one(shape: tuple[int, ...]) -> torch.Tensor:
-        normal = _normal(shape, generator)
-        factor = torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
-        return (normal * factor).to(torch_dtype(workload))
+    normal = _normal(shape, generator)
+    return normal * torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
 
-    q, k, v = (one(shape) for shape in _shapes(workload))
+
+def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
+    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
+    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _wide) for shape in _shapes(workload))
     return q, k, v
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: One key in so many is hidden by a "bool" mask; an "additive" one holds multiples of 1/32 from −2 to below 2, which every
 #: dtype represents exactly.
 HIDDEN_ONE_IN, BIAS_STEPS, BIAS_STEP = 8, 128, 1 / 32
+#: Elements of a dense mask that are made at once.
+CHUNK_SCORES = 2**26
 
 
 def visible(workload: Workload, rows: torch.Tensor, device: str | torch.device) -> torch.Tensor | None:
@@ -60,9 +62,20 @@ def dense_mask(workload: Workload, device: str | torch.device) -> torch.Tensor |
     """
     import torch
 
-    rows = torch.arange(1 if workload.mask == "padding" else workload.seq, device=device)
-    added = bias(workload, rows, device)
-    return visible(workload, rows, device) if added is None else added
+    seq = 1 if workload.mask == "padding" else workload.seq
+    # In chunks: the hash takes eight times the memory of a boolean, and 50,000 tokens have 2.5 billion of them.
+    step = max(1, CHUNK_SCORES // workload.k_shape[1])
+    mask: torch.Tensor | None = None
+    for start in range(0, seq, step):
+        rows = torch.arange(start, min(seq, start + step), device=device)
+        added = bias(workload, rows, device)
+        part = visible(workload, rows, device) if added is None else added
+        if part is None or len(rows) == seq:
+            return part
+        if mask is None:
+            mask = part.new_empty((*part.shape[:2], seq, part.shape[3]))
+        mask[:, :, start : start + step] = part
+    return mask
 
 
 def key_lengths(workload: Workload, device: str | torch.device) -> torch.Tensor:

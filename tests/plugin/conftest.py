@@ -122,7 +122,8 @@ def sim(bench: Bench, pytester: pytest.Pytester) -> Bench:
     Six backends, of 15 variants, so that a test that counts them need not change with every family that is added.
     """
     ini = (
-        "attn_baselines = baselines\nattn_device = sim\nattn_workload = flux-256px-t128\nattn_backend = torch_* numpy\n"
+        "attn_baselines = baselines\nattn_device = sim\nattn_workload = flux-256px-t128\nattn_backend = "
+        "torch_math torch_flash torch_efficient torch_cudnn torch_flex numpy\n"
     )
     pytester.makeini(f"[pytest]\n{ini}")
     return bench

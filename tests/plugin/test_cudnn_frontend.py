@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from adapters import H200, assert_is_attention, expected, spelt
+from adapters import H200, assert_is_attention, expected, spelt, tensors_of
 
 from attnbench.backends import cudnn_frontend
 from attnbench.backends.families import FAMILIES
 from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
-from attnbench.backends.variant import Variant
+from attnbench.backends.variant import Variant, in_common_layout
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
 from attnbench.model import DeviceOp, Workload
@@ -33,10 +33,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 version = 91900
+MARK = 7.0  # that stands for the statistics of the forward pass
 said = []  # in the order in which it was done
 refusal = None
 
-data_type = Enum("data_type", "NOT_SET FLOAT HALF BFLOAT16 INT32")
+data_type = Enum("data_type", "NOT_SET FLOAT HALF BFLOAT16 INT32 FP8_E4M3")
 heur_mode = Enum("heur_mode", "A B FALLBACK OPENSOURCE")
 
 class cudnnGraphNotSupportedError(Exception):
@@ -68,6 +69,10 @@ class Tensor:
         self.stride = stride
         return self
 
+    def set_data_type(self, data_type):
+        self.data_type = data_type
+        return self
+
 class pygraph:
     def __init__(self, name="test_graph", io_data_type=None, intermediate_data_type=None, compute_data_type=None,
                  handle=None, sm_count=None, sm_version=None, kernel_cache=None, device_property=None,
@@ -82,16 +87,32 @@ class pygraph:
 
     def sdpa(self, q, k, v, *, attn_scale=None, bias=None, use_padding_mask=False, seq_len_q=None, seq_len_kv=None,
              use_causal_mask=False, use_causal_mask_bottom_right=False, generate_stats=None, name=""):
-        assert generate_stats is False
         assert not (use_causal_mask and use_causal_mask_bottom_right)
         self.bias, self.lengths = bias, (seq_len_q, seq_len_kv) if use_padding_mask else None
         self.causal = use_causal_mask or use_causal_mask_bottom_right
         self.from_the_end = use_causal_mask_bottom_right
         self.q, self.k, self.v, self.scale, self.o = q, k, v, attn_scale, Tensor()
-        return [self.o, None]
+        self.scales = self.gradients = None
+        self.stats = Tensor() if generate_stats else None
+        return [self.o, self.stats]
+
+    def sdpa_backward(self, q, k, v, o, dO, stats, *, attn_scale=None, name="", **mask):
+        self.sdpa(q, k, v, attn_scale=attn_scale, **mask)
+        self.saved, self.gradients = (o, dO, stats), [Tensor() for _ in range(3)]
+        self.o = self.gradients[0]
+        return self.gradients
+
+    def sdpa_fp8(self, q, k, v, descale_q, descale_k, descale_v, descale_s, scale_s, scale_o, *, attn_scale=None, **options):
+        assert self.io_data_type == data_type.FP8_E4M3
+        self.sdpa(q, k, v, attn_scale=attn_scale, **options)
+        self.scales = [descale_q, descale_k, descale_v, scale_s, descale_s, scale_o]
+        self.largest = [Tensor(), Tensor()]
+        return [self.o, None, *self.largest]
 
     def validate(self):
         assert not self.o.is_virtual
+        if self.scales is not None:
+            assert [(one.is_virtual, one.data_type) for one in self.largest] == [(False, data_type.FLOAT)] * 2
         said.append("validate")
 
     def build_operation_graph(self):
@@ -119,6 +140,7 @@ class pygraph:
         for declared, given in tensor_dict.items():
             assert (declared.dim, declared.stride) == (list(given.shape), list(given.stride()))
             dtypes = {data_type.HALF: torch.float16, data_type.BFLOAT16: torch.bfloat16, data_type.INT32: torch.int32}
+            dtypes |= {data_type.FLOAT: torch.float32, data_type.FP8_E4M3: torch.float8_e4m3fn}
             assert given.dtype == dtypes[declared.data_type or self.io_data_type]
         q, k, v = (tensor_dict[x] for x in (self.q, self.k, self.v))
         rows, keys = q.shape[2], k.shape[2]
@@ -130,9 +152,27 @@ class pygraph:
             assert queries.flatten().tolist() == [rows] * len(q)
             mask = torch.arange(keys) < lengths
         grouped = q.shape[1] != k.shape[1]
-        tensor_dict[self.o].copy_(
-            scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=grouped)
-        )
+        if self.gradients is not None:
+            o, dO, stats = (tensor_dict[x] for x in self.saved)
+            with torch.enable_grad():
+                given = [x.detach().requires_grad_() for x in (q, k, v)]
+                again = scaled_dot_product_attention(*given, attn_mask=mask, scale=self.scale, enable_gqa=grouped)
+                torch.testing.assert_close(o, again.detach(), atol=2e-2, rtol=2e-2)
+                assert (stats == MARK).all()
+                found = torch.autograd.grad(again, given, dO)
+            for declared, gradient in zip(self.gradients, found):
+                tensor_dict[declared].copy_(gradient)
+            return
+        if self.stats is not None:
+            tensor_dict[self.stats].fill_(MARK)
+        scale_o = 1.0
+        if self.scales is not None:
+            of_q, of_k, of_v, scale_s, descale_s, scale_o = (tensor_dict[x] for x in self.scales)
+            assert scale_s == 448 and scale_s * descale_s == 1
+            q, k, v = (x.float() * of for x, of in ((q, of_q), (k, of_k), (v, of_v)))
+            said.append("descaled")
+        output = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=grouped)
+        tensor_dict[self.o].copy_((output * scale_o).to(tensor_dict[self.o].dtype))
 """
 FILES = {
     "cudnn/__init__.py": CUDNN,
@@ -187,12 +227,58 @@ def test_tensors_reach_the_graph_without_a_copy_and_the_output_is_the_attention(
         "2x24/40x2x32:bf16:padding=40+13",
         "1x24/40x2x32:bf16:additive",
         "2x24/40x4/2x32:fp16:bhsd",
+        "1x48x2x32:bf16:bwd",
+        "2x48x4/2x32:fp16:causal:fwdbwd",
+        "2x24/40x2x32:bf16:padding=40+13:bwd",
+        "1x24/40x2x32:bf16:additive:bwd",
+        "2x24/40x2x32/64:fp16:bhsd:bwd",
     ],
 )
 def test_what_a_workload_asks_for_reaches_the_graph(text, cudnn):
     workload = spelt(text)
     assert {*workload.features} <= {*all_backends()["cudnn_frontend"].takes}
     assert_is_attention("cudnn_frontend", workload)
+
+
+FP8 = "cudnn_frontend_fp8"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2x48x2x32:bf16:causal",
+        "1x24/48x2x32:bf16:causal",
+        "2x24/48x4/2x32:fp16",
+        "2x24x2x32/64:fp16",
+        "2x24/40x2x32:bf16:padding=40+13",
+        "2x24/40x4/2x32:fp16:bhsd",
+    ],
+)
+def test_in_e4m3_each_tensor_has_its_scale_and_the_output_that_of_v(text, cudnn):
+    workload = spelt(text)
+    assert {*workload.features} <= {*all_backends()[FP8].takes}
+    given = tensors_of(workload)
+    given = [x * factor for x, factor in zip(given, (0.25, 4.0, 3000.0), strict=True)]  # e4m3 does not reach so far
+    output = in_common_layout(all_backends()[FP8].load(workload), "bhsd")(*given)
+    right = all_backends()["numpy"].load(workload)(*given)
+    assert (output.dtype, output.shape) == (given[0].dtype, workload.shape)
+    torch.testing.assert_close(output, right, rtol=0.13, atol=0.1 * float(right.abs().max()))
+    assert cudnn.said[-2:] == ["execute", "descaled"]
+    refuses = all_backends()[FP8].refuses
+    assert refuses(workload, "cuda") == ()
+    cudnn.refusal = "sdpa fp8 forward is not supported"
+    assert refuses(workload, "cuda") == ("sdpa fp8 forward is not supported",)
+
+
+def test_in_e4m3_it_needs_hopper_and_has_a_class_of_tolerance_of_its_own(stand_in):
+    stand_in(FILES)
+    ampere = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
+    workload = Workload("w", 1, 64, 2, 72, "bf16")
+    assert [reason.text for reason in unmet(all_backends()[FP8].requires, ampere, workload)] == [
+        "needs sm_90 or newer, found sm_80 (NVIDIA A100)",
+        "needs head_dim a multiple of 16, found 72",
+    ]
+    assert all_backends()[FP8].tolerance == "fp8-output"
 
 
 def test_the_graph_is_built_once_and_before_the_call(cudnn):
@@ -203,6 +289,31 @@ def test_the_graph_is_built_once_and_before_the_call(cudnn):
     attention(*tensors)
     attention(*tensors)
     assert cudnn.said == [("a handle", 7), "execute"] * 2
+
+
+def test_gradients_have_a_graph_of_their_own_that_is_built_before_the_call_too(cudnn):
+    workload = spelt("1x48x2x32:bf16:bwd")
+    attention, given = call(workload), tensors_of(workload)
+    assert cudnn.said.count("build_plans") == 2
+    cudnn.said.clear()
+    output = attention(*given)
+    assert cudnn.said == [("a handle", 7), "execute"]
+    output.sum().backward()  # whose gradient is one number, expanded: the graph reads whole tensors
+    assert cudnn.said == [("a handle", 7), "execute"] * 2
+    assert all(x.grad is not None for x in given)
+
+
+def test_a_backward_pass_without_a_plan_is_unsupported(cudnn, monkeypatch):
+    workload = spelt("1x48x2x32:bf16:bwd")
+    refuses = all_backends()["cudnn_frontend"].refuses
+    assert refuses(workload, "cuda") == ()
+
+    def refused(*given, **options):
+        raise cudnn.cudnnGraphNotSupportedError("no backward plan")
+
+    monkeypatch.setattr(cudnn.pygraph, "sdpa_backward", refused)
+    assert refuses(workload, "cuda") == ("no backward plan",)
+    assert refuses(spelt("1x48x2x32:bf16"), "cuda") == ()
 
 
 def test_every_call_returns_memory_of_its_own(cudnn):
@@ -283,4 +394,4 @@ def test_it_is_known_by_cudnns_kernels(ran, codes):
 
 def test_it_is_registered_eager_only():
     assert cudnn_frontend in FAMILIES
-    assert all_backends()["cudnn_frontend"].modes == ("eager",)
+    assert all_backends()["cudnn_frontend"].modes == all_backends()[FP8].modes == ("eager",)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.checks import attention, dropout, reference
+from attnbench.checks import attention, dropout, excerpt, reference
 from attnbench.execution import steps
 from attnbench.workloads.table import parse_spelt
 
@@ -175,17 +175,19 @@ def test_the_spread_is_that_of_many_draws():
         assert (along.square().mean(0) / spread.along.square()).mean().item() == pytest.approx(1, abs=0.1), name
 
 
-def test_sampled_rows_have_the_same_spread(monkeypatch):
+@pytest.mark.parametrize("spelt", ["1x150/21x4/2x8:bf16", "2x30/21x4/2x8:bf16:fwdbwd"])
+def test_a_part_of_a_large_problem_has_the_same_spread(spelt, monkeypatch):
     import torch
 
-    inputs, whole = prepared("1x30/21x4/2x8:bf16:fwdbwd")
-    monkeypatch.setattr(reference, "ALL_ROWS_UP_TO", 20)
-    monkeypatch.setattr(reference, "SAMPLED_ROWS", 6)
+    inputs, whole = prepared(spelt)
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 4 * 2 * 30 * 21)
     monkeypatch.setattr(attention, "CHUNK_BYTES", 8 * 21 * 4 * 7)
-    for name, one in reference.make_references(inputs)["randn"].items():
-        if one.spread is not None:
-            torch.testing.assert_close(one.spread.elements, whole["randn"][name].spread.elements[:, one.rows])
-            torch.testing.assert_close(one.spread.along, whole["randn"][name].spread.along[:, one.rows])
+    found = [(name, one) for name, one in reference.make_references(inputs)["randn"].items() if one.spread is not None]
+    assert found
+    for name, one in found:
+        assert one.excerpt.text != "all"
+        torch.testing.assert_close(one.spread.elements, one.excerpt.of(whole["randn"][name].spread.elements))
+        torch.testing.assert_close(one.spread.along, one.excerpt.of(whole["randn"][name].spread.along))
 
 
 def test_output_that_is_not_finite_is_refused():

@@ -32,14 +32,29 @@ SDPA = """
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-def sdpa(q, k, v, scale, causal=False):
+def of_e4m3(x, kv_heads, descale):
+    if descale is None:
+        return x.to(torch.bfloat16)
+    assert descale.dtype == torch.float32 and descale.shape == (len(x), kv_heads)
+    scale = descale.repeat_interleave(x.shape[2] // kv_heads, 1)[:, None, :, None]
+    return (x.float() * scale).to(torch.bfloat16)
+
+def sdpa(q, k, v, scale, causal=False, descales=(None, None, None)):
     if q.dtype == torch.float8_e4m3fn:  # e4m3 gives bf16
-        q, k, v = (x.to(torch.bfloat16) for x in (q, k, v))
+        q, k, v = (of_e4m3(x, k.shape[2], descale) for x, descale in zip((q, k, v), descales))
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     rows, keys = q.shape[2], k.shape[2]
     mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows) if causal else None
     out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous()
+
+def packed(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, scale, causal):
+    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
+    assert len(q) == cu_seqlens_q[-1] and len(k) == len(v) == cu_seqlens_k[-1]
+    lengths = [one.diff().tolist() for one in (cu_seqlens_q, cu_seqlens_k)]
+    assert [max(one) for one in lengths] == [max_seqlen_q, max_seqlen_k]
+    sequences = zip(q.split(lengths[0]), k.split(lengths[1]), v.split(lengths[1]))
+    return torch.cat([sdpa(*(x[None] for x in one), scale, causal)[0] for one in sequences])
 """
 
 FLASH_2 = """
@@ -79,13 +94,36 @@ def flash_attn_varlen_func(
     return_attn_probs=False,
     block_table=None,
 ):
-    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
-    assert len(q) == cu_seqlens_q[-1] and len(k) == len(v) == cu_seqlens_k[-1]
-    lengths = [one.diff().tolist() for one in (cu_seqlens_q, cu_seqlens_k)]
-    assert [max(one) for one in lengths] == [max_seqlen_q, max_seqlen_k]
-    sequences = zip(q.split(lengths[0]), k.split(lengths[1]), v.split(lengths[1]))
-    parts = [flash_attn_gpu.sdpa(*(x[None] for x in one), softmax_scale, causal)[0] for one in sequences]
-    return torch.cat(parts)
+    where = (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    return flash_attn_gpu.packed(q, k, v, *where, softmax_scale, causal)
+"""
+
+#: Of the releases of FlashAttention-3 and of the wheel, which have two more arguments before the scale.
+VARLEN_3 = """
+def flash_attn_varlen_func(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    seqused_q=None,
+    seqused_k=None,
+    softmax_scale=None,
+    causal=False,
+    qv=None,
+    q_descale=None, k_descale=None, v_descale=None,
+    window_size=(-1, -1),
+    attention_chunk=0,
+    softcap=0.0,
+    num_splits=1,
+    pack_gqa=None,
+    deterministic=False,
+    sm_margin=0,
+):
+    where = (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    return MODULE.packed(q, k, v, *where, softmax_scale, causal)
 """
 
 #: The signature of a release that returns a tuple, and what the later one added to it.
@@ -111,10 +149,10 @@ def flash_attn_func(
 ):
     global returned
     torch._dynamo.graph_break()  # as a release does whose operator has no fake implementation
-    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale, causal)
+    out = flash_attn_3_c.sdpa(q, k, v, softmax_scale, causal, (q_descale, k_descale, v_descale))
     returned = out.data_ptr()
     return RETURNED
-"""
+""" + VARLEN_3.replace("MODULE", "flash_attn_3_c")
 FLASH_3_TUPLE = FLASH_3.replace("ADDED", "").replace("RETURNED", "out, torch.empty(0)")
 FLASH_3_PLAIN = FLASH_3.replace("ADDED", "\n    return_attn_probs=False,").replace("RETURNED", "out")
 
@@ -124,13 +162,16 @@ import torch
 import fa3_fwd._C
 
 @torch.library.custom_op("NAMESPACE::_flash_attn_forward", mutates_args=())
-def _flash_attn_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+def _flash_attn_forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, q_descale: torch.Tensor | None,
+    k_descale: torch.Tensor | None, v_descale: torch.Tensor | None
+) -> torch.Tensor:
     if q.dtype == torch.float16:
         raise RuntimeError("This flash attention build does not support FP16.")
-    return fa3_fwd._C.sdpa(q, k, v, None, causal)
+    return fa3_fwd._C.sdpa(q, k, v, None, causal, (q_descale, k_descale, v_descale))
 
 @torch.library.register_fake("NAMESPACE::_flash_attn_forward")
-def _flash_attn_forward_fake(q, k, v, causal):
+def _flash_attn_forward_fake(q, k, v, causal, q_descale, k_descale, v_descale):
     return torch.empty_like(q, dtype=torch.bfloat16 if q.dtype == torch.float8_e4m3fn else q.dtype)
 
 def flash_attn_func(
@@ -150,13 +191,25 @@ def flash_attn_func(
     sm_margin=0,
     return_attn_probs=False,
 ):
-    return _flash_attn_forward(q, k, v, causal)
-"""
+    return _flash_attn_forward(q, k, v, causal, q_descale, k_descale, v_descale)
+""" + VARLEN_3.replace("MODULE", "fa3_fwd._C")
 
 
 def config(*left_out: str) -> str:
     """The module of flags that a build of FlashAttention-3 leaves."""
-    features = ("BACKWARD", "LOCAL", "FP16", "FP8", "HDIM64", "HDIM96", "HDIM128", "HDIM192", "HDIM256", "SM8x")
+    features = (
+        "BACKWARD",
+        "LOCAL",
+        "FP16",
+        "FP8",
+        "VARLEN",
+        "HDIM64",
+        "HDIM96",
+        "HDIM128",
+        "HDIM192",
+        "HDIM256",
+        "SM8x",
+    )
     flags = {f"FLASHATTENTION_DISABLE_{feature}": feature in left_out for feature in features}
     return f"# Auto-generated by flash attention 3 setup.py\nCONFIG = {{'build_flags': {flags}}}\n"
 
@@ -232,19 +285,21 @@ MISSING = {
     "flash-attn-4": "package 'flash-attn-4' is not installed (pip install flash-attn-4)",
     "nvidia-cutlass-dsl": "package 'nvidia-cutlass-dsl' is not installed (pip install nvidia-cutlass-dsl)",
 }
+FP8 = ("flash_attn_3_fp8", "flash_attn_3_fp8[per_tensor]", "flash_attn_3_fp8[per_head]")
 #: Of the distributions in one pair of parentheses any one will do.
 NEEDS = {
     "flash_attn_2": [("flash-attn",)],
     "flash_attn_2[deterministic]": [("flash-attn",)],
     "flash_attn_2_varlen": [("flash-attn",)],
     "flash_attn_3": [("flash-attn-3", "fa3-fwd")],
-    "flash_attn_3_fp8": [("flash-attn-3", "fa3-fwd")],
+    "flash_attn_3_varlen": [("flash-attn-3", "fa3-fwd")],
+    **{name: [("flash-attn-3", "fa3-fwd")] for name in FP8},
     "flash_attn_4": [("flash-attn-4",), ("nvidia-cutlass-dsl",)],
 }
 OF_THE_FAMILY = ("flash_attn", "fa3_fwd")
 #: What the workload has to ask for, where a backend is not for plain attention.
-ASKED_FOR = {"flash_attn_2[deterministic]": "bwd", "flash_attn_2_varlen": "padding"}
-PLAIN = [name for name in NEEDS if name not in ("flash_attn_3_fp8", *ASKED_FOR)]
+ASKED_FOR = {"flash_attn_2[deterministic]": "bwd"}
+PLAIN = [name for name in NEEDS if name not in (*FP8, *ASKED_FOR)]
 EVERY = [list(compress(FILES, chosen)) for chosen in product((0, 1), repeat=len(FILES))]
 
 
@@ -350,7 +405,7 @@ WHEEL = "fa3_fwd_interface of fa3-fwd 0.0.3"
 FP16 = Workload("w", 1, 64, 2, 64, "fp16")
 
 
-@pytest.mark.parametrize("backend", ["flash_attn_3", "flash_attn_3_fp8"])
+@pytest.mark.parametrize("backend", ["flash_attn_3", "flash_attn_3_fp8", "flash_attn_3_varlen"])
 @pytest.mark.parametrize(
     ("there", "source", "imported"),
     [
@@ -419,6 +474,8 @@ def test_every_reason_of_a_case_that_the_wheel_cannot_run_is_said(install):
         (["FP16"], "flash_attn_3_fp8", WORKLOAD, "", []),
         (["FP8"], "flash_attn_3_fp8", WORKLOAD, "fp8", ["FP8"]),
         (["FP8"], "flash_attn_3", FP16, "", []),
+        (["VARLEN"], "flash_attn_3_varlen", WORKLOAD, "varlen", ["VARLEN"]),
+        (["VARLEN"], "flash_attn_3", WORKLOAD, "", []),
         (["HDIM192", "HDIM256"], "flash_attn_3", Workload("w", 1, 64, 2, 136), "head_dim 136", ["HDIM192", "HDIM256"]),
         (["HDIM192", "HDIM256"], "flash_attn_3", Workload("w", 1, 64, 2, 128), "", []),
         (["HDIM64", "HDIM96"], "flash_attn_3", WORKLOAD, "", []),  # it pads to the next that was built
@@ -498,6 +555,46 @@ def test_fp8_casts_inside_the_call_and_gives_the_caller_its_dtype(install, there
     assert all_backends()["flash_attn_3_fp8"].tolerance == "fp8"
 
 
+def in_e4m3(x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+    """Rounded to e4m3, with a scale for what `over` spans of `[batch, seq, heads, head_dim]`."""
+    scale = x.float().abs().amax(over, keepdim=True) / 448
+    return ((x.float() / scale).to(torch.float8_e4m3fn).float() * scale).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("there", ["flash-attn-3", "fa3-fwd"])
+@pytest.mark.parametrize(
+    ("backend", "over"), [(FP8[1], (0, 1, 2, 3)), (FP8[2], (1, 3))], ids=["per tensor", "per head"]
+)
+def test_fp8_with_scales_works_them_out_in_the_call_and_hands_them_to_the_kernel(
+    backend, over, there, compiled, install
+):
+    install(there)
+    tensors = [x * 2000 * (1 + torch.arange(2)[:, None]) for x in qkv()]  # which e4m3 does not reach, unscaled
+    tensors[0], tensors[1] = tensors[0] / 2000, tensors[1] / 2000
+    before = [x.clone() for x in tensors]
+    attention = all_backends()[backend].load(WORKLOAD)
+    if compiled:
+        torch.compiler.reset()
+        attention = torch.compile(attention, fullgraph=True, dynamic=False, backend="aot_eager")
+    with torch.no_grad():
+        output = attention(*tensors)
+    right = expected(*(in_e4m3(x, over) for x in tensors))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output, right, rtol=0.01, atol=0.001 * float(right.abs().max()))
+    assert all(map(torch.equal, tensors, before))
+
+
+@pytest.mark.parametrize("backend", FP8[1:])
+def test_query_heads_that_share_a_key_head_share_a_scale(backend, install):
+    install("flash-attn-3")
+    workload = spelt("2x24/48x4/2x32:bf16:causal")
+    given = tensors_of(workload)
+    output = all_backends()[backend].load(workload)(*given)
+    right = all_backends()["numpy"].load(workload)(*given)
+    torch.testing.assert_close(output, right, rtol=0.1, atol=0.15)
+
+
 def test_the_stand_in_for_flash_attention_3_cannot_be_traced_by_itself(install):
     """So the test above shows that the operator is what makes it traceable."""
     install("flash-attn-3")
@@ -549,7 +646,7 @@ RAN = {
 }
 
 
-OF_2 = ("flash_attn_2", *ASKED_FOR)
+OF_2 = ("flash_attn_2", "flash_attn_2_varlen", *ASKED_FOR)
 
 
 @pytest.mark.parametrize("backend", NEEDS)
@@ -557,7 +654,7 @@ OF_2 = ("flash_attn_2", *ASKED_FOR)
 def test_each_is_known_by_its_own_kernel_and_by_no_other(backend, ran):
     """The beginnings of the names are those seen on an H200, the arguments behind them are shortened."""
     codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(RAN[ran]),))]
-    own = OF_2 if ran == "flash_attn_2" else (ran, f"{ran}_fp8")
+    own = {"flash_attn_2": OF_2, "flash_attn_3": (ran, *FP8, f"{ran}_varlen")}.get(ran, (ran,))
     assert codes == ([] if backend in own else ["wrong-route", "replaced"])
 
 
@@ -576,7 +673,7 @@ BACKWARD = {
 @pytest.mark.parametrize("ran", BACKWARD)
 def test_each_is_known_by_its_own_backward_kernel_and_by_no_other(backend, ran):
     codes = [reason.code for reason in wrong_route(all_backends()[backend], "cuda", (DeviceOp(BACKWARD[ran]),))]
-    own = OF_2 if ran == "flash_attn_2" else (ran,)
+    own = OF_2 if ran == "flash_attn_2" else (ran, f"{ran}_varlen")
     assert codes == ([] if backend in own else ["wrong-route", "replaced"])
 
 
@@ -644,9 +741,35 @@ def test_a_causal_mask_reaches_the_operator_inside_torch_compile(there, text, in
         "1x24x2x32:bf16:packed=11+13:bwd",
     ],
 )
-def test_padding_and_packed_sequences_are_packed_for_the_library(text, install):
-    install("flash-attn")
-    assert_is_attention("flash_attn_2_varlen", spelt(text))
+@pytest.mark.parametrize(
+    ("backend", "there"),
+    [
+        ("flash_attn_2_varlen", "flash-attn"),
+        ("flash_attn_3_varlen", "flash-attn-3"),
+        ("flash_attn_3_varlen", "fa3-fwd"),
+    ],
+    ids=["2", "3-built", "3-wheel"],
+)
+def test_padding_and_packed_sequences_are_packed_for_the_library(backend, there, text, install):
+    install(there)
+    assert_is_attention(backend, spelt(text))
+
+
+@pytest.mark.parametrize("backend", ["flash_attn_2_varlen", "flash_attn_3_varlen"])
+def test_packed_lengths_are_made_before_the_call(backend, install, monkeypatch):
+    install("flash-attn", "flash-attn-3")
+    module = "flash_attn" if backend == "flash_attn_2_varlen" else "flash_attn_interface"
+    given = []
+    monkeypatch.setattr(
+        importlib.import_module(module), "flash_attn_varlen_func", lambda q, k, v, *where, **_: given.append(where) or q
+    )
+    workload = spelt("1x64x2x32:bf16")
+    attention = all_backends()[backend].load(workload)
+    for _ in range(2):
+        attention(*tensors_of(workload))
+    assert given[0][0].tolist() == given[0][1].tolist() == [0, 64]
+    assert given[0][2:] == (64, 64)
+    assert given[0][0] is given[1][0]
 
 
 @pytest.mark.parametrize(("backend", "deterministic"), [("flash_attn_2", False), ("flash_attn_2[deterministic]", True)])
@@ -664,12 +787,13 @@ def test_only_the_deterministic_variant_sets_the_option(backend, deterministic, 
 
 def test_variants_for_some_workloads_are_unsupported_on_the_others(install):
     install(*FILES)
-    plain = "found plain forward attention"
-    assert said("flash_attn_2[deterministic]", H200) == [f"needs a workload with gradients, {plain}"]
-    assert said("flash_attn_2_varlen", H200) == [f"needs a workload with padded keys or packed sequences, {plain}"]
-    assert said("flash_attn_2_varlen", H200, spelt("1x8x2x64:bf16:causal")) == [
-        "needs a workload with padded keys or packed sequences, found one with a causal mask"
+    assert said("flash_attn_2[deterministic]", H200) == [
+        "needs a workload with gradients, found plain forward attention"
     ]
+    assert said("flash_attn_2[deterministic]", H200, spelt("1x8x2x64:bf16:causal")) == [
+        "needs a workload with gradients, found one with a causal mask"
+    ]
+    assert said("flash_attn_2_varlen", H200) == []  # one sequence is a packed one, too
 
 
 def test_a_flash_attention_3_without_its_backward_pass_is_unsupported_for_gradients(install):
@@ -700,7 +824,8 @@ def test_the_family_is_registered_with_the_modes_that_it_claims():
         "flash_attn_2[deterministic]": every,
         "flash_attn_2_varlen": ("eager",),
         "flash_attn_3": every,
-        "flash_attn_3_fp8": every,
+        "flash_attn_3_varlen": ("eager",),
+        **dict.fromkeys(FP8, every),
         "flash_attn_4": ("eager",),
     }
     assert {all_backends()[name].layout for name in found} == {"bshd"}
@@ -714,11 +839,13 @@ def test_a_cpu_lists_all_reasons_of_the_family(bench, pytester):
         [
             f"  flash_attn_2 * eager, default, max-autotune: {MISSING['flash-attn']}; needs device cuda, found cpu",
             f"  flash_attn_2[[]deterministic] * eager, default, max-autotune: {MISSING['flash-attn']}; *",
-            f"  flash_attn_2_varlen * eager: {MISSING['flash-attn']}; needs device cuda, found cpu; *",
+            f"  flash_attn_2_varlen * eager: {MISSING['flash-attn']}; needs device cuda, found cpu",
             f"  flash_attn_3 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            f"  flash_attn_3_varlen * eager: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
             f"  flash_attn_3_fp8 * eager, default, max-autotune: {MISSING['flash-attn-3']}; needs device cuda, found cpu",
+            "  * the same for [[]per_tensor] [[]per_head]",
             f"  flash_attn_4 * eager: {MISSING['nvidia-cutlass-dsl']}; needs device cuda, found cpu",
-            "14 cases: 0 ready, 14 not",
+            "21 cases: 0 ready, 21 not",
         ]
     )
 

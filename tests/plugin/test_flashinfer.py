@@ -188,7 +188,7 @@ def test_each_is_known_by_its_own_kernels(name, ran):
 def test_the_family_is_registered_eager_only():
     assert flashinfer in FAMILIES
     found = {name: b.modes for name, b in all_backends().items() if b.family == "flashinfer"}
-    assert found == dict.fromkeys(NAMES, ("eager",))
+    assert found == dict.fromkeys((*NAMES, "flashinfer_cudnn", "flashinfer_trtllm"), ("eager",))
 
 
 def test_what_merges_split_keys_is_part_of_the_kernel_s_own_time():

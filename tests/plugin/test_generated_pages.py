@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from markdown_it import MarkdownIt
 
+from attnbench.backends.registry import Backend
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -43,6 +45,28 @@ def copy(generated, tmp_path):
 
 def test_the_generated_tables_are_up_to_date(generated, capsys):
     assert generated.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_backend_that_nobody_has_run_is_marked_in_its_row(generated):
+    def load(workload):
+        """A kernel."""
+
+    def name_of(*never_run: bool) -> str:
+        names = ("mine", "mine[a]", "mine[b]")
+        first, *others = (Backend(load, name, "p", never_run=one) for name, one in zip(names, never_run, strict=True))
+        return generated.backend_row(first, others)[0]
+
+    assert name_of(False, False, False) == "`mine`, also `[a]`, `[b]`"
+    assert name_of(True, True, True) == "`mine`, also `[a]`, `[b]` – *never run here*"
+    assert name_of(False, False, True) == "`mine`, also `[a]`, `[b]` – `[b]` *never run here*"
+
+
+def test_what_is_said_to_have_run_is_not_marked(generated):
+    section = (ROOT / "docs" / "backends.md").read_text(encoding="utf8").partition("\n## What ran\n")[2]
+    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    assert named >= {"flash_attn_3", "sage_auto"}
+    assert [one.name for one in generated.built_in() if one.name in named and one.never_run] == []
 
 
 def test_the_default_of_an_option_has_its_own_column(generated):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from attnbench.checks import attention, reference
+from attnbench.checks import attention, excerpt, reference
+from attnbench.execution import steps
 from attnbench.model import Workload
 from attnbench.workloads.table import parse_spelt
 
@@ -135,22 +136,35 @@ def test_gradients_in_chunks_of_rows_are_the_gradients(spelt, monkeypatch):
         assert right.fused.rel_l2 == pytest.approx(whole[name].fused.rel_l2, rel=0.05), name
 
 
-@pytest.mark.parametrize("spelt", ["1x30/21x4/2x8:bf16", "1x30/21x2x8:bf16:causal"])
-def test_sampled_gradients_are_those_rows_of_all(spelt, monkeypatch):
+@pytest.mark.parametrize(
+    "spelt", ["1x30/21x4/2x8:bf16", "2x30/21x3x8:bf16:causal", "3x30x4/2x8:bf16:padding=30+7+1", "1x30x2x8:bf16:bool"]
+)
+@pytest.mark.parametrize("direction", ["backward", "forward+backward"])
+def test_gradients_of_a_large_problem_are_those_of_some_heads(spelt, direction, monkeypatch):
     import torch
 
-    inputs = inputs_of(spelt)
+    inputs = inputs_of(spelt, direction)
+    workload = inputs.workload
     whole = reference.make_references(inputs)["randn"]
-    monkeypatch.setattr(attention, "CHUNK_BYTES", 4 * 21 * 8 * 7)  # seven rows
-    monkeypatch.setattr(reference, "ALL_ROWS_UP_TO", 20)
-    monkeypatch.setattr(reference, "SAMPLED_ROWS", 6)
+    heads = workload.k_shape[2]
+    monkeypatch.setattr(
+        excerpt, "ALL_SCORES", 4 * workload.group * workload.seq * workload.k_shape[1]
+    )  # one of the keys'
     sampled = reference.make_references(inputs)["randn"]
-    said = {name: right.rows_text for name, right in sampled.items()}
-    of_keys = "6 of 21 key rows, seed 1"
-    assert said == {"dq": "6 of 30 query rows, seed 0", "dk": of_keys, "dv": of_keys}
+    assert set(sampled) == set(whole)
     for name, right in sampled.items():
-        assert len(set(right.rows.tolist())) == 6
-        torch.testing.assert_close(right.output, whole[name].output[:, right.rows], rtol=1e-12, atol=1e-13)
+        part = right.excerpt
+        assert part.text.startswith(
+            f"head {part.heads.start // (1 if name in ('dk', 'dv') else workload.group)} of the {heads}"
+        )
+        assert ("of batch entry" in part.text) == (workload.batch > 1)
+        torch.testing.assert_close(right.output, part.of(whole[name].output), rtol=1e-12, atol=1e-13)
+        wrong = whole[name].output.clone()
+        at = (part.entry, 20, part.heads.stop - 1, 5)
+        wrong[at] += 10
+        assert steps.error_of(wrong, right).worst_index == at
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 1)  # one head however long
+    assert len(reference.make_references(inputs)["randn"]["dk"].excerpt.heads) == 1
 
 
 @pytest.mark.parametrize("spelt", ["1x64x2x16:bf16", "1x64x4/2x16:fp16:causal", "1x40/64x2x16:bf16:additive"])

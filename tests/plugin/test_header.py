@@ -35,7 +35,8 @@ def test_a_variable_of_another_program_that_selects_cases_is_named(plain, monkey
 
 def test_the_header_names_an_ini_key_that_selects_and_one_that_sets(sim):
     assert header(sim("--attn-mode=eager")) == (
-        f"{PLAIN}; cases selected by attn_backend = torch_* numpy, attn_workload = flux-256px-t128 (tox.ini); "
+        f"{PLAIN}; cases selected by attn_backend = torch_math torch_flash torch_efficient torch_cudnn torch_flex numpy, "
+        "attn_workload = flux-256px-t128 (tox.ini); "
         "set by attn_device = sim (tox.ini)"
     )
 

@@ -471,6 +471,54 @@ def test_a_listing_loads_nothing_from_the_hub(bench, pytester, monkeypatch):
     result.stdout.fnmatch_lines(["  hf--me--mine--1  eager, default, max-autotune: ready", "3 cases: 3 ready, 0 not"])
 
 
+#: As SageAttention's function: heads come first unless it is told otherwise, and scores are in int8.
+HEADS_FIRST = """
+import torch
+
+def sageattn(q, k, v, tensor_layout="HND", is_causal=False):
+    assert tensor_layout == "HND"
+    scale = k.abs().amax((1, 2, 3), keepdim=True) / 127
+    k = (k / scale).round() * scale
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+"""
+
+
+@pytest.mark.parametrize("workload", ["1x64x2x64", "1x64x2x64:bhsd"])
+def test_a_wrong_layout_is_an_incorrect_row_that_says_the_right_one(bench, pytester, monkeypatch, workload):
+    pytest.importorskip("kernels")
+    write(pytester.path / "mine", build(**{"__init__.py": HEADS_FIRST}))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LOCAL_KERNELS", "me/mine=mine")
+    kernel = "hf:me/mine@1:sageattn"
+    chosen = [kernel, f"{kernel},layout=bhsd", f"{kernel},tolerance=fp8,layout=bhsd"]
+    arguments = ("--attn-device=cpu", "--attn-rounds=1", f"--attn-workload={workload}", "--attn-mode=eager")
+    result = bench("--benchmark-json=run.json", *arguments, *(f"--attn-backend={one}" for one in chosen))
+    result.assert_outcomes(passed=1, failed=2)
+    unstated, in_16_bit, right = bench.records().values()
+    reasons = [[reason["text"] for reason in one["reasons"]] for one in (unstated, in_16_bit)]
+    suggestion = (
+        "on tensors [batch, heads, seq, head_dim] its output is attention, found [batch, seq, heads, head_dim]: state its "
+        'layout, which is layout="bhsd" of `register`, or ,layout=bhsd behind a kernel of the Hub'
+    )
+    assert unstated["status"] == in_16_bit["status"] == "incorrect"
+    assert reasons[0][-1] == suggestion
+    assert suggestion not in reasons[1], "only its tolerance is too narrow"
+    assert (right["status"], right["layout"], right["tolerance"]) == ("measured", "bhsd", "fp8")
+    assert right["backend"] == "hf--me--mine--1--sageattn--layout=bhsd--tolerance=fp8"
+
+
+def test_an_output_that_is_wrong_in_either_layout_suggests_none(bench, pytester, monkeypatch):
+    pytest.importorskip("kernels")
+    write(pytester.path / "mine", build(**{"__init__.py": "def flash_attn_func(q, k, v): return v * float('nan')"}))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LOCAL_KERNELS", "me/mine=mine")
+    arguments = ("--attn-device=cpu", "--attn-rounds=1", "--attn-workload=1x64x2x64", "--attn-mode=eager")
+    result = bench("--benchmark-json=run.json", *arguments, "--attn-backend=hf:me/mine@1")
+    result.assert_outcomes(failed=1)
+    (record,) = bench.records().values()
+    assert "layout" not in [reason["code"] for reason in record["reasons"]]
+
+
 def block(language: str) -> str:
     """The files of the folder in docs/hub-kernels.md."""
     section = PAGE.read_text(encoding="utf8").partition("\n## A kernel in the Hub's format, from a folder\n")[2]

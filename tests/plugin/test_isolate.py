@@ -40,7 +40,7 @@ def test_the_command_line_beats_the_environment_in_fresh_processes_too(
 
 def test_each_backend_has_one_process_and_its_cases_share_it(sim: Any) -> None:
     workloads = ("--attn-workload=flux-256px-t128", "--attn-workload=flux-256px-t256")
-    sim("--benchmark-only", "--benchmark-json=run.json", "--attn-isolate", "--attn-backend=torch_[mf]*", *workloads)
+    sim("--benchmark-only", "--benchmark-json=run.json", "--attn-isolate", "--attn-backend=torch_[mf]*[hx]", *workloads)
     launches: dict[str, set[str]] = {}
     for record in sim.records().values():
         launches.setdefault(record["backend"], set()).add(record["launch"])

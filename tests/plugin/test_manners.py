@@ -42,7 +42,7 @@ def test_nothing_is_created_by_a_run_that_only_looks_or_does_not_save(sim, pytes
     ids=" ".join,
 )
 def test_pytests_own_switches_leave_measuring_alone(sim, switches):
-    result = sim("--benchmark-only", "--attn-backend=torch_f*", "--attn-sim=torch_flex:error", *switches)
+    result = sim("--benchmark-only", "--attn-backend=torch_f*[hx]", "--attn-sim=torch_flex:error", *switches)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
     if "--no-summary" not in switches:

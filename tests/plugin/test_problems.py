@@ -231,7 +231,9 @@ def test_moves_are_those_that_the_mask_leaves():
 
 
 @pytest.mark.parametrize("text", ["1x48x2x16:bool", "1x24/40x2x16:additive"])
-def test_a_dense_mask_is_the_same_in_parts(text):
+@pytest.mark.parametrize("scores", [1, 7 * 48, masks.CHUNK_SCORES])
+def test_a_dense_mask_is_the_same_in_parts(text, scores, monkeypatch):
+    monkeypatch.setattr(masks, "CHUNK_SCORES", scores)
     workload = parse_spelt(text)
     rows = torch.tensor([0, 7, workload.seq - 1])
     part = masks.visible(workload, rows, "cpu") if workload.mask == "bool" else masks.bias(workload, rows, "cpu")

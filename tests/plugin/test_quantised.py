@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
+from unittest.mock import ANY
 
 import pytest
 from quantised import KERNELS, Kernel, attention
@@ -21,7 +22,10 @@ SHAPE = "1x1024x1x128:bf16"
 BROKEN = {
     "K 5 % too large": {"scale": 1.05},
     "64 keys left out": {"skipped": (64, 128)},
-    "K not smoothed": {"smooth": False},
+    "K not smoothed": {"centre": None},
+    "K neither smoothed nor rotated": {"centre": None, "rotated": False},
+    "K 10 % too large": {"scale": 1.1},
+    "K 15 % too large": {"scale": 1.15},
 }
 
 
@@ -50,13 +54,14 @@ def said(kernel: Kernel, shape: str = SHAPE) -> dict[str, list[str]]:
 
 
 def test_each_class_has_numbers_for_every_distribution_that_inputs_can_have():
-    int8 = {"int8-qk-fp16-pv", "int8-qk-fp8-pv", "int8-qk-fp16-pv-unsmoothed", "int8-qk-fp8-pv-unsmoothed"}
-    assert set(QUANTISED) == {*int8, "fp8"} == {kernel.tolerance for kernel in KERNELS.values()}
+    scores = {"int8-qk-fp16-pv", "int8-qk-fp8-pv", "int8-qk-fp16-pv-unsmoothed", "int8-qk-fp8-pv-unsmoothed"}
+    throughout = {"int8", "fp4", "fp8", "fp8-output", "fp8-output-unscaled"}
+    assert set(QUANTISED) == scores | throughout == {kernel.tolerance for kernel in KERNELS.values()}
     for tolerance in QUANTISED.values():
         assert set(tolerance.numbers) == set(DISTRIBUTIONS)
         for numbers in tolerance.numbers.values():
             assert set(numbers) == {"rel_l1", "rel_l2", "cosine"}
-            assert all(0 < (1 - limit if metric in SIMILARITIES else limit) < 0.26 for metric, limit in numbers.items())
+            assert all(0 < (1 - limit if metric in SIMILARITIES else limit) < 0.61 for metric, limit in numbers.items())
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -66,14 +71,25 @@ def test_an_ideal_kernel_passes_its_class_on_every_distribution(name, shape):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("how", ["K 5 % too large", "64 keys left out"])
+@pytest.mark.parametrize("how", ["K too large", "64 keys left out"])
 def test_a_broken_kernel_fails(name, how):
+    if how == "K too large":  # of the widest classes 5 % are within
+        how = f"K {({'fp8-output-unscaled': 10, 'fp4': 15}).get(KERNELS[name].tolerance, 5)} % too large"
     assert "randn" in said(replace(KERNELS[name], **BROKEN[how]))
 
 
-@pytest.mark.parametrize("name", [name for name, kernel in KERNELS.items() if kernel.smooth])
+@pytest.mark.parametrize("name", [name for name, kernel in KERNELS.items() if kernel.centre])
 def test_a_kernel_that_does_not_smooth_k_fails_on_outlier_k_and_there_alone(name):
-    assert list(said(replace(KERNELS[name], **BROKEN["K not smoothed"]))) == ["outlier-k"]
+    how = "K neither smoothed nor rotated" if KERNELS[name].rotated else "K not smoothed"
+    assert list(said(replace(KERNELS[name], **BROKEN[how]))) == ["outlier-k"]
+
+
+def test_the_output_of_very_many_tokens_is_refused_where_it_is_in_e4m3_without_a_scale():
+    """It is 0.005 then, where e4m3 has steps of 0.002. Of 111,600 keys a few queries show it."""
+    name = "fp8, output too, all scales 1 (Transformer Engine)"
+    assert said(KERNELS[name], "1x16/111600x1x64:bf16") == dict.fromkeys(("randn", "outlier-k"), ANY)
+    assert said(KERNELS["fp8, a scale per tensor, output too (cuDNN)"], "1x16/111600x1x64:bf16") == {}
+    assert said(KERNELS["int8 throughout (comfy-kitchen)"], "1x16/111600x1x64:bf16") == {}
 
 
 def test_a_class_is_not_passed_by_a_kernel_of_the_next_wider_one():
@@ -81,6 +97,7 @@ def test_a_class_is_not_passed_by_a_kernel_of_the_next_wider_one():
         ("int8-qk-fp16-pv", "int8/fp8 sm_90, per thread"),
         ("int8-qk-fp16-pv-unsmoothed", "int8/fp8 sm_90, per thread, unsmoothed"),
         ("16-bit", "int8/fp16, per thread"),
+        ("int8", "int8/fp8 sm_90, per thread"),
     ):
         assert set(said(replace(KERNELS[kernel], tolerance=narrow))) >= {"randn", "outlier-k"}
     assert "outlier-k" in said(replace(KERNELS["fp8"], tolerance="int8-qk-fp8-pv"))
@@ -100,7 +117,7 @@ def load(workload, **changed):
     return lambda q, k, v: attention(kernel, q, k, v)
 
 register("smoothed", "emulated", tolerance="int8-qk-fp16-pv")(lambda workload: load(workload))
-register("plain", "emulated", tolerance="int8-qk-fp16-pv")(lambda workload: load(workload, smooth=False))
+register("plain", "emulated", tolerance="int8-qk-fp16-pv")(lambda workload: load(workload, centre=None))
 """
 
 

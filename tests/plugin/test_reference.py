@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from attnbench.backends.numpy_math import numpy_math
-from attnbench.checks import attention
+from attnbench.checks import attention, excerpt
 from attnbench.checks import reference as reference_module
+from attnbench.execution import steps
 from attnbench.model import Workload
 from attnbench.workloads.inputs import make_inputs
 
@@ -56,17 +57,34 @@ def test_the_reference_in_chunks_of_rows_is_the_reference(monkeypatch):
     torch.testing.assert_close(reference_module.make_reference(triple).output, whole, rtol=1e-13, atol=1e-14)
 
 
-def test_a_sampled_reference_has_the_rows_that_it_names(monkeypatch):
+def test_a_large_problem_has_a_reference_of_one_row_out_of_every_64(monkeypatch):
     import torch
 
-    triple = random_triple((1, 50, 2, 16), "bfloat16")
+    triple = random_triple((1, 150, 2, 16), "bfloat16")
     whole = attention_in_numpy(*triple)
-    monkeypatch.setattr(reference_module, "ALL_ROWS_UP_TO", 40)
-    monkeypatch.setattr(reference_module, "SAMPLED_ROWS", 9)
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 2 * 150 * 150 - 1)
     reference = reference_module.make_reference(triple, seed=3)
-    assert reference.rows_text == "9 of 50 query rows, seed 3"
-    assert len(set(reference.rows.tolist())) == 9
-    torch.testing.assert_close(reference.output, whole[:, reference.rows], rtol=1e-12, atol=1e-13)
+    rows = reference.excerpt.rows
+    assert reference.excerpt.text == "3 of 150 query rows, one of every 64, seed 3"
+    assert [row // 64 for row in rows.tolist()] == [0, 1, 2]
+    torch.testing.assert_close(reference.output, whole[:, rows], rtol=1e-12, atol=1e-13)
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 2 * 150 * 150 // 100)
+    assert reference_module.make_reference(triple).excerpt.text == "2 of 150 query rows, one of every 100, seed 0"
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 2 * 150 * 150)
+    assert reference_module.make_reference(triple).excerpt.text == "all"
+
+
+def test_an_error_in_a_sampled_row_is_placed_in_the_whole_output(monkeypatch):
+    triple = random_triple((2, 150, 2, 16), "bfloat16")
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 1000)
+    reference = reference_module.make_reference(triple)
+    output = attention_in_numpy(*triple)
+    row = int(reference.excerpt.rows[-1])
+    output[1, row, 1, 5] += 10
+    assert steps.error_of(output, reference).worst_index == (1, row, 1, 5)
+    output[1, row, 1, 5] -= 10
+    output[1, row - 1] += 10  # which nobody compares
+    assert steps.error_of(output, reference).max_abs < 1e-10
 
 
 def test_plain_attention_in_fp32_is_near_numpy_and_in_bf16_further():

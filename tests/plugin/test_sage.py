@@ -135,7 +135,12 @@ def said(backend: str, facts: Facts = H200, workload: Workload = WORKLOAD) -> li
     return [reason.text for reason in unmet(all_backends()[backend].requires, facts, workload)]
 
 
-ALL = [name for name, backend in all_backends().items() if backend.family == "SageAttention"]
+#: Of the package sageattention: version 3 is one of its own.
+ALL = [
+    name
+    for name, one in all_backends().items()
+    if one.family == "SageAttention" and one.load.__module__ == sage.__name__
+]
 IN_1 = ["sage_auto", "sage_int8_fp16_triton", "sage_int8_fp16_triton[no_smooth_k]"]
 UNSMOOTHED = "[no_smooth_k]"
 

@@ -21,7 +21,7 @@ def test_ids_name_backend_mode_and_workload_in_the_order_of_registration(sim):
 
 
 def test_globs_select_and_repeat(sim):
-    result = sim("--collect-only", "-q", "--attn-backend=torch_fl*", "--attn-backend=numpy", "--attn-mode=*a*t*")
+    result = sim("--collect-only", "-q", "--attn-backend=torch_f*[hx]", "--attn-backend=numpy", "--attn-mode=*a*t*")
     assert ids(result) == [
         "torch_flash@default-flux-256px-t128",
         "torch_flash@max-autotune-flux-256px-t128",

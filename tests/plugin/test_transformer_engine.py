@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from adapters import CPU, H200, assert_is_attention, expected, qkv, spelt
+from adapters import CPU, H200, assert_is_attention, expected, qkv, spelt, tensors_of
 
 from attnbench.backends import transformer_engine
 from attnbench.backends.families import FAMILIES
@@ -74,6 +74,8 @@ class AttentionParams:
     window_size: Union[Tuple[int, int], None] = None
     attention_dropout: float = 0.0
     is_training: bool = True
+    fp8: bool = False
+    fp8_meta: Any = None
     softmax_scale: float = 1.0
 
 
@@ -96,6 +98,10 @@ def get_attention_backend(attention_params: AttentionParams = None):
         logger.debug("Disabling FusedAttention due to NVTE_FUSED_ATTN=0")
     if not use_unfused_attention:
         logger.debug("Disabling UnfusedDotProductAttention due to NVTE_UNFUSED_ATTN=0")
+    if attention_params.fp8 and attention_params.fp8_meta["recipe"].fp8_dpa:
+        logger.debug("Disabling FlashAttention 2 for FP8 attention")
+        logger.debug("Disabling UnfusedDotProductAttention for FP8 attention")
+        use_flash_attention = use_unfused_attention = 0
     if use_flash_attention and attention_params.head_dim_qk > 256:
         logger.debug("Disabling FlashAttention 2 due to unsupported head_dim_qk. Found: %s.", attention_params.head_dim_qk)
         use_flash_attention = False
@@ -113,6 +119,8 @@ def get_attention_backend(attention_params: AttentionParams = None):
 MODULE = """
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+
+from transformer_engine.pytorch.quantization import autocast
 
 from . import utils as dpa_utils
 
@@ -141,7 +149,8 @@ class DotProductAttention(torch.nn.Module):
         attention_type="self",
     ):
         super().__init__()
-        assert (qkv_format, attention_dropout) == ("bshd", 0.0)
+        assert qkv_format == "bshd"
+        self.dropout = attention_dropout
         self.heads, self.groups = num_attention_heads, num_gqa_groups or num_attention_heads
         self.head_dims = kv_channels if isinstance(kv_channels, tuple) else (kv_channels, kv_channels)
         self.mask_type, self.attention_type = attn_mask_type, attention_type
@@ -153,7 +162,8 @@ class DotProductAttention(torch.nn.Module):
         assert (heads, groups, (head_dim, head_dim_v)) == (self.heads, self.groups, self.head_dims)
         params = dpa_utils.AttentionParams(
             torch.Tensor, query_layer.dtype, "bshd_bshd_bshd", batch, heads, groups, seq, keys, head_dim, head_dim_v,
-            self.mask_type, is_training=self.training,
+            self.mask_type, attention_dropout=self.dropout, is_training=self.training, fp8=autocast.recipe is not None,
+            fp8_meta=autocast.recipe and {"recipe": autocast.recipe},
         )
         if _attention_backends["attention_params"] is None or params != _attention_backends["attention_params"]:
             _attention_backends["attention_params"] = params
@@ -167,7 +177,7 @@ class DotProductAttention(torch.nn.Module):
         chosen = [name for name in ("flash", "fused", "unfused") if _attention_backends[f"use_{name}_attention"]]
         if not chosen:
             raise ValueError("No dot product attention backend is available for the provided inputs.")
-        ran.append((chosen[0], self.training))
+        ran.append((chosen[0] + (" in fp8" if params.fp8 else ""), self.training))
         mask = None
         if self.mask_type.startswith("causal"):
             shift = keys - seq if self.mask_type == "causal_bottom_right" else 0
@@ -177,15 +187,48 @@ class DotProductAttention(torch.nn.Module):
             assert cu_seqlens_q.diff().tolist() == [seq] * batch
             lengths = (cu_seqlens_q if self.attention_type == "self" else cu_seqlens_kv).diff()
             mask = (torch.arange(keys) < lengths[:, None])[:, None, None]
-        q, k, v = (x.transpose(1, 2) for x in (query_layer, key_layer, value_layer))
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != groups)
+        tensors = (query_layer, key_layer, value_layer)
+        if chosen[0] == "fused":  # takes tensors of equal strides for contiguous ones, as the real one does
+            tensors = (x.as_strided(x.shape, torch.empty(x.shape, device="meta").stride()) for x in tensors)
+        q, k, v = (x.transpose(1, 2) for x in tensors)
+        if params.fp8:
+            q, k, v = (x.to(torch.float8_e4m3fn).to(x.dtype) for x in (q, k, v))
+        dropped = self.dropout if self.training else 0.0
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped, enable_gqa=heads != groups)
         return out.transpose(1, 2).contiguous().view(batch, seq, -1)
 """
 ATTENTION = "transformer_engine/pytorch/attention"
 FILES = {
     "transformer_engine/__init__.py": "",
+    "transformer_engine/common/__init__.py": "",
+    "transformer_engine/common/recipe/__init__.py": """
+from dataclasses import dataclass
+
+@dataclass
+class DelayedScaling:
+    margin: int = 0
+    amax_history_len: int = 1024
+    fp8_dpa: bool = False
+    fp8_mha: bool = False
+""",
+    "transformer_engine/pytorch/quantization.py": """
+class autocast:
+    recipe = None  # of the region that is entered
+
+    def __init__(self, enabled=True, calibrating=False, recipe=None, amax_reduction_group=None, _graph=False):
+        assert enabled
+        self.asked = recipe
+
+    def __enter__(self):
+        assert autocast.recipe is None
+        autocast.recipe = self.asked
+
+    def __exit__(self, *cause):
+        autocast.recipe = None
+""",
     "transformer_engine/pytorch/__init__.py": """
 import transformer_engine_torch
+from transformer_engine.pytorch.quantization import autocast
 from transformer_engine.pytorch.attention import DotProductAttention
 """,
     f"{ATTENTION}/__init__.py": "from .dot_product_attention import DotProductAttention\n",
@@ -231,6 +274,68 @@ def test_each_backend_runs_its_own_implementation_after_another_one(stand_in):
     in_turn = ["fused", "flash", "unfused", "unfused", "flash", "fused"]
     assert ran() == [(name, False) for name in in_turn for _ in range(2)], "and for inference"
     assert len(part("utils").asked) == 6, "chosen once a case, and not in every call"
+
+
+@pytest.mark.parametrize("text", ["1x48x2x64:bf16:dropout=0.25", "1x48x2x64:bf16:dropout=0.25:bwd"])
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_reaches_the_module_which_is_in_training_for_it(name, text, stand_in):
+    stand_in(FILES)
+    workload = spelt(text)
+    assert {*workload.features} <= {*all_backends()[name].takes}
+    given = tensors_of(workload)
+    with loaded(all_backends()[name], workload) as attention:
+        outputs = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            outputs.append(attention(*given))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert refused(name, workload) == ()
+    chosen, asked = part("utils").asked
+    assert (asked.attention_dropout, asked.is_training) == (0.25, True)
+    assert chosen == asked, "the library is asked about what then runs"
+
+
+def test_in_e4m3_every_call_enters_the_recipe_and_is_held_to_cudnn(stand_in):
+    stand_in(FILES)
+    tensors = qkv()
+    rounded = [x.to(torch.float8_e4m3fn).to(x.dtype) for x in tensors]
+    for name, asked, right in (("te_fp8", rounded, " in fp8"), ("te_fused", tensors, "")):
+        with loaded(all_backends()[name], WORKLOAD) as attention:
+            for _ in range(2):
+                torch.testing.assert_close(attention(*tensors), expected(*asked))
+        assert ran()[-2:] == [(f"fused{right}", False)] * 2
+    assert sys.modules["transformer_engine.pytorch.quantization"].autocast.recipe is None
+    fp8, fused = part("utils").asked
+    assert (fp8.fp8, fp8.fp8_meta["recipe"].fp8_dpa, fp8.is_training) == (True, True, False)
+    assert not fused.fp8
+
+
+def test_in_e4m3_the_library_is_asked_about_what_then_runs(stand_in):
+    stand_in(FILES)
+    workload = spelt("3x24/40x4/2x64:bf16:padding=40+13+1")
+    assert {*workload.features} <= {*all_backends()["te_fp8"].takes}
+    assert refused("te_fp8", workload) == ()
+    with loaded(all_backends()["te_fp8"], workload) as attention:
+        given = tensors_of(workload)
+        right = all_backends()["numpy"].load(workload)(*given)
+        torch.testing.assert_close(attention(*given), right, atol=0.15, rtol=0.1)
+    chosen, asked = part("utils").asked
+    assert chosen == asked
+    part("utils").fused_rejected = "FP8 current scaling on arch < sm100"
+    assert refused("te_fp8", workload) == ("Disabling FusedAttention: FP8 current scaling on arch < sm100",)
+
+
+def test_in_e4m3_it_needs_hopper_and_has_a_class_of_tolerance_of_its_own():
+    ampere = Facts("cuda", "NVIDIA A100", (8, 0), (2, 13))
+    workload = Workload("w", 1, 64, 2, 72, "bf16")
+    assert [reason.text for reason in unmet(all_backends()["te_fp8"].requires, ampere, workload)] == [
+        MISSING,
+        NO_EXTENSION,
+        "needs sm_90 or newer, found sm_80 (NVIDIA A100)",
+        "needs head_dim a multiple of 16, found 72",
+    ]
+    assert (all_backends()["te_fp8"].tolerance, all_backends()["te_fp8"].modes) == ("fp8-output-unscaled", ("eager",))
 
 
 def test_before_and_after_a_case_the_choice_is_the_users_own(stand_in, monkeypatch):
@@ -292,6 +397,7 @@ ASKED = {
     "2x24x2x64:bf16:padding=24+7": "padding",  # which self-attention would take for the lengths of the queries
     "1x48x4/2x64:bf16:causal:bwd": "causal",
     "1x48x2x64:bf16:fwdbwd": "no_mask",
+    "1x48x3x64:bf16:bhsd": "no_mask",
 }
 
 
@@ -388,9 +494,10 @@ def test_its_process_is_started_with_the_cudnn_that_pip_installed_for_torch(stan
 def test_the_family_is_apart_as_one_group_and_offers_the_modes_that_it_claims():
     assert transformer_engine in FAMILIES
     found = {name: b for name, b in all_backends().items() if b.family == "transformer-engine"}
-    assert set(found) == set(NAMES)
+    assert set(found) == {*NAMES, "te_fp8"}
     assert len({b.own_process for b in found.values()}) == 1
-    assert {(b.modes, b.fullgraph, b.layout) for b in found.values()} == {(MODES, False, "bshd")}
+    assert {(found[name].modes, found[name].fullgraph) for name in NAMES} == {(MODES, False)}
+    assert {b.layout for b in found.values()} == {"bshd"}
 
 
 def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]:

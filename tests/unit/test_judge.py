@@ -347,6 +347,23 @@ def test_a_gradient_is_compared_with_the_same_gradient_alone(verdict, session, c
     assert not [reason for reason in verdict(stored, checks=checks(1e-4)).reasons if reason.code == "accuracy"]
 
 
+# What the library chose
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ("cudnn", "flash", "chose cudnn, baseline flash"),
+        ("flash", "flash", ""),
+        ("cudnn", "", ""),  # unknown on one side is no difference
+        ("", "flash", ""),
+    ],
+)
+def test_a_change_of_choice_is_said_and_the_case_is_judged(verdict, session, here, there, said):
+    found = verdict(Baseline((session(chose=there),)), chose=here)
+    assert (found.chose, found.kind) == (said, VerdictKind.UNCHANGED)
+
+
 # A launch counts once
 
 

@@ -30,6 +30,18 @@ KERNELS = [
         HubKernel("me/mine", "refs/pr/1", "interface.flash_attn_func"),
         {"revision": "refs/pr/1"},
     ),
+    (
+        "hf:kernels-community/sage-attention@1:sageattn,layout=bhsd,tolerance=int8-qk-fp8-pv",
+        "hf--kernels-community--sage-attention--1--sageattn--layout=bhsd--tolerance=int8-qk-fp8-pv",
+        HubKernel("kernels-community/sage-attention", "1", "sageattn", "bhsd", "int8-qk-fp8-pv"),
+        {"version": 1},
+    ),
+    (
+        "hf:me/mine@1,tolerance=fp8",
+        "hf--me--mine--1--tolerance=fp8",
+        HubKernel("me/mine", "1", tolerance="fp8"),
+        {"version": 1},
+    ),
 ]
 
 
@@ -37,10 +49,22 @@ KERNELS = [
 def test_either_form_names_the_same_kernel(asked, name, kernel, pinned):
     assert hub_kernel(asked) == hub_kernel(name) == kernel
     assert (kernel.asked, kernel.backend, kernel.pinned) == (asked, name, pinned)
-    assert backend(kernel).name == name  # a name that a backend may have
+    registered = backend(kernel)
+    assert registered.name == name  # a name that a backend may have
+    assert (registered.layout, registered.tolerance) == (kernel.layout, kernel.tolerance)
 
 
-@pytest.mark.parametrize("other", ["hf:me/mine@01", "hf:me/mine@1:flash_attn_func", "hf--me--mine--1--flash_attn_func"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        "hf:me/mine@01",
+        "hf:me/mine@1:flash_attn_func",
+        "hf--me--mine--1--flash_attn_func",
+        "hf:me/mine@1,layout=bshd",
+        "hf:me/mine@1,tolerance=16-bit,layout=bshd",
+        "hf--me--mine--1--layout=bshd",
+    ],
+)
 def test_two_spellings_of_one_kernel_have_one_name(other):
     assert hub_kernel(other) == hub_kernel("hf:me/mine@1")
 
@@ -70,9 +94,35 @@ def test_a_kernel_that_is_spelt_wrongly_is_answered_with_the_form(text):
         hub_kernel(text)
     assert caught.value.kind == "backend"
     assert str(caught.value) == (
-        "expected hf:OWNER/NAME@VERSION or hf:OWNER/NAME@VERSION:FUNCTION, as in hf:kernels-community/flash-attn2@3, "
-        f"got {text!r}"
+        "expected hf:OWNER/NAME@VERSION or hf:OWNER/NAME@VERSION:FUNCTION, with ,layout= or ,tolerance= behind it if "
+        f"needed, as in hf:kernels-community/flash-attn2@3, got {text!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hf:me/mine@1,layout=hnd", "expected layout= one of bshd, bhsd, got 'hnd' in 'hf:me/mine@1,layout=hnd'"),
+        (
+            "hf--me--mine--1--layout=hnd",
+            "expected layout= one of bshd, bhsd, got 'hnd' in 'hf--me--mine--1--layout=hnd'",
+        ),
+        ("hf:me/mine@1,layout", "expected layout= one of bshd, bhsd, got '' in 'hf:me/mine@1,layout'"),
+        ("hf:me/mine@1,a=2", "expected layout= or tolerance= behind a kernel, got 'a=2' in 'hf:me/mine@1,a=2'"),
+        ("hf:me/mine@1,", "expected layout= or tolerance= behind a kernel, got '' in 'hf:me/mine@1,'"),
+    ],
+)
+def test_an_option_or_a_value_that_there_is_not_is_answered_with_those_that_there_are(text, says):
+    with pytest.raises(UnknownName) as caught:
+        hub_kernel(text)
+    assert str(caught.value) == says
+
+
+def test_an_unknown_class_of_tolerance_is_answered_with_all_of_them():
+    with pytest.raises(
+        UnknownName, match=r"^expected tolerance= one of 16-bit, .*, int8, fp4, fp8, .*, got 'int4' in "
+    ):
+        hub_kernel("hf:me/mine@1,tolerance=int4")
 
 
 def test_a_version_is_mandatory_and_the_sentence_says_why():

@@ -127,6 +127,12 @@ def test_a_row_has_every_figure_of_its_verdict(judged):
     assert rows(text)[1:] == [f"| **regressed** | `torch_flash@eager · flux-256px-t128` | {figures} |"]
 
 
+@pytest.mark.parametrize("kind", ["regressed", "unchanged"])
+def test_a_change_of_choice_stands_beside_the_verdict(judged, kind):
+    row = rows(markdown(judged(verdict(kind, chose="chose cudnn, baseline flash"))))[-1]
+    assert row.split(" | ")[0].strip("|* ").replace("*", "") == f"{kind}, `chose cudnn, baseline flash`"
+
+
 def test_the_clock_during_the_call_has_its_column(judged):
     found = judged(verdict("unchanged", clock_change=0.001))
     assert rows(markdown(found))[-1].endswith("| 2 | +0.10 |")

@@ -172,9 +172,17 @@ def test_verdicts_come_worst_first_with_interval_limit_and_command(record: Calla
         slow.case, VerdictKind.REGRESSED, baseline_s=1e-3, found_s=1.02e-3, change=0.02, low=0.015, high=0.025,
         limit=0.01, known_unit=True, launches=2, reproduce="pytest --benchmark-only -k slow",
     )  # fmt: skip
-    unchanged = replace(regressed, case=same.case, kind=VerdictKind.UNCHANGED, change=0.0, low=-0.005, high=0.005)
-    page = shown(gathered(record("same@eager"), slow, verdicts=(unchanged, regressed)))
+    unchanged = replace(
+        regressed, case=same.case, kind=VerdictKind.UNCHANGED, change=0.0, low=-0.005, high=0.005,
+        chose="chose cudnn, baseline flash",
+    )  # fmt: skip
+    page = shown(gathered(record("same@eager", chose="cudnn"), slow, verdicts=(unchanged, regressed)))
     _, row, _, folded = page.tables["sortable filtered verdicts"]
+    assert "chose cudnn, baseline flash" in folded[1]
+    assert "chose cudnn, baseline flash" not in row[1]
+    beside_points = {line for point in json.loads(page.held["data"])["points"].values() for line in point["t"]}
+    assert "chose cudnn, baseline flash" in beside_points
+    assert any("same@eager" in cell and "chose cudnn" in cell for line in page.tables["records-table"] for cell in line)
     assert row[0] == "regressed"
     assert row[1].startswith("slow@eager")
     assert "pytest --benchmark-only -k slow" in row[1]
@@ -340,6 +348,8 @@ def test_a_plot_that_is_more_than_a_drawing_is_left_out(record: Callable[..., Re
 def test_only_known_pages_and_hub_repositories_become_addresses() -> None:
     assert documentation("torch_flash", "torch").endswith("scaled_dot_product_attention.html")
     assert documentation("torch_flex", "torch").endswith("flex_attention.html")
+    assert documentation("torch_varlen", "torch").endswith("varlen.html")
+    assert documentation("torch_flash[FA3]", "torch") == documentation("torch_sdpa", "torch")
     assert documentation("sage_int8_fp8_cuda[per_warp]", "SageAttention") == "https://github.com/thu-ml/SageAttention"
     assert documentation("hf:owner/kernel.v2@1:attend", "hf-kernels") == "https://huggingface.co/owner/kernel.v2"
     for unknown in ("hf:../evil@1", "hf:a/b/../c@1", "hf:javascript:evil", "my_kernel"):

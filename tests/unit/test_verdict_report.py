@@ -71,6 +71,19 @@ def test_what_else_differs_stands_in_the_line(record):
     ]
 
 
+def test_a_change_of_choice_stands_beside_the_verdict(record, block):
+    chose = "chose cudnn, baseline flash"
+    first = line(replace(REGRESSED, chose=chose), record()).splitlines()[0]
+    assert first.startswith(f"REGRESSED torch_flash@eager · flux-256px-t128 ({chose}): +2.0 %")
+    [row] = [one for one in block(replace(REGRESSED, chose=chose, known_unit=False)) if one.startswith("regressed")]
+    assert f"torch_flash@eager · flux-256px-t128 (unknown unit, {chose})" in row
+
+
+def test_a_change_of_choice_of_an_unchanged_case_is_named_below(block):
+    lines = block(replace(UNCHANGED, chose="chose cudnn, baseline flash"), replace(UNCHANGED, case=MATH))
+    assert "  chose cudnn, baseline flash: torch_flash@eager · flux-256px-t128" in lines
+
+
 def test_the_line_of_a_case_that_was_not_compared_says_why(record):
     said = line(without(VerdictKind.NO_BASELINE, "no stored session holds this case"), record())
     assert said == (

@@ -52,7 +52,7 @@ KNOWN = {
 }
 
 
-def backend(kernel: HubKernel, name: str = "") -> Backend:
+def backend(kernel: HubKernel, name: str = "", *, never_run: bool = False) -> Backend:
     """A kernel on the Hub as a backend, under the name that its parts make where none is given.
 
     All modes: whether dynamo traces a kernel is its author's doing, so a graph break is said and a call without a graph
@@ -63,6 +63,8 @@ def backend(kernel: HubKernel, name: str = "") -> Backend:
         _loader(kernel),
         name or kernel.backend,
         FAMILY,
+        tolerance=kernel.tolerance,
+        layout=kernel.layout,
         modes=MODES,
         requires=(Distribution("kernels"), *known.requires),
         route=known.route,
@@ -70,6 +72,7 @@ def backend(kernel: HubKernel, name: str = "") -> Backend:
         fullgraph=False,
         fetches=True,
         source=lambda: loaded(kernel).source,
+        never_run=never_run,
     )
 
 
@@ -102,4 +105,4 @@ def asked_for(patterns: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Backe
 
 
 add_backend(backend(FLASH_ATTN_2, "hf_flash_attn"))
-add_backend(backend(FLASH_ATTN_3, "hf_flash_attn3"))
+add_backend(backend(FLASH_ATTN_3, "hf_flash_attn3", never_run=True))

@@ -12,6 +12,7 @@ _SDPA = "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scal
 _BACKENDS: Mapping[str, str] = MappingProxyType(
     {
         "torch_flex": "https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html",
+        "torch_varlen": "https://docs.pytorch.org/docs/stable/nn.attention.varlen.html",
         "hf_flash_attn": "https://huggingface.co/kernels-community/flash-attn2",
         "hf_flash_attn3": "https://huggingface.co/kernels-community/flash-attn3",
     }
@@ -21,6 +22,9 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
         "torch": _SDPA,
         "flash-attn": "https://github.com/Dao-AILab/flash-attention",
         "SageAttention": "https://github.com/thu-ml/SageAttention",
+        "SpargeAttn": "https://github.com/thu-ml/SpargeAttn",
+        "aiter": "https://github.com/ROCm/aiter",
+        "comfy-kitchen": "https://github.com/Comfy-Org/comfy-kitchen",
         "xformers": "https://facebookresearch.github.io/xformers/components/ops.html",
         "transformer-engine": "https://docs.nvidia.com/deeplearning/transformer-engine/user-guide/api/pytorch.html",
         "flashinfer": "https://docs.flashinfer.ai/",

@@ -63,6 +63,7 @@ def _of_point(index: Index, case: Case) -> list[str]:
         change = change_with_interval(worst)
         figures = f" {change}, limit {worst.limit * 100:.3g} %" if worst.limit and change else ""
         said.append(f"{worst.kind}{figures}")
+    said += sorted({one.chose for one in verdicts if one.chose} or {f"chose {r.chose}" for r in timed if r.chose})
     if any(record.injected is not None for record in case.records):
         said.append("slowed down on purpose")
     return said

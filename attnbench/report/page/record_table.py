@@ -66,7 +66,8 @@ def _row(index: Index, record: Record) -> Row:
         Cell(f"{index.launch_number(record)} · {minute(launch.started_at)}", title=record.launch),
     )
     slowed = (f"slowed {signed_percent(record.injected, 1)} %",) if record.injected is not None else ()
-    return Row(index.key(record), index.name(record), cells, slowed)
+    chose = (f"chose {record.chose}",) if record.chose else ()
+    return Row(index.key(record), index.name(record), cells, (*slowed, *chose))
 
 
 def _band(record: Record) -> tuple[float | None, float | None]:

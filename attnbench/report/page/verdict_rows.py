@@ -108,7 +108,7 @@ def _said(verdict: Verdict, record: Record | None) -> tuple[str, ...]:
     said = [reason.text for reason in verdict.reasons if verdict.change is None or reason.code not in IN_THE_ROW]
     if verdict.change is not None and not verdict.known_unit:
         said.append("a GPU unit that the baseline does not know: a slow-down is only suspected")
-    said += verdict.notes
+    said += [*([verdict.chose] if verdict.chose else []), *verdict.notes]
     if record is not None and record.injected is not None and not any("INJECTED" in one for one in said):
         said.insert(0, f"slowed down on purpose by {signed_percent(record.injected, 1)} %")
     return tuple(dict.fromkeys(said))

@@ -1,0 +1,180 @@
+"""PyTorch's SDPA on FlashAttention-3 and 4, put in the place of its own flash implementation.
+
+That is `torch.nn.attention.activate_flash_attention_impl`, which calls the packages' kernels from aten's operators.
+
+The activation is the process's, so it lasts as long as the case: what was active before is put back when the case is over.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attnbench.backends.device_kernels import FLASH_2, FLASH_3, FLASH_4, TORCHS_OWN
+from attnbench.backends.flash_attn import BUILD_OF_3, Flash3Build, build_of_3, interface
+from attnbench.backends.installed import package_text
+from attnbench.backends.registry import register
+from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, Package, TorchVersion
+from attnbench.backends.torch_sdpa import pinned, refusals
+from attnbench.hardware.facts import Facts, installed_version
+from attnbench.model import MODES, CaseEnded, Reason, Status, Workload
+
+if TYPE_CHECKING:
+    from attnbench.backends.registry import AttentionFunction
+
+#: The module that PyTorch imports for FlashAttention-3 (`register_flash_attention_fa3` in torch/nn/attention/_fa3.py).
+_MODULE_OF_3 = "flash_attn_interface"
+_TORCH = TorchVersion((2, 11))
+_TAKES = ("cross", "gqa", "causal", "backward")  # dropout is refused by both
+
+
+@dataclass(frozen=True)
+class OperatorsOf3:
+    """The two operators of FlashAttention-3 that PyTorch calls, which fa3-fwd has not. Silent where none is installed."""
+
+    @property
+    def needed(self) -> str:
+        return "the operators flash_attn_3.fwd and flash_attn_3.bwd"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        installed = interface()
+        if installed is None or installed.module == _MODULE_OF_3:
+            return None
+        return f"needs {self.needed}, found {installed.build} with a forward operator alone, under another name"
+
+
+@dataclass(frozen=True)
+class ResultsOf4:
+    """A flash-attn 4 whose forward function returns as many values as PyTorch unpacks.
+
+    Both are read as text: PyTorch 2.11 and 2.13 unpack two, and flash-attn-4 returns two up to 4.0.0b19, four from 4.0.0b20
+    and five in 4.0.0b36. Silent where one of the texts does not say.
+    """
+
+    @property
+    def needed(self) -> str:
+        return "a flash-attn-4 that returns what this torch unpacks"
+
+    def unmet(self, facts: Facts, workload: Workload) -> str | None:
+        del facts, workload
+        library = package_text("flash_attn", "cute/interface.py") or ""
+        torchs = package_text("torch", "nn/attention/_fa4.py") or ""
+        returned = re.search(r"def _flash_attn_fwd\([^)]*\) -> Tuple\[(.*?)\]:\n", library, re.S)
+        unpacked = re.search(r"^ *([\w, ]+) = module\._flash_attn_fwd\(", torchs, re.M)
+        if returned is None or unpacked is None:
+            return None
+        found, needed = returned[1].count("torch.Tensor"), len(unpacked[1].split(","))
+        if found == needed:
+            return None
+        version = installed_version("flash-attn-4") or "of unknown version"
+        return (
+            f"needs a _flash_attn_fwd with {needed} results, which this torch unpacks, found flash-attn-4 {version} with "
+            f"{found} (pip install flash-attn-4==4.0.0b19 for two)"
+        )
+
+
+@contextmanager
+def _activated(implementation: str, workload: Workload) -> Iterator[AttentionFunction]:
+    """SDPA held to its flash implementation while that is `implementation`, "FA3" or "FA4".
+
+    Raises CaseEnded (unsupported) where this torch, or the library that it imports, lacks what it needs, and whatever the
+    library raises on import.
+    """
+    from torch.nn.attention import (
+        current_flash_attention_impl,
+        list_flash_attention_impls,
+        restore_flash_attention_impl,
+    )
+
+    if implementation not in list_flash_attention_impls():
+        found = ", ".join(list_flash_attention_impls()) or "none"
+        text = f"needs a torch that can activate {implementation}, found one that can activate {found}"
+        raise CaseEnded(Status.UNSUPPORTED, Reason("implementation", text))
+    before = current_flash_attention_impl()
+    try:
+        try:
+            _activate(implementation)
+        except RuntimeError as exc:
+            if "does not expose" not in str(exc):
+                raise
+            text = f"needs the forward and backward kernels that PyTorch calls for {implementation}: {exc}"
+            raise CaseEnded(Status.UNSUPPORTED, Reason("operators", text)) from exc
+        yield pinned("FLASH_ATTENTION", workload)
+    finally:
+        if current_flash_attention_impl() is not None:
+            restore_flash_attention_impl()
+        if before is not None:
+            _activate(before)
+
+
+def _activate(implementation: str) -> None:
+    """Without PyTorch's warning that the kernel of an operator is replaced, which is what is asked for."""
+    from torch.nn.attention import activate_flash_attention_impl
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
+        activate_flash_attention_impl(implementation)
+
+
+def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
+    return refusals(workload, device, "can_use_flash_attention")
+
+
+@register(
+    "torch_flash[FA3]",
+    "torch",
+    layout="bhsd",
+    modes=MODES,
+    requires=(
+        _TORCH,
+        Package(_MODULE_OF_3, source=BUILD_OF_3),
+        OperatorsOf3(),
+        Device("cuda"),
+        Capability((9, 0), below=(10, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d <= 256, "at most 256"),
+        Flash3Build(),
+    ),
+    takes=_TAKES,
+    route={"cuda": FLASH_3},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
+    refuses=_refusals,
+    source=build_of_3,
+)
+@contextmanager
+def torch_flash_3(workload: Workload) -> Iterator[AttentionFunction]:
+    """PyTorch's SDPA on FlashAttention-3, activated for the case."""
+    with _activated("FA3", workload) as attention:
+        yield attention
+
+
+@register(
+    "torch_flash[FA4]",
+    "torch",
+    layout="bhsd",
+    modes=MODES,
+    requires=(
+        _TORCH,
+        Distribution("flash-attn-4"),
+        Distribution("nvidia-cutlass-dsl"),
+        ResultsOf4(),
+        Device("cuda"),
+        Capability((9, 0), below=(11, 0)),
+        DType("bf16", "fp16"),
+        HeadDim(lambda d: d <= 256, "at most 256"),
+    ),
+    takes=_TAKES,
+    route={"cuda": FLASH_4},
+    foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_3}"},
+    refuses=_refusals,
+)
+@contextmanager
+def torch_flash_4(workload: Workload) -> Iterator[AttentionFunction]:
+    """PyTorch's SDPA on flash-attn 4 (`flash_attn.cute`), activated for the case."""
+    with _activated("FA4", workload) as attention:
+        yield attention

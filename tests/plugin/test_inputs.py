@@ -1,0 +1,84 @@
+"""How the tensors of a workload are drawn: alike on every machine, also where many cores draw a large one."""
+
+# torch is imported where it is used: `pytest --collect-only` imports this file.
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attnbench.workloads import inputs
+from attnbench.workloads.table import parse_spelt
+
+
+@pytest.fixture(autouse=True)
+def nothing_drawn_before():
+    inputs._drawn_before.cache_clear()
+    inputs._sha256_of.cache_clear()
+    yield
+    inputs._drawn_before.cache_clear()  # nor later, where a test has drawn with another PIECE
+    inputs._sha256_of.cache_clear()
+
+
+def made(spelt: str = "1x40x3x16:bf16:bwd") -> Any:
+    workload = parse_spelt(spelt)
+    assert workload is not None
+    return inputs.make_inputs(workload, "cpu")
+
+
+def test_a_tensor_of_one_piece_is_what_one_generator_draws():
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    found = made().kept["randn"]
+    for one in found:
+        torch.testing.assert_close(one, torch.randn(one.shape, generator=generator).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("distribution", inputs.DISTRIBUTIONS)
+def test_a_tensor_of_many_pieces_does_not_depend_on_the_cores(distribution, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(inputs, "PIECE", 500)
+    drawn = []
+    for cores in (1, 7):
+        monkeypatch.setattr(inputs.os, "cpu_count", lambda cores=cores: cores)
+        inputs._drawn_before.cache_clear()
+        inputs._sha256_of.cache_clear()
+        drawn.append(made())
+    one, other = drawn
+    assert one.sha256 == other.sha256
+    for mine, yours in zip(one.kept[distribution], other.kept[distribution], strict=True):
+        assert torch.equal(mine, yours)
+    assert torch.equal(one.gradient, other.gradient)
+
+
+def test_no_piece_is_drawn_twice(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(inputs, "PIECE", 48)  # one token
+    found = made()
+    tokens = torch.cat([one.reshape(-1, 48) for one in (*found.kept["randn"], found.gradient)])
+    assert len(torch.unique(tokens, dim=0)) == len(tokens) == 160
+    assert tokens.float().std().item() == pytest.approx(1, abs=0.03)
+
+
+def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_gets(monkeypatch):
+    import torch
+
+    draws = []
+    monkeypatch.setitem(inputs.DISTRIBUTIONS, "randn", lambda *given: draws.append(given) or inputs._randn(*given))
+    first = made("2x40x3x16:bf16")
+    kept = [one.clone() for one in first.kept["randn"]]
+    for one in first.sets["randn"]:
+        one.zero_()
+    second = made("2x40x3x16:bf16:padding=40+7:fwdbwd")
+    assert len(draws) == 1
+    assert second.sha256 == first.sha256
+    assert all(torch.equal(*pair) for pair in zip(second.kept["randn"], kept, strict=True))
+    assert first.overwritten() == ("q of randn", "k of randn", "v of randn")
+    first.restore()
+    assert first.overwritten() == ()
+    monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
+    made("2x40x3x16:bf16")
+    assert len(draws) == 2
