@@ -20,9 +20,9 @@ from xml.etree import ElementTree as ET
 
 from attnbench import printable
 from attnbench.report import comma_separated, jsonl
+from attnbench.report.charts.chart import HISTORY
 from attnbench.report.gather import Gathered
 from attnbench.report.page.content import Content
-from attnbench.report.series import HISTORY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,7 +39,7 @@ _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>\s*")
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot to inline: SVG text with the ids and classes of attnbench/report/svg.py, every id with a prefix of its own.
+    """A plot to inline: SVG text with the ids and classes of attnbench/report/plots/svg.py, each id with its own prefix.
 
     stem: unique, the name of its file. name: what it plots (`latency`), by which tabs group figures. device: as
     `series.Chart` names it.

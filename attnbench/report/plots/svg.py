@@ -28,7 +28,7 @@ from xml.etree import ElementTree as ET
 from attnbench import printable
 from attnbench.fingerprint import slug
 from attnbench.report import marks
-from attnbench.report.series import DOTS, HISTORY, PAIRS, Chart, Point, Series
+from attnbench.report.charts.chart import DOTS, HISTORY, PAIRS, Chart, Point, Series
 
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
