@@ -16,6 +16,7 @@ from attnbench.report.markdown import markdown
 from attnbench.report.page.render import Figure, render
 from attnbench.report.plots import drawing
 from attnbench.report.readme import latency_tables
+from attnbench.report.speedup_charts import speedup_charts
 from attnbench.report.terminal import section
 from attnbench.storage.writing import write_whole
 from attnbench.units import counted
@@ -88,8 +89,9 @@ def rendered(
 def _charts(gathered: Gathered, history: bool) -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:
     """Every plot that the records have data for, and a sentence for each other one."""
     found, missing = charts([source.run for source in gathered.runs])
+    against_plain, no_ratio = speedup_charts(gathered)
     over_time, no_time = history_charts(gathered) if history else ((), ())
-    return (*found, *over_time), (*missing, *no_time)
+    return (*found, *against_plain, *over_time), (*missing, *no_ratio, *no_time)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
