@@ -131,6 +131,12 @@ _COLUMNS: Mapping[str, Callable[[_Row], Value]] = {
     "Launch": lambda row: row.launch.id,
     "Started": lambda row: row.launch.started_at,
     "Injected": lambda row: row.record.injected,
+    "Mask": lambda row: row.workload.mask,
+    "Direction": lambda row: row.workload.direction,
+    "KV Length": lambda row: row.workload.k_shape[1],
+    "KV Heads": lambda row: row.workload.k_shape[2],
+    "Dropout": lambda row: row.workload.dropout,
+    "Layout": lambda row: row.workload.layout,
 }
 
 
