@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +22,7 @@ from attnbench.report import comma_separated, jsonl
 from attnbench.report.charts.chart import HISTORY
 from attnbench.report.gather import Gathered
 from attnbench.report.page.content import Content
+from attnbench.report.page.packing import deflated, shared
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -92,8 +92,8 @@ def render(
         style=environment.filters["trusted"](style),
         script=environment.filters["trusted"](script),
         data=script_json(content.data),
-        records_jsonl=_packed(_lines(gathered)),
-        table_csv=_packed(comma_separated.table(gathered)),
+        records_jsonl=deflated(shared([line for source in gathered.runs for line in jsonl.lines(source.run)])),
+        table_csv=deflated(comma_separated.table(gathered)),
     )
     return text.lstrip().encode()
 
@@ -154,15 +154,6 @@ def _tabs(figures: Sequence[Figure]) -> list[tuple[str, str, list[Figure]]]:
     for figure in figures:
         found.setdefault(figure.name, []).append(figure)
     return [(name, mine[0].title.removesuffix(" over sequence length"), mine) for name, mine in found.items()]
-
-
-def _lines(gathered: Gathered) -> str:
-    return "".join(f"{line}\n" for source in gathered.runs for line in jsonl.lines(source.run))
-
-
-def _packed(text: str) -> str:
-    """Deflated (RFC 1950) in base64: unlike gzip's, its header holds neither a time nor a system."""
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
 
 
 def _part(name: str) -> str:

@@ -95,7 +95,7 @@ def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
     _add_key(figure, parts, prefix)
     _copy(figure, parts, "title|main", f"{prefix}title--main", "title")
     _copy(figure, parts, "subtitle|main", f"{prefix}subtitle--main", "subtitle")
-    text = ET.tostring(root, "unicode") + "\n"
+    text = ET.tostring(root, "unicode").replace(" />", "/>") + "\n"  # `>` in a text is written as an entity
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}' if standalone else text
 
 
