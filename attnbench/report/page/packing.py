@@ -11,7 +11,9 @@ import base64
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 #: Characters from which a part is worth a place of its own.
@@ -21,6 +23,8 @@ SHORTEST = 12
 COLUMNS = frozenset(("rounds_s", "before_hz", "cycles", "spent_s", "error", "plain", "fused", "allowed", "sample"))
 #: The letter of the first part: JSONL is ASCII, so all letters beyond it are free. UTF-16's surrogates are left out.
 FIRST, SURROGATES, SURROGATE_COUNT = 0x100, 0xD800, 0x800
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def deflated(text: str) -> str:
@@ -34,76 +38,86 @@ def shared(lines: Sequence[str]) -> str:
     First the parts, one a line, then an empty line, then the lines. In both a letter beyond ASCII stands for a part: the
     code point `FIRST` for the first one, and so on, save for surrogates.
     """
-    values = [json.loads(line) for line in lines]
+    nodes = [_node(json.loads(line), "") for line in lines]
     counts: Counter[str] = Counter()
-    for value in values:
-        _count(value, counts)
-    pieces = _Pieces(counts)
-    written = [pieces.of(value, "") for value in values]
-    ordered = [part for parts in pieces.parts.values() for part in parts]
-    letters = {text: _letter(at) for at, (text, _) in enumerate(ordered)}
-    return "\n".join(
-        (*(_joined(part, letters) for _, part in ordered), "", *(_joined(one, letters) for one in written))
-    )
+    for node in nodes:
+        _count(node, counts)
+    parts: dict[str, dict[str, _Node]] = {}
+    for node in nodes:
+        _collect(node, counts, parts)
+    ordered = [part for named in parts.values() for part in named.values()]
+    letters = {part.text: _letter(at) for at, part in enumerate(ordered)}
+    return "\n".join((*(_short(part, letters) for part in ordered), "", *(_short(node, letters) for node in nodes)))
 
 
-#: A text in pieces, of which a tuple holds the part that a letter will stand for.
-_Text = list["str | tuple[str]"]
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """An object, a list or a text: its JSON, the name that it stands under, and the JSON in pieces."""
+
+    text: str
+    name: str
+    pieces: tuple[str | _Node, ...]
+
+    def is_part(self, counts: Counter[str]) -> bool:
+        """Whether it is worth a letter."""
+        return len(self.text) >= SHORTEST and (counts[self.text] > 1 or self.name in COLUMNS)
 
 
-class _Pieces:
-    """Parts by the name that they stand under, each as JSON and in pieces."""
-
-    def __init__(self, counts: Counter[str]) -> None:
-        self.counts = counts
-        self.parts: dict[str, list[tuple[str, _Text]]] = {}
-        self.known: set[str] = set()
-
-    def of(self, value: Any, name: str) -> _Text:
-        """A value in pieces; what it shares with others is added to `parts`."""
-        if not isinstance(value, (dict, list, str)):
-            return [_json(value)]
-        text = _json(value)
-        if len(text) < SHORTEST or (self.counts[text] < 2 and name not in COLUMNS):
-            return self._inside(value, name)
-        if text not in self.known:
-            self.known.add(text)
-            self.parts.setdefault(name, []).append((text, self._inside(value, name)))
-        return [(text,)]
-
-    def _inside(self, value: Any, name: str) -> _Text:
-        if isinstance(value, dict):
-            items = ([f"{_json(key)}:", *self.of(one, key)] for key, one in value.items())
-            return ["{", *_between(items), "}"]
-        if isinstance(value, list):
-            return ["[", *_between(self.of(one, name) for one in value), "]"]
-        return [_json(value)]
+def _node(value: Any, name: str) -> _Node:
+    if isinstance(value, dict):
+        pieces: list[str | _Node] = []
+        for key, one in value.items():
+            pieces += ("," if pieces else "{", _key(key), _node(one, key) if _has_parts(one) else _json(one))
+        pieces.append("}" if pieces else "{}")
+    elif isinstance(value, list) and any(map(_has_parts, value)):
+        pieces = []
+        for one in value:
+            pieces += ("," if pieces else "[", _node(one, name) if _has_parts(one) else _json(one))
+        pieces.append("]")
+    else:
+        pieces = [_json(value)]
+    text = "".join(piece if isinstance(piece, str) else piece.text for piece in pieces)
+    return _Node(text, name, tuple(pieces))
 
 
-def _count(value: Any, counts: Counter[str]) -> None:
-    """Count a value and what is in it; what is in one that was counted before is not a repetition of its own."""
-    if isinstance(value, (dict, list, str)):
-        text = _json(value)
-        if len(text) < SHORTEST:
+@cache
+def _key(name: str) -> str:
+    return f"{_json(name)}:"
+
+
+def _has_parts(value: Any) -> bool:
+    return isinstance(value, (dict, list, str))
+
+
+def _count(node: _Node, counts: Counter[str]) -> None:
+    """Count a node and what is in it; what is in one that was counted before is not a repetition of its own."""
+    if len(node.text) >= SHORTEST:
+        counts[node.text] += 1
+        if counts[node.text] == 1:
+            for piece in node.pieces:
+                if not isinstance(piece, str):
+                    _count(piece, counts)
+
+
+def _collect(node: _Node, counts: Counter[str], parts: dict[str, dict[str, _Node]]) -> None:
+    """Put the parts of a node into `parts`, by the name that they stand under and then by text."""
+    if node.is_part(counts):
+        known = parts.setdefault(node.name, {})
+        if node.text in known:
             return
-        counts[text] += 1
-        if counts[text] == 1 and not isinstance(value, str):
-            for one in value.values() if isinstance(value, dict) else value:
-                _count(one, counts)
+        known[node.text] = node
+    for piece in node.pieces:
+        if not isinstance(piece, str):
+            _collect(piece, counts, parts)
 
 
-def _between(items: Iterable[_Text]) -> _Text:
-    return [piece for at, item in enumerate(items) for piece in ([",", *item] if at else item)]
-
-
-def _joined(pieces: _Text, letters: dict[str, str]) -> str:
-    return "".join(piece if isinstance(piece, str) else letters[piece[0]] for piece in pieces)
+def _short(node: _Node, letters: Mapping[str, str]) -> str:
+    """The inside of a node, in which letters stand for parts."""
+    return "".join(
+        piece if isinstance(piece, str) else letters.get(piece.text) or _short(piece, letters) for piece in node.pieces
+    )
 
 
 def _letter(at: int) -> str:
     point = FIRST + at
     return chr(point if point < SURROGATES else point + SURROGATE_COUNT)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -32,9 +32,10 @@ def draw_points(canvas: Canvas, chart: Chart) -> None:
         pixels = [pixel_of(canvas, chart, point) for point in one.points]
         gid = f"series|{one.slug}"
         if chart.kind == LINES:
-            lows = [canvas.pixel(p.seq, p.value if p.low is None else p.low) for p in one.points]
-            highs = [canvas.pixel(p.seq, p.value if p.high is None else p.high) for p in one.points]
-            _band(canvas, [*lows, *reversed(highs)], mark.colour, f"{gid}|band")
+            if any(point.low is not None for point in one.points):
+                lows = [canvas.pixel(p.seq, p.value if p.low is None else p.low) for p in one.points]
+                highs = [canvas.pixel(p.seq, p.value if p.high is None else p.high) for p in one.points]
+                _band(canvas, [*lows, *reversed(highs)], mark.colour, f"{gid}|band")
             xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
             canvas.line(xs, ys, f"{gid}|line", color=mark.colour, linewidth=1.6, **dashes(one.mode))
         elif chart.kind == HISTORY:

@@ -51,7 +51,12 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 #: A path's letters need no blanks around them.
 _COMMAND = re.compile(r" ?([A-Za-z]) ?")
 #: What says nothing: what is so anyway.
-_USUAL = {("text-anchor", "start"), ("font-size", f"{FONT:.0f}px")}
+_USUAL = {
+    ("text-anchor", "start"),
+    ("font-size", f"{FONT:.0f}px"),
+    ("fill", "currentColor"),
+    ("stroke-dashoffset", "0"),
+}
 _FONT = re.compile(r"(?:(?:normal|italic|oblique|\d+|bold)\s+)*([\d.]+px)\s+.*")
 
 
