@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,8 @@ SHORTEST = 12
 #: Parts that stand together by name even where they occur once: lists of figures that compress better in each other's
 #: company than in that of their record.
 COLUMNS = frozenset(("rounds_s", "before_hz", "cycles", "spent_s", "error", "plain", "fused", "allowed", "sample"))
+#: What is never a part, as hardly two are the same: to look for it would take as long as all else.
+WHOLE = frozenset(("record",))
 #: The letter of the first part: JSONL is ASCII, so all letters beyond it are free. UTF-16's surrogates are left out.
 FIRST, SURROGATES, SURROGATE_COUNT = 0x100, 0xD800, 0x800
 
@@ -33,51 +34,71 @@ def deflated(text: str) -> str:
 
 
 def shared(lines: Sequence[str]) -> str:
-    """Lines of compact ASCII JSON with every repeated part written once.
+    """Lines of compact ASCII JSON, each an object, with every repeated part written once.
 
     First the parts, one a line, then an empty line, then the lines. In both a letter beyond ASCII stands for a part: the
     code point `FIRST` for the first one, and so on, save for surrogates.
     """
-    nodes = [_node(json.loads(line), "") for line in lines]
-    counts: Counter[str] = Counter()
-    for node in nodes:
-        _count(node, counts)
-    parts: dict[str, dict[str, _Node]] = {}
-    for node in nodes:
-        _collect(node, counts, parts)
-    ordered = [part for named in parts.values() for part in named.values()]
+    known: dict[str, _Part] = {}
+    written = [_inside(json.loads(line), "", known) for line in lines]
+    by_name: dict[str, list[_Part]] = {}
+    for part in known.values():
+        if part.count > 1 or part.name in COLUMNS:
+            by_name.setdefault(part.name, []).append(part)
+    ordered = [part for parts in by_name.values() for part in parts]
     letters = {part.text: _letter(at) for at, part in enumerate(ordered)}
-    return "\n".join((*(_short(part, letters) for part in ordered), "", *(_short(node, letters) for node in nodes)))
+    shorter = (*(part.pieces for part in ordered), (), *written)
+    return "\n".join(_short(pieces, letters) for pieces in shorter)
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """An object, a list or a text: its JSON, the name that it stands under, and the JSON in pieces."""
+@dataclass
+class _Part:
+    """An object, a list or a text that may be worth a letter: its JSON, the name that it stands under, and its inside.
+
+    count: how often it stands in what was not counted before as a whole.
+    """
 
     text: str
     name: str
-    pieces: tuple[str | _Node, ...]
-
-    def is_part(self, counts: Counter[str]) -> bool:
-        """Whether it is worth a letter."""
-        return len(self.text) >= SHORTEST and (counts[self.text] > 1 or self.name in COLUMNS)
+    pieces: Sequence[_Piece] = ()
+    count: int = 1
 
 
-def _node(value: Any, name: str) -> _Node:
+_Piece = str | _Part
+
+
+def _piece(value: Any, name: str, known: dict[str, _Part]) -> _Piece:
+    """A value as JSON, or as a part, which is looked into only where it is met for the first time."""
+    text = _json(value)
+    if len(text) < SHORTEST or not isinstance(value, (dict, list, str)):
+        return text
+    if part := known.get(text):
+        part.count += 1
+        return part
+    part = known[text] = _Part(text, name)
+    part.pieces = _inside(value, name, known) if _is_nested(value) else (text,)
+    return part
+
+
+def _inside(value: Any, name: str, known: dict[str, _Part]) -> list[_Piece]:
+    """The JSON of an object or a list in pieces."""
+    pieces: list[_Piece] = []
     if isinstance(value, dict):
-        pieces: list[str | _Node] = []
         for key, one in value.items():
-            pieces += ("," if pieces else "{", _key(key), _node(one, key) if _has_parts(one) else _json(one))
-        pieces.append("}" if pieces else "{}")
-    elif isinstance(value, list) and any(map(_has_parts, value)):
-        pieces = []
-        for one in value:
-            pieces += ("," if pieces else "[", _node(one, name) if _has_parts(one) else _json(one))
-        pieces.append("]")
-    else:
-        pieces = [_json(value)]
-    text = "".join(piece if isinstance(piece, str) else piece.text for piece in pieces)
-    return _Node(text, name, tuple(pieces))
+            pieces += ("," if pieces else "{", _key(key))
+            if key in WHOLE and isinstance(one, dict):
+                pieces += _inside(one, key, known)
+            else:
+                pieces.append(_piece(one, key, known))
+        return [*pieces, "}"] if pieces else ["{}"]
+    for one in value:
+        pieces += ("," if pieces else "[", _piece(one, name, known))
+    return [*pieces, "]"]
+
+
+def _is_nested(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(isinstance(one, (dict, list)) or (isinstance(one, str) and len(one) >= SHORTEST - 2) for one in inside)
 
 
 @cache
@@ -85,36 +106,11 @@ def _key(name: str) -> str:
     return f"{_json(name)}:"
 
 
-def _has_parts(value: Any) -> bool:
-    return isinstance(value, (dict, list, str))
-
-
-def _count(node: _Node, counts: Counter[str]) -> None:
-    """Count a node and what is in it; what is in one that was counted before is not a repetition of its own."""
-    if len(node.text) >= SHORTEST:
-        counts[node.text] += 1
-        if counts[node.text] == 1:
-            for piece in node.pieces:
-                if not isinstance(piece, str):
-                    _count(piece, counts)
-
-
-def _collect(node: _Node, counts: Counter[str], parts: dict[str, dict[str, _Node]]) -> None:
-    """Put the parts of a node into `parts`, by the name that they stand under and then by text."""
-    if node.is_part(counts):
-        known = parts.setdefault(node.name, {})
-        if node.text in known:
-            return
-        known[node.text] = node
-    for piece in node.pieces:
-        if not isinstance(piece, str):
-            _collect(piece, counts, parts)
-
-
-def _short(node: _Node, letters: Mapping[str, str]) -> str:
-    """The inside of a node, in which letters stand for parts."""
+def _short(pieces: Sequence[_Piece], letters: Mapping[str, str]) -> str:
+    """The pieces in which letters stand for parts."""
     return "".join(
-        piece if isinstance(piece, str) else letters.get(piece.text) or _short(piece, letters) for piece in node.pieces
+        piece if isinstance(piece, str) else letters.get(piece.text) or _short(piece.pieces, letters)
+        for piece in pieces
     )
 
 
