@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from attnbench.aliases import aliases
 from attnbench.model import ErrorMetrics, Record
 from attnbench.report import kbt
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.report.gather import Gathered, key_of
 from attnbench.report.quantities import (
     SIXTEEN_BIT,
@@ -28,7 +29,6 @@ from attnbench.report.quantities import (
     tflop_per_s,
     timed_check,
 )
-from attnbench.report.series import matrix_peak
 from attnbench.stats import quantile
 
 #: What a cell may hold; None is an empty one.
@@ -152,6 +152,12 @@ _COLUMNS: Mapping[str, Callable[[_Row], Value]] = {
     "Launch": lambda row: row.launch.id,
     "Started": lambda row: row.launch.started_at,
     "Injected": lambda row: row.record.injected,
+    "Mask": lambda row: row.workload.mask,
+    "Direction": lambda row: row.workload.direction,
+    "KV Length": lambda row: row.workload.k_shape[1],
+    "KV Heads": lambda row: row.workload.k_shape[2],
+    "Dropout": lambda row: row.workload.dropout,
+    "Layout": lambda row: row.workload.layout,
     "Sustained (ms)": lambda row: _scaled(row.sustained("median_s"), 1e3),
     "Sustained P20 (ms)": lambda row: _scaled(row.sustained("low_s"), 1e3),
     "Sustained P80 (ms)": lambda row: _scaled(row.sustained("high_s"), 1e3),

@@ -10,10 +10,10 @@ from attnbench import printable
 from attnbench.fingerprint import unknown_fields
 from attnbench.model import MODES, DeviceCeilings, Launch, Record, RunFile, Status
 from attnbench.report import sustained
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.quantities import device_name
-from attnbench.report.series import matrix_peak
 from attnbench.report.spread import spread
 from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured

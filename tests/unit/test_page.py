@@ -31,6 +31,7 @@ from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.content import Content
 from attnbench.report.page.documentation import documentation
+from attnbench.report.page.packing import shared
 from attnbench.report.page.render import Figure, refusal, render, script_json
 
 pytest.importorskip("jinja2", reason="the page needs Jinja2, which the extra `report` brings")
@@ -299,13 +300,33 @@ def test_a_metric_that_is_no_number_is_an_empty_cell(record: Callable[..., Recor
     assert "<" not in written
 
 
+def restored(text: str) -> list[str]:
+    """What page.js makes of shared lines; the browser's test holds it to the same."""
+    parts, _, lines = text.partition("\n\n")
+    known = parts.split("\n")
+
+    def whole(short: str) -> str:
+        return "".join(one if one.isascii() else whole(known[ord(one) - 0x100]) for one in short)
+
+    return [whole(line) for line in lines.split("\n")]
+
+
+def test_what_records_share_is_held_once(record: Callable[..., Record], check: Callable[..., Any]) -> None:
+    many = [record(f"b{at}@eager", checks=(check({}, rel_l2=0.125),)) for at in range(50)]
+    found = gathered(*many)
+    text = shared(list(jsonl.lines(found.runs[0].run)))
+    assert restored(text) == list(jsonl.lines(found.runs[0].run))
+    assert text.count('"rel_l2":0.125') == 1
+    assert shared([]) == ""
+
+
 def test_downloads_hold_the_records_and_the_table(record: Callable[..., Record]) -> None:
     found = gathered(record(), record("numpy@eager", SHORT, "unsupported"))
     page = shown(found)
     held = {
         name: zlib.decompress(base64.b64decode(page.held[name])).decode() for name in ("records-jsonl", "table-csv")
     }
-    assert held["records-jsonl"].splitlines() == list(jsonl.lines(found.runs[0].run))
+    assert restored(held["records-jsonl"]) == list(jsonl.lines(found.runs[0].run))
     assert held["table-csv"] == comma_separated.table(found)
 
 

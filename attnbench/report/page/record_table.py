@@ -52,7 +52,7 @@ def _row(index: Index, record: Record) -> Row:
         Cell(index.gpu_if_several(record)),
         Cell(str(record.status), title=reasons),
         number(median_s(record), milliseconds),
-        Cell("" if low is None or high is None else f"{milliseconds(low)}–{milliseconds(high)}", low),
+        Cell("" if low is None or high is None else f"{milliseconds(low)}–{milliseconds(high)}", low, is_spelt=True),
         number(tflop_per_s(record), lambda value: significant(value, 4)),
         number(record.kernel_s, milliseconds),
         *_under_load(record),

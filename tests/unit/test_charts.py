@@ -7,27 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import (
-    Check,
-    DeviceCeilings,
-    ErrorMetrics,
-    Fingerprint,
-    Launch,
-    Sample,
-    SustainedLoad,
-    Workload,
-)
-from attnbench.report.series import (
-    DOTS,
-    LINES,
-    MOST_PROBLEMS,
-    MOST_SERIES,
-    PAIRS,
-    SCATTER,
-    charts,
-    matrix_peak,
-    unique_slugs,
-)
+from attnbench.model import Check, DeviceCeilings, ErrorMetrics, Fingerprint, Launch, Sample, SustainedLoad, Workload
+from attnbench.report.charts.chart import DOTS, LINES, MOST_SERIES, PAIRS, SCATTER, unique_slugs
+from attnbench.report.charts.every import MOST_PROBLEMS, charts
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.stats import quantile
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
