@@ -395,6 +395,51 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class SustainedLoad:
+    """One case under continuous load in one launch (--attn-sustained): calls back to back, without any pause.
+
+    Raises ValueError for a latency that is not a positive number.
+    """
+
+    median_s: float  # over the batches, of a batch's seconds per call
+    low_s: float  # 20 % quantile of the batches
+    high_s: float  # 80 % quantile
+    calls: int  # in the counted batches
+    batches: int
+    loaded_s: float  # seconds of the counted batches
+    lead_s: float  # continuous load before them, until latency was steady or the limit was reached
+    steady: bool  # whether it was steady when counting began
+    drift: float  # latency of the last third of the batches over that of the first, minus one
+    starved: int  # batches that the device was done with before the next one was queued: it waited for the host
+    power_w: float | None = None  # average of the board, by NVML's energy counter
+    joules: float | None = None  # of the board for one call, what it draws when idle included
+    energy_s: float | None = None  # seconds between the two changes of the energy counter that power was taken from
+    clock_hz: float | None = None  # average SM clock: counted cycles over seconds
+    temperature_c: float | None = None  # of the GPU at the end
+    held_by: tuple[str, ...] = ()  # what lowered the clock at the end, by NVML: "power", "heat"; empty if unknown
+    note: str = ""  # why there is no power or energy
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(one) and one > 0 for one in (self.median_s, self.low_s, self.high_s)):
+            raise ValueError("every latency of a SustainedLoad is a positive number of seconds")
+
+
+@dataclass(frozen=True)
+class DeviceCeilings:
+    """What this GPU reached in one launch (--attn-roofline): a matrix product and a copy, both on a settled clock.
+
+    A figure is None where it could not be measured, and `note` says why.
+    """
+
+    matmul: str = ""  # `8192x8192x8192 bf16`
+    matmul_flop_per_s: float | None = None
+    copy_bytes: int | None = None  # read and written by one copy
+    copy_bytes_per_s: float | None = None
+    note: str = ""
+    spent_s: float | None = None  # wall time of both, with making the tensors
+
+
+@dataclass(frozen=True)
 class StateChange:
     """A change that a case made to its process, `torch threads 2 → 1`, and whether it was undone."""
 
@@ -438,6 +483,7 @@ class Record:
     injected: float | None = None  # share of its latency that --attn-inject added: 0.02 is +2 %
     apart: str = ""  # why its backend was launched apart from the others, unasked
     changed: tuple[StateChange, ...] = ()  # what it changed in its process, for the cases that follow
+    sustained: SustainedLoad | None = None  # under continuous load, if --attn-sustained asked for it; not judged
 
     def __post_init__(self) -> None:
         if (self.status is Status.MEASURED) != (self.sample is not None):
@@ -445,6 +491,8 @@ class Record:
                 f"record {self.case}: status '{self.status}' "
                 + ("needs a sample" if self.sample is None else "cannot carry a sample")
             )
+        if self.sustained is not None and self.sample is None:
+            raise ValueError(f"record {self.case}: status '{self.status}' cannot carry a latency under continuous load")
         if self.status in (Status.MEASURED, Status.CHECKED):
             if failed := [check.where for check in self.checks if not check.passed]:
                 raise ValueError(f"record {self.case}: status '{self.status}' with a failed check {', '.join(failed)}")
@@ -464,7 +512,7 @@ class Record:
 
     def ended(self, status: Status, *reasons: Reason) -> Record:
         """This record, ended without a latency for `reasons`."""
-        return replace(self, status=status, reasons=reasons, sample=None)
+        return replace(self, status=status, reasons=reasons, sample=None, sustained=None)
 
 
 @dataclass(frozen=True)
@@ -487,6 +535,7 @@ class Launch:
     fingerprint: Fingerprint
     simulated: bool = False
     nvidia_smi: dict[str, str] = field(default_factory=dict)  # its query fields as the launch started; not compared
+    ceilings: DeviceCeilings | None = None  # what its GPU reached, if --attn-roofline asked for it; not compared
 
     @property
     def unit(self) -> str | None:

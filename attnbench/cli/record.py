@@ -168,7 +168,9 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
 
 def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
     """Run the tests, without baselines: a new session is not judged by earlier ones. The exit code of pytest."""
-    command = pytest_command("--benchmark-only", f"--attn-launches={launches}", "-p", "attnbench.plugin.gpu_only")
+    command = pytest_command(
+        "--benchmark-only", "--attn-roofline", f"--attn-launches={launches}", "-p", "attnbench.plugin.gpu_only"
+    )
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
     keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}

@@ -20,7 +20,7 @@ from attnbench.execution.passes import Pass
 from attnbench.execution.process_state import ProcessState
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, context_is_lost
-from attnbench.model import CaseEnded, Check, Reason, Record, Sample, StateChange, Status
+from attnbench.model import CaseEnded, Check, Reason, Record, Sample, StateChange, Status, SustainedLoad
 from attnbench.timing.injection import Injection, share_for, slowed
 from attnbench.timing.timer import Timer
 
@@ -61,6 +61,7 @@ class TorchCase:
         self._until = ExitStack()
         self._checked: dict[str, torch.Tensor] = {}  # the outputs on the timed inputs that were found to be right
         self._timed: CheckedCall | None = None
+        self._loaded: Callable[[], None] | None = None  # what is timed: that call, with an injected slow-down behind it
         self._touched = False  # whether a call had the inputs since they were last verified
         self._unverified = False  # whether the inputs could not be verified afterwards
         self._state: ProcessState | None = None  # of this process before the case, while it lasts
@@ -163,9 +164,22 @@ class TorchCase:
         self._timed, self._touched = checked, True
         share = share_for(self._injections, self.record)
         timed = checked if share is None else slowed(checked, share, self._device, checked.ready)
+        self._loaded = timed
         self.record = replace(self.record, injected=share)
         plan = steps.plan_rounds(timed, checked, count, timer, self._device)
         return replace(plan, sample=lambda rounds_s: self._whole(plan.sample(rounds_s), checked))
+
+    def sustain(self, seconds: float) -> SustainedLoad:
+        """The call that was timed, under continuous load; its last output is checked. Call it behind the last round.
+
+        Raises CaseEnded (incorrect) where that output is wrong.
+        """
+        assert self._timed is not None
+        assert self._loaded is not None
+        load = steps.under_load(self._loaded, self._timed, self.record.workload, seconds, self._device)
+        self._timed.conclude()
+        self._fallbacks.assert_none()
+        return load
 
     def leave(self, verify: bool = True) -> None:
         """Restore what the case changed for others: inputs, what loading set up, and the process (`record.changed`).
@@ -177,7 +191,7 @@ class TorchCase:
         """
         written = self._put_back_inputs() if verify else ()
         compiled = self._call is not None and self._variant.mode != "eager"
-        self._call = self._timed = None
+        self._call = self._timed = self._loaded = None
         self._checked = {}
         if self._state is not None:
             state, self._state = self._state, None

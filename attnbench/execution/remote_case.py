@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Record, Status
+from attnbench.model import CaseEnded, Record, Status, SustainedLoad
 from attnbench.timing.timer import Timer
 
 #: The reason of a case whose test came to an end by itself before it measured.
@@ -55,6 +55,11 @@ class RemoteCase:
         rounds_s = [round_s for one in samples for round_s in one.rounds_s]
         timer.replay(sample.timer, rounds_s)
         return RoundPlan(len(rounds_s), nothing, nothing, lambda _: sample)
+
+    def sustain(self, seconds: float) -> SustainedLoad | None:
+        """What the process that ran the case found."""
+        del seconds
+        return self.record.sustained
 
     def leave(self, verify: bool = True) -> None:
         """Done by the process that ran the case."""

@@ -31,11 +31,15 @@ from attnbench.model import (
     Record,
     Sample,
     Status,
+    SustainedLoad,
 )
+from attnbench.stats import median_s, quantile
 from attnbench.timing.injection import Injection, share_for
 from attnbench.timing.timer import Timer
 
 BETWEEN_ROUNDS, BETWEEN_LAUNCHES = 0.0015, 0.001  # relative standard deviations, as measured on H200s
+#: Of a simulated load: batches, the board's power, and the clock of a call that is not under load.
+BATCHES, SIM_POWER_W, SIM_CEILING_HZ = 50, 700.0, 1980e6
 OUTCOMES = ("unsupported", "incorrect", "error", "context-lost", "crash", "hang", "exit")
 
 #: How a choice of the scenario is stored, in the form of Inductor's choices.
@@ -151,6 +155,46 @@ class SimCase:
 
     def rounds(self, count: int, timer: Timer) -> RoundPlan:
         """Seeded rounds around a latency that depends on the backend's name only, times chosen and injected slow-downs."""
+        self.record = replace(self.record, injected=share_for(self._injections, self.record))
+        base_s, noise = self._settled()
+        rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
+        timer.replay("simulated", rounds_s)
+        return RoundPlan(count, nothing, nothing, lambda seconds: Sample(tuple(seconds), "simulated", host_s=45e-6))
+
+    def sustain(self, seconds: float) -> SustainedLoad:
+        """Computed like the rounds: slower by a share that depends on the backend's name, at a simulated 700 W."""
+        settled_s, noise = self._settled()
+        hotter = 1.05 + zlib.crc32(f"{self.record.backend}/load".encode()) % 150 / 1000
+        batches_s = [settled_s * hotter * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(BATCHES)]
+        calls = max(1, round(seconds / BATCHES / settled_s)) * BATCHES
+        median = median_s(batches_s)
+        return SustainedLoad(
+            median,
+            quantile(batches_s, 0.2),
+            quantile(batches_s, 0.8),
+            calls,
+            BATCHES,
+            loaded_s=calls * median,
+            lead_s=2.0,
+            steady=True,
+            drift=0.0,
+            starved=0,
+            power_w=SIM_POWER_W,
+            joules=SIM_POWER_W * median,
+            energy_s=seconds,
+            clock_hz=SIM_CEILING_HZ / hotter,
+            temperature_c=60.0,
+            held_by=("power",),
+        )
+
+    def leave(self, verify: bool = True) -> None:
+        """Nothing was changed."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _settled(self) -> tuple[float, random.Random]:
+        """The latency of this launch, and the noise of what is measured around it."""
         launch = f":{self._scenario.launch}" if self._scenario.launch else ""
         noise = random.Random(f"{self._scenario.seed}{launch}:{self.record.case}")
         tflop_per_s = 300 + zlib.crc32(self.record.backend.encode()) % 400
@@ -158,18 +202,7 @@ class SimCase:
         for glob, slowdown in self._scenario.slowdowns:
             if matches_case(glob, self.record):
                 base_s *= 1 + slowdown
-        share = share_for(self._injections, self.record)
-        base_s *= 1 + (share or 0)
-        self.record = replace(self.record, injected=share)
-        rounds_s = [base_s * (1 + noise.gauss(0, BETWEEN_ROUNDS)) for _ in range(count)]
-        timer.replay("simulated", rounds_s)
-        return RoundPlan(count, nothing, nothing, lambda seconds: Sample(tuple(seconds), "simulated", host_s=45e-6))
-
-    def leave(self, verify: bool = True) -> None:
-        """Nothing was changed."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+        return base_s * (1 + (self.record.injected or 0)), noise
 
     def _choices(self) -> tuple[str, ...]:
         """What autotuning chose, by the first entry that matches."""

@@ -24,6 +24,7 @@ from attnbench.checks.reference import metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, free_bytes
+from attnbench.hardware.nvml import energy_meter
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import (
     CaseEnded,
@@ -35,10 +36,12 @@ from attnbench.model import (
     Sample,
     Statistic,
     Status,
+    SustainedLoad,
     Workload,
 )
 from attnbench.timing.pacer import CudaPacer
 from attnbench.timing.settling import settle
+from attnbench.timing.sustained import CudaFeed, HostFeed, LoadProtocol, NoMeter, sustained
 from attnbench.timing.timer import HostInstant, Timer
 
 if TYPE_CHECKING:
@@ -412,6 +415,21 @@ def plan_rounds(timed: Callable[[], None], checked: CheckedCall, count: int, tim
         return RoundPlan(pacer.rounds_for(count), pacer.before_round, timed, pacer.sample)
     timer.use("perf_counter", HostInstant)
     return RoundPlan(count, lambda: _next(checked), timed, lambda rounds_s: _host_sample(checked, rounds_s))
+
+
+def under_load(
+    timed: Callable[[], None], checked: CheckedCall, workload: Workload, seconds: float, device: str
+) -> SustainedLoad:
+    """`timed` back to back for `seconds`, once its latency is steady. The inputs stay the same."""
+    protocol = LoadProtocol(seconds)
+    if device != "cuda":
+        return sustained(HostFeed(timed, checked.ready, protocol), NoMeter("no energy: NVML knows GPUs only"), protocol)
+    import torch
+
+    feed = CudaFeed(timed, checked.ready, protocol, apart=workload.direction == "backward")
+    uuid = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
+    with energy_meter(uuid) as meter:
+        return sustained(feed, meter, protocol)
 
 
 def _next(checked: CheckedCall) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,70 @@ def gpu_fields(uuid: str | None) -> dict[str, str | int | float | None]:
             except pynvml.NVMLError:
                 fields[name] = None
     return fields
+
+
+@dataclass(frozen=True)
+class EnergyReading:
+    """What the energy counter of a GPU held at a time by time.perf_counter()."""
+
+    at_s: float
+    joules: float
+
+
+#: Bits of NVML's clocks event reasons (nvml.h): SwPowerCap and HwPowerBrakeSlowdown; Sw- and HwThermalSlowdown.
+_HELD_BY = {"power": 0x04 | 0x80, "heat": 0x20 | 0x40}
+
+
+class EnergyMeter:
+    """Reads the total energy of one GPU: of the whole board, since the driver was loaded.
+
+    why: the sentence where that cannot be read, else empty.
+    """
+
+    def __init__(self, pynvml: Any, handle: Any) -> None:
+        self._pynvml = pynvml
+        self._handle = handle
+        self.why = ""
+        if handle is None:
+            self.why = "no energy: NVML is not available for this GPU (pip install nvidia-ml-py)"
+        elif self.read() is None:
+            self.why = "no energy: NVML has no energy counter of this GPU"
+
+    def read(self) -> EnergyReading | None:
+        """The counter now; None where it cannot be read."""
+        if self.why:
+            return None
+        try:
+            millijoules = self._pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except self._pynvml.NVMLError:
+            return None
+        return EnergyReading(time.perf_counter(), millijoules / 1e3)
+
+    def temperature_c(self) -> float | None:
+        """Of the GPU now; None where it cannot be read."""
+        if self._handle is None:
+            return None
+        try:
+            return float(self._pynvml.nvmlDeviceGetTemperature(self._handle, self._pynvml.NVML_TEMPERATURE_GPU))
+        except self._pynvml.NVMLError:
+            return None
+
+    def held_by(self) -> tuple[str, ...]:
+        """What lowers the clock now: "power", "heat" or both; empty where nothing does, and where it cannot be read."""
+        if self._handle is None:
+            return ()
+        try:
+            reasons = self._pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
+        except self._pynvml.NVMLError:
+            return ()
+        return tuple(word for word, bits in _HELD_BY.items() if reasons & bits)
+
+
+@contextmanager
+def energy_meter(uuid: str) -> Iterator[EnergyMeter]:
+    """A meter of the GPU with this UUID; one that says why where there is no NVML."""
+    with _gpu(gpu_identity(uuid)) as (pynvml, handle):
+        yield EnergyMeter(pynvml, handle)
 
 
 @contextmanager

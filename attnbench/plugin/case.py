@@ -19,7 +19,7 @@ from attnbench.execution.remote_case import ENDED_BY_TEST
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Record, Sample, Status
+from attnbench.model import CaseEnded, Reason, Record, Sample, Status, SustainedLoad
 from attnbench.plugin import benchmark_bridge
 from attnbench.plugin.run_state import RunState
 from attnbench.timing.timer import Timer
@@ -52,6 +52,7 @@ class CaseSteps(Protocol):
     def assert_accurate(self) -> None: ...
     def assert_route(self) -> None: ...
     def rounds(self, count: int, timer: Timer) -> RoundPlan: ...
+    def sustain(self, seconds: float) -> SustainedLoad | None: ...
     def leave(self, verify: bool = True) -> None: ...
     def close(self) -> None: ...
 
@@ -70,6 +71,7 @@ class AttnCase:
         self._outcome: CaseEnded | None = None
         self._accurate = False
         self._sample: Sample | None = None
+        self._sustained: SustainedLoad | None = None
         self._spent_s: dict[str, float] = {}
         self._again: tuple[Record, ...] = ()
         self._last_step = ""
@@ -93,10 +95,11 @@ class AttnCase:
         if self._outcome is not None:
             return record.ended(self._outcome.status, *self._outcome.reasons)
         if self._sample is not None:
-            return replace(record, status=Status.MEASURED, reasons=(), sample=self._sample)
+            sample, sustained = self._sample, self._sustained
+            return replace(record, status=Status.MEASURED, reasons=(), sample=sample, sustained=sustained)
         reasons = (Reason(ENDED_BY_TEST, self._ended_by_test),) if self._ended_by_test else ()
         if self._accurate:
-            return replace(record, status=Status.CHECKED, reasons=reasons, sample=None)
+            return replace(record, status=Status.CHECKED, reasons=reasons, sample=None, sustained=None)
         return record.ended(Status.NOT_RUN, *reasons) if reasons else record
 
     def prepare(self) -> None:
@@ -125,6 +128,8 @@ class AttnCase:
         with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.here.device_type):
             try:
                 sample = self._timed()
+                if (sustained_s := self._run.settings.sustained_s) is not None:
+                    self._sustained = self._steps.sustain(sustained_s)
                 self._steps.leave()  # what follows may start processes, which would inherit this case's environment
             except BaseException:
                 self._withdraw()

@@ -23,7 +23,17 @@ _SELECTING = ("backend", "workload", "grid", "mode")
 #: Those that are a project's and change no figure, and those that are said elsewhere.
 _UNSAID = ("list", "baselines", "salt", "inject")
 #: Options that are about times, without effect where nothing is timed.
-_TIMING = ("rounds", "limit", "require-baseline", "require-verdict", "relaunch", "inject", "baselines-from")
+_TIMING = (
+    "rounds",
+    "limit",
+    "require-baseline",
+    "require-verdict",
+    "relaunch",
+    "inject",
+    "baselines-from",
+    "sustained",
+    "roofline",
+)
 #: A value that is longer is cut.
 _LONGEST = 80
 

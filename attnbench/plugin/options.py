@@ -27,7 +27,8 @@ class Option:
 
     field: of `Settings`; the name with underscores unless it is said. parse: from what was given and the place where that
     was, to the field's value; raises pytest.UsageError. inherited: fresh processes get it. repeated: the command that
-    measures one case again has it, where it was given for this run and not by the ini file.
+    measures one case again has it, where it was given for this run and not by the ini file. bare: the value of an option
+    that is given without one.
     """
 
     name: str  # "require-baseline": --attn-require-baseline, attn_require_baseline, ATTN_REQUIRE_BASELINE
@@ -39,6 +40,7 @@ class Option:
     parse: Callable[[Any, str], Any] | None = None
     inherited: bool = False
     repeated: bool = False
+    bare: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "field", self.field or self.name.replace("-", "_"))
@@ -231,6 +233,24 @@ OPTIONS = (
         repeated=True,
     ),
     Option(
+        "sustained",
+        "one",
+        "Also measure each case under continuous load, for SECONDS once its latency is steady: latency, power, joules per "
+        "call, clock; without a value for 5 s; not judged (default: not measured).",
+        "SECONDS",
+        field="sustained_s",
+        parse=_seconds,
+        inherited=True,
+        bare="5",
+    ),
+    Option(
+        "roofline",
+        "flag",
+        "Measure once per launch what the GPU reaches in a matrix product and in a copy; shares and a roofline plot rest on "
+        "it. attnbench record always does.",
+        inherited=True,
+    ),
+    Option(
         "sim",
         "many",
         "Configure --attn-device=sim: seed=N, launch=N, unit=NAME, GLOB:+P%%, GLOB:OUTCOME, GLOB:choices=NAME; repeatable.",
@@ -271,6 +291,8 @@ def add_options(parser: pytest.Parser) -> None:
                 takes = {"action": "store_true", "default": None}
             elif option.kind == "many":
                 takes["action"] = "append"
+            elif option.bare:
+                takes.update(nargs="?", const=option.bare)
             group.addoption(option.flag, dest=option.key, help=option.help, **takes)
         kind: Any = {"many": "args", "flag": "bool", "one": "string"}[option.kind]
         parser.addini(option.key, option.help.replace("%%", "%"), type=kind, default=None)

@@ -14,7 +14,7 @@ import pytest
 
 from attnbench.fingerprint import make_fingerprint
 from attnbench.hardware.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
-from attnbench.model import Launch, Record, Workload
+from attnbench.model import DeviceCeilings, Launch, Record, Workload
 from attnbench.plugin.child_command import ChildCommand, child_pipes
 from attnbench.plugin.settings import Settings
 
@@ -29,6 +29,8 @@ class ThisProcess:
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._settings = settings
+        disabled = config.getoption("benchmark_disable", False) and not config.getoption("benchmark_enable", False)
+        self._times = not disabled
         self.is_child = child_pipes(config) is not None  # another process started it, and asks it for cases
 
     @cached_property
@@ -52,7 +54,16 @@ class ThisProcess:
         fingerprint = make_fingerprint(self.device.key, {**self.device.context, **unit}, self._settings.salt)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         smi = self.device.nvidia_smi
-        return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated=simulated, nvidia_smi=smi)
+        return Launch(uuid.uuid4().hex[:12], started, fingerprint, simulated, smi, self._ceilings())
+
+    def _ceilings(self) -> DeviceCeilings | None:
+        """What the GPU reaches, where that was asked for and this process times cases."""
+        times_here = self._times and (self.is_child or not self._settings.in_fresh_processes)
+        if not self._settings.roofline or not times_here:
+            return None
+        from attnbench.timing.ceilings import device_ceilings
+
+        return device_ceilings(self.device_type)
 
 
 class ProcessPool:
@@ -164,7 +175,10 @@ class ProcessPool:
 
     def _arguments(self, number: int) -> list[str]:
         """What tells a fresh process our settings, the same on both sides."""
-        arguments = self._settings.arguments(self._here.device_type)
+        settings = self._settings
+        if number >= self._first_spare:  # its rounds are what is asked for; load and roofline are not judged
+            settings = replace(settings, sustained_s=None, roofline=False)
+        arguments = settings.arguments(self._here.device_type)
         if self._here.device_type == "sim" and number:
             arguments.append(f"--attn-sim=launch={number}")  # or every launch would draw the same noise
         return arguments

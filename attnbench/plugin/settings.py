@@ -47,6 +47,8 @@ class Settings:
     require_verdict: bool = False
     relaunches: int = 3
     inject: tuple[str, ...] = ()
+    sustained_s: float | None = None
+    roofline: bool = False
     sim: tuple[str, ...] = ()
     baselines: Path | None = None
     report: Path | None = None

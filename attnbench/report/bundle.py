@@ -7,13 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from attnbench.model import RunFile
-from attnbench.report import comma_separated, jsonl, kbt, plots, relative, speedup
+from attnbench.report import comma_separated, jsonl, kbt, relative, speedup
+from attnbench.report.charts.chart import Chart, Missing
+from attnbench.report.charts.every import charts
 from attnbench.report.gather import Gathered
 from attnbench.report.history import history_charts
 from attnbench.report.markdown import markdown
 from attnbench.report.page.render import Figure, render
+from attnbench.report.plots import drawing
 from attnbench.report.readme import latency_tables
-from attnbench.report.series import Chart, Missing, charts
+from attnbench.report.speedup_charts import speedup_charts
 from attnbench.report.terminal import section
 from attnbench.storage.writing import write_whole
 from attnbench.units import counted
@@ -71,7 +74,7 @@ def rendered(
     latency of each case over the runs, as plots and in the page.
     """
     found, missing = _charts(gathered, history) if _DRAWN.intersection(formats) else ((), ())
-    drawn = plots.draw_all(found, formats)
+    drawn = drawing.draw_all(found, formats)
     files, sentences = dict(drawn.files), list(drawn.sentences)
     if "html" in formats:
         if find_spec("jinja2") is None:
@@ -86,8 +89,9 @@ def rendered(
 def _charts(gathered: Gathered, history: bool) -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:
     """Every plot that the records have data for, and a sentence for each other one."""
     found, missing = charts([source.run for source in gathered.runs])
+    against_plain, no_ratio = speedup_charts(gathered)
     over_time, no_time = history_charts(gathered) if history else ((), ())
-    return (*found, *over_time), (*missing, *no_time)
+    return (*found, *against_plain, *over_time), (*missing, *no_ratio, *no_time)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -99,7 +103,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _page(
     gathered: Gathered,
-    drawn: plots.Drawn,
+    drawn: drawing.Drawn,
     missing: Sequence[Missing],
     descriptions: Mapping[str, str] | None,
     history: bool,

@@ -16,8 +16,19 @@ from collections.abc import Callable, Mapping
 from attnbench.aliases import aliases
 from attnbench.model import ErrorMetrics, Record
 from attnbench.report import kbt
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.report.gather import Gathered, key_of
-from attnbench.report.quantities import median_s, peak_bytes, tflop_per_s, timed_check
+from attnbench.report.quantities import (
+    SIXTEEN_BIT,
+    device_name,
+    intensity,
+    median_s,
+    peak_bytes,
+    share_of_copy,
+    share_of_matmul,
+    tflop_per_s,
+    timed_check,
+)
 from attnbench.stats import quantile
 
 #: What a cell may hold; None is an empty one.
@@ -62,6 +73,10 @@ class _Row:
         found = getattr(check.error, metric) if check else None
         return float(found) if found is not None else None
 
+    def sustained(self, field: str) -> float | None:
+        found: float | None = getattr(self.record.sustained, field) if self.record.sustained else None
+        return found
+
     def judged(self, field: str) -> Value:
         found: Value = getattr(self.verdict, field) if self.verdict else None
         return found
@@ -81,6 +96,12 @@ def _mean_ms(row: _Row) -> float | None:
 
 def _host_us(row: _Row) -> float | None:
     return _scaled(row.record.sample.host_s, 1e6) if row.record.sample else None
+
+
+def _share_of_datasheet(row: _Row) -> float | None:
+    """Of the dense 16-bit matrix peak, for inputs of 16 bits."""
+    rate, peak = tflop_per_s(row.record), matrix_peak(device_name(row.launch))
+    return rate / peak if rate is not None and peak and row.workload.dtype in SIXTEEN_BIT else None
 
 
 def _error(metric: str) -> Callable[[_Row], Value]:
@@ -131,6 +152,23 @@ _COLUMNS: Mapping[str, Callable[[_Row], Value]] = {
     "Launch": lambda row: row.launch.id,
     "Started": lambda row: row.launch.started_at,
     "Injected": lambda row: row.record.injected,
+    "Mask": lambda row: row.workload.mask,
+    "Direction": lambda row: row.workload.direction,
+    "KV Length": lambda row: row.workload.k_shape[1],
+    "KV Heads": lambda row: row.workload.k_shape[2],
+    "Dropout": lambda row: row.workload.dropout,
+    "Layout": lambda row: row.workload.layout,
+    "Sustained (ms)": lambda row: _scaled(row.sustained("median_s"), 1e3),
+    "Sustained P20 (ms)": lambda row: _scaled(row.sustained("low_s"), 1e3),
+    "Sustained P80 (ms)": lambda row: _scaled(row.sustained("high_s"), 1e3),
+    "Power (W)": lambda row: row.sustained("power_w"),
+    "Energy (J)": lambda row: row.sustained("joules"),
+    "Sustained Clock (MHz)": lambda row: _scaled(row.sustained("clock_hz"), 1e-6),
+    "Temperature (C)": lambda row: row.sustained("temperature_c"),
+    "FLOP per Byte": lambda row: intensity(row.record),
+    "Share of Datasheet Peak": _share_of_datasheet,
+    "Share of Matmul": lambda row: share_of_matmul(row.record, row.launch),
+    "Share of Copy Bandwidth": lambda row: share_of_copy(row.record, row.launch),
 }
 
 

@@ -9,9 +9,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from attnbench.model import VerdictKind
+from attnbench.report.charts.chart import (
+    HISTORY,
+    MOST_SERIES,
+    Chart,
+    Missing,
+    Point,
+    Series,
+    Session,
+    named,
+    unique_slugs,
+)
 from attnbench.report.courses import Course, Moment, courses
 from attnbench.report.gather import Gathered
-from attnbench.report.series import HISTORY, MOST_SERIES, Chart, Missing, Point, Series, Session, named, unique_slugs
 from attnbench.units import counted, listed, milliseconds
 
 #: A device has plots of so many workloads at most, those with most cases; a sentence counts the others.

@@ -16,7 +16,7 @@ from itertools import accumulate, takewhile
 
 from attnbench import printable
 from attnbench.model import Record, RunFile, Status, Verdict, VerdictKind
-from attnbench.report import bearing
+from attnbench.report import bearing, sustained
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.table import wrapped
 from attnbench.report.terminal import section
@@ -79,6 +79,7 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         *_compared_with(run),
         *_baselines(run),
         *_bearing(run),
+        *_sustained(run),
         *_open(run.verdicts),
         *_of_the_set_up(elsewhere),
         *_changed(changed, name),
@@ -156,6 +157,12 @@ def _bearing(run: RunFile) -> list[_Block]:
     lines = [*([text] if text else []), *bearing.carried(run.verdicts)]
     wrapped_lines = [part for line in lines for part in _wrapped(line)]
     return [_code_block("lines about the limit", (), wrapped_lines)] if lines else []
+
+
+def _sustained(run: RunFile) -> list[_Block]:
+    """Cases under continuous load, and where that changes which variant is the fastest."""
+    lines = sustained.summary(run)
+    return [_code_block("lines about continuous load", ("### Under continuous load", ""), lines)] if lines else []
 
 
 def _open(verdicts: Sequence[Verdict]) -> list[_Block]:

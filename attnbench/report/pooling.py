@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
-from attnbench.model import Record, Sample
+from attnbench.model import Record, Sample, SustainedLoad
 from attnbench.verdicts import autotuned
 
 
@@ -51,7 +52,8 @@ def _one(records: Sequence[Record]) -> Record:
     samples = [record.sample for record in _alike(records) if record.sample is not None]
     if len(records) == 1 or any(record.sample is None for record in records):
         return next((record for record in records if record.sample is None), records[0])
-    return replace(records[0], sample=_sample(samples))
+    loads = [record.sustained for record in _alike(records) if record.sustained is not None]
+    return replace(records[0], sample=_sample(samples), sustained=_load(loads) if loads else None)
 
 
 def _alike(records: Sequence[Record]) -> Sequence[Record]:
@@ -72,4 +74,33 @@ def _sample(samples: Sequence[Sample]) -> Sample:
         unequal=sum(sample.unequal for sample in samples),
         synchronising=any(sample.synchronising for sample in samples),
         self_throttled=any(sample.self_throttled for sample in samples),
+    )
+
+
+def _load(loads: Sequence[SustainedLoad]) -> SustainedLoad:
+    """Medians over the launches, whose batches are not stored; counts and seconds are sums."""
+
+    def middle(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+
+    return replace(
+        loads[0],
+        median_s=median(load.median_s for load in loads),
+        low_s=median(load.low_s for load in loads),
+        high_s=median(load.high_s for load in loads),
+        calls=sum(load.calls for load in loads),
+        batches=sum(load.batches for load in loads),
+        loaded_s=sum(load.loaded_s for load in loads),
+        lead_s=max(load.lead_s for load in loads),
+        steady=all(load.steady for load in loads),
+        drift=median(load.drift for load in loads),
+        starved=sum(load.starved for load in loads),
+        power_w=middle([load.power_w for load in loads]),
+        joules=middle([load.joules for load in loads]),
+        energy_s=middle([load.energy_s for load in loads]),
+        clock_hz=middle([load.clock_hz for load in loads]),
+        temperature_c=middle([load.temperature_c for load in loads]),
+        held_by=tuple(dict.fromkeys(word for load in loads for word in load.held_by)),
+        note=next((load.note for load in loads if load.note), ""),
     )

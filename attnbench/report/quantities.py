@@ -7,6 +7,8 @@ import math
 from attnbench import stats
 from attnbench.model import Check, Launch, Record
 
+#: Element types that a 16-bit matrix peak is for.
+SIXTEEN_BIT = ("bf16", "fp16")
 UNKNOWN_DEVICE = "unknown device"
 #: Bytes of one element.
 _ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
@@ -51,3 +53,25 @@ def peak_bytes(record: Record) -> int | None:
     workload = record.workload
     inputs = sum(math.prod(shape) for shape in (workload.q_shape, workload.k_shape, workload.v_shape))
     return record.workspace_bytes + element * inputs
+
+
+def intensity(record: Record) -> float:
+    """FLOP per byte that one call must move at least: each tensor once."""
+    return record.workload.flop / record.workload.bytes_moved
+
+
+def share_of_matmul(record: Record, launch: Launch) -> float | None:
+    """FLOP per second at the median over what this launch's GPU reached in a bf16 product.
+
+    None where one is unknown, and for inputs that have not 16 bits.
+    """
+    if record.workload.dtype not in SIXTEEN_BIT:
+        return None
+    rate, reached = tflop_per_s(record), launch.ceilings.matmul_flop_per_s if launch.ceilings else None
+    return None if rate is None or not reached else rate * 1e12 / reached
+
+
+def share_of_copy(record: Record, launch: Launch) -> float | None:
+    """Bytes that a call must move at least, per second at the median, over what the GPU reached in a copy."""
+    median, reached = median_s(record), launch.ceilings.copy_bytes_per_s if launch.ceilings else None
+    return None if median is None or not reached else record.workload.bytes_moved / median / reached

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attnbench.model import Record, RunFile
 from attnbench.report.cells import code, literal
+from attnbench.report.charts.chart import Chart, Series
+from attnbench.report.charts.every import charts
+from attnbench.report.charts.rows import by_device
 from attnbench.report.quantities import timed_check
-from attnbench.report.series import Chart, Series, by_device, charts
 from attnbench.units import significant
 
 

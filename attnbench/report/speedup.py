@@ -32,12 +32,13 @@ PASSES = {"forward": "Forward pass", "backward": "Backward pass", "forward+backw
 class Call:
     """One variant at one length: median seconds over its launches, and the memory that one call allocates at its peak.
 
-    state: why there is no latency, "unsupported" for instance; empty where there is one.
+    state: why there is no latency, "unsupported" for instance; empty where there is one. workload: its name.
     """
 
     median_s: float | None
     workspace_bytes: int | None
     state: str = ""
+    workload: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ def _call(launches: Sequence[Record]) -> Call:
     medians = [median for record in launches if (median := median_s(record)) is not None]
     peaks = [record.workspace_bytes for record in launches if record.workspace_bytes is not None]
     state = "" if medians else str(launches[0].status)
-    return Call(statistics.median(medians) if medians else None, max(peaks, default=None), state)
+    return Call(
+        statistics.median(medians) if medians else None, max(peaks, default=None), state, launches[0].workload.name
+    )
 
 
 def _said(table: SpeedupTable, plain: str) -> str:

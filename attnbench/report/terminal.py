@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from attnbench import printable
 from attnbench.fingerprint import unknown_fields
-from attnbench.model import MODES, Launch, Record, RunFile, Status
+from attnbench.model import MODES, DeviceCeilings, Launch, Record, RunFile, Status
+from attnbench.report import sustained
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.quantities import device_name
@@ -43,8 +46,10 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
     for workload in dict.fromkeys(r.workload for r in ran):
         mine = [r for r in records if r.workload == workload]
         blocks.append(of_workload(mine, run.reference, numbers, width))
+        blocks.append(sustained.table(mine, numbers, width))
         if details:
             blocks.append(spread(mine, numbers, width))
+    blocks.append([part for one in sustained.sentences(run) for part in wrapped(one)])
     blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
@@ -62,6 +67,7 @@ def _head(run: RunFile) -> list[str]:
         lines.append(f"unknown here: {', '.join(unknown)}")
     if _is_simulated(run):
         lines.append("SIMULATED: seeded noise, no kernel ran and nothing was measured")
+    lines += _ceilings(run.launches)
     lines = [
         *dict.fromkeys(lines),
         *_sources(run.records),
@@ -70,6 +76,25 @@ def _head(run: RunFile) -> list[str]:
         *_apart(run.records),
     ]
     return [*lines, *_changed(run.records), *_tests(run.records), *_method(run)]
+
+
+def _ceilings(launches: Sequence[Launch]) -> list[str]:
+    """What GPUs reached in a product and a copy (--attn-roofline), medians over launches, and the datasheet's peak."""
+    found: dict[str, list[DeviceCeilings]] = {}
+    for launch in launches:
+        if launch.ceilings is not None:
+            found.setdefault(device_name(launch), []).append(launch.ceilings)
+    return [line for device, mine in found.items() for line in wrapped(f"reached: {'; '.join(_reached(device, mine))}")]
+
+
+def _reached(device: str, found: Sequence[DeviceCeilings]) -> Iterator[str]:
+    if flop := [one.matmul_flop_per_s for one in found if one.matmul_flop_per_s is not None]:
+        tflop, peak = median(flop) / 1e12, matrix_peak(device)
+        of = f", {tflop / peak * 100:.0f} % of the datasheet's {peak:g}" if peak else ""
+        yield f"matmul {found[0].matmul} {tflop:.0f} TFLOP/s{of}"
+    if moved := [one.copy_bytes_per_s for one in found if one.copy_bytes_per_s is not None]:
+        yield f"copy {median(moved) / 1e12:.2f} TB/s"
+    yield from dict.fromkeys(one.note for one in found if one.note)
 
 
 def _sources(records: Sequence[Record]) -> list[str]:

@@ -184,6 +184,12 @@ def _impossible_figures(record: Record) -> Iterator[str]:
         clocks = (*sample.before_hz, *(() if sample.ceiling_hz is None else (sample.ceiling_hz,)))
         if not 0 <= sample.unsettled <= len(sample.rounds_s):
             yield f"{sample.unsettled} unsettled rounds of {len(sample.rounds_s)}"
+    if record.sustained is not None:
+        load = record.sustained
+        seconds.update(sustained_s=load.high_s, loaded_s=load.loaded_s, lead_s=load.lead_s, energy_s=load.energy_s)
+        figures = {"power_w": load.power_w, "joules": load.joules, "clock_hz": load.clock_hz, "drift": load.drift}
+        if wrong := [name for name, value in figures.items() if value is not None and not math.isfinite(value)]:
+            yield f"{wrong[0]} {figures[wrong[0]]} under load, expected a finite number"
     for name, value in seconds.items():
         if value is not None and not _is_within(value, 0, LONGEST_S):
             yield f"{name} {value:g}, expected 0 to {LONGEST_S:g} s"

@@ -79,3 +79,11 @@ class CycleCounter:
         self._kernel(
             grid=(self._blocks, 1, 1), block=(1, 1, 1), args=[self._slots, slot, self._round, MOST_MULTIPROCESSORS]
         )
+
+
+def cycle_counter() -> CycleCounter | None:
+    """A cycle counter, None where NVRTC is missing to compile its kernel: then there are seconds only."""
+    try:
+        return CycleCounter()
+    except Exception:
+        return None

@@ -20,7 +20,7 @@ from typing import Protocol as Interface
 from attnbench import torch_private
 from attnbench.hardware.sm_clock import SmClock
 from attnbench.model import Sample
-from attnbench.timing.cycle_counter import CycleCounter
+from attnbench.timing.cycle_counter import cycle_counter
 from attnbench.timing.settling import TimingProtocol, probed
 
 #: A call of this many seconds lowers its own clock whatever the device did before it, so it gets this many rounds at most.
@@ -109,7 +109,7 @@ class CudaPacer:
         protocol = protocol or TimingProtocol()
         self._protocol = protocol
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        self._cycle_counter = _cycle_counter()
+        self._cycle_counter = cycle_counter()
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.uint8, device="cuda")
         self.rounds: list[RoundReading] = []
         self.empty_s = 0.0
@@ -271,14 +271,6 @@ class CudaPacer:
         empty.start(self)
         empty.end(self)
         return empty
-
-
-def _cycle_counter() -> CycleCounter | None:
-    """The cycle counter, None where NVRTC is missing to compile its kernel: then a round has seconds only."""
-    try:
-        return CycleCounter()
-    except Exception:
-        return None
 
 
 class CudaInstant:

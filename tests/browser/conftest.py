@@ -26,8 +26,9 @@ from attnbench.model import (
     VerdictKind,
     Workload,
 )
-from attnbench.report import plots, series
+from attnbench.report.charts.every import charts as every_chart
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, SourceFile, key_of
+from attnbench.report.plots import drawing
 
 HOSTILE = "</script><svg onload=evil()>"
 LENGTHS = (1024, 2048, 4096)
@@ -92,7 +93,7 @@ def report(browser: Any, gathered: Gathered, tmp_path_factory: pytest.TempPathFa
     """The page as a file."""
     from attnbench.report.page.render import Figure, render
 
-    charts, _ = series.charts([source.run for source in gathered.runs])
+    charts, _ = every_chart([source.run for source in gathered.runs])
     figures = [
         Figure(
             chart.stem,
@@ -102,7 +103,7 @@ def report(browser: Any, gathered: Gathered, tmp_path_factory: pytest.TempPathFa
             chart.device,
             chart.kind,
             chart.unit,
-            plots.draw_svg(chart, prefix=f"{chart.stem}--", standalone=False),
+            drawing.draw_svg(chart, prefix=f"{chart.stem}--", standalone=False),
         )
         for chart in charts
         if chart.name in DRAWN

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from chromium import unavailable
 
-from attnbench.report import comma_separated
+from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered
 
 if why := unavailable():
@@ -151,6 +151,10 @@ def test_downloads_are_made_from_the_page_itself(opened: Callable[..., Any], gat
     with page.expect_download() as csv:
         page.get_by_role("button", name="Table, CSV").click()
     assert Path(csv.value.path()).read_bytes().decode() == comma_separated.table(gathered)
+    with page.expect_download() as lines:
+        page.get_by_role("button", name="Records, JSONL").click()
+    expected = [line for source in gathered.runs for line in jsonl.lines(source.run)]
+    assert Path(lines.value.path()).read_text().splitlines() == expected
     with page.expect_download() as svg:
         page.get_by_role("button", name="latency.svg").click()
     assert svg.value.suggested_filename == "latency.svg"

@@ -108,8 +108,9 @@ def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A project with attnbench's plugin, a suite and `attn_baselines = baselines`, and pytest to run on it."""
     # A fresh process starts in half the time without plugins that our development tools pull in and nothing here uses,
-    # and without rewriting the asserts of all others, which is done anew where Python must not write byte code.
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:anyio -p no:platformdirs --assert=plain")
+    # and without rewriting the asserts of all others, which is done anew where Python must not write byte code. That of
+    # hypothesis imports all of hypothesis at the end of every run, in this process too, where pytester drops it again.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:anyio -p no:hypothesispytest -p no:platformdirs --assert=plain")
     pytester.makepyfile(test_suite=SUITE)
     pytester.makeini("[pytest]\nattn_baselines = baselines\n")
     return Bench(pytester)

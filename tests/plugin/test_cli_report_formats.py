@@ -31,7 +31,9 @@ def report(capsys):
 
 
 def test_a_folder_gets_every_usual_format_and_the_same_bytes_twice(report, tmp_path, monkeypatch):
-    monkeypatch.setattr("attnbench.report.plots.unavailable", lambda: "No plots.")  # theirs are in test_plots.py
+    monkeypatch.setattr(
+        "attnbench.report.plots.drawing.unavailable", lambda: "No plots."
+    )  # theirs are in test_plots.py
     code, said, _ = report("-o", tmp_path / "a", SESSION)
     assert code == 0
     assert said.startswith("read 1 of 1 file: 42 records of 14 implementations")
@@ -54,7 +56,7 @@ def test_the_page_and_the_plots_are_written(report, tmp_path):
 
 
 def test_without_matplotlib_a_sentence_says_what_to_install_and_the_rest_is_written(report, tmp_path, monkeypatch):
-    monkeypatch.setattr("attnbench.report.plots.unavailable", lambda: "No plots: install matplotlib.")
+    monkeypatch.setattr("attnbench.report.plots.drawing.unavailable", lambda: "No plots: install matplotlib.")
     code, said, _ = report("-o", tmp_path, SESSION)
     assert code == 0
     assert said.count("No plots: install matplotlib.") == 1

@@ -155,6 +155,7 @@ def test_the_blocks_that_name_a_test_are_those_that_one_runs():
         ("docs/developing.md", "run:"),
         ("docs/processes.md", "run:"),
         ("docs/runners.md", "example:"),  # test_job_summary.py
+        ("docs/sustained.md", "run:"),
     }
 
 
@@ -300,7 +301,7 @@ def without_id(printed: str) -> str:
     return re.sub(r"0001_[0-9a-f]{12}", "0001_ID", printed)
 
 
-@pytest.mark.parametrize("page", ["docs/processes.md", "docs/developing.md"])
+@pytest.mark.parametrize("page", ["docs/processes.md", "docs/developing.md", "docs/sustained.md"])
 def test_commands_on_the_simulated_device_print_what_is_shown(bench, page):
     (block,) = (block for block in blocks(page) if block.remark.startswith("<!-- run:"))
     ((command),) = (command for command in COMMANDS if command.block == block)

@@ -391,7 +391,7 @@ def pytest_unconfigure():
     print("AT THE END", os.environ.get("LEFT_BEHIND"), torch.is_grad_enabled())
 """
     )
-    result = run(bench, WORKLOAD, "--attn-timeout=8", *chosen("hangs", "looks", "interrupts"))
+    result = run(bench, WORKLOAD, "--attn-timeout=4", *chosen("hangs", "looks", "interrupts"))
     assert result.ret == pytest.ExitCode.INTERRUPTED
     records = bench.records()
     assert changes(records[f"hangs@eager-{SHAPE}"]) == ["environment variable LEFT_BEHIND set", "grad mode on → off"]

@@ -15,8 +15,10 @@ import pytest
 from plotted_runs import LENGTHS, run_of
 
 from attnbench.model import Sample
-from attnbench.report import marks, plots
-from attnbench.report.series import HISTORY, Chart, Point, Series, Session, charts
+from attnbench.report import marks
+from attnbench.report.charts.chart import HISTORY, Chart, Point, Series, Session
+from attnbench.report.charts.every import charts
+from attnbench.report.plots import canvas, drawing
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plot can be drawn (extra `report`)")
 
@@ -25,7 +27,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def drawn(run, name="latency", **options):
     (chart,) = [one for one in charts([run])[0] if one.name == name]
-    return ET.fromstring(plots.draw_svg(chart, **options))
+    return ET.fromstring(drawing.draw_svg(chart, **options))
 
 
 def with_id(root, gid):
@@ -77,7 +79,7 @@ def test_a_history_has_marks_where_versions_changed_and_a_verdict_fell():
         "history", "history", "NVIDIA H200", HISTORY, "Latency over time", "", "sessions", "change", "%", (series,),
         guide=0.0, sessions=sessions,
     )  # fmt: skip
-    root = ET.fromstring(plots.draw_svg(chart))
+    root = ET.fromstring(drawing.draw_svg(chart))
     drawn_series = with_id(root, "series--a-eager")
     assert [one.get("class") for one in drawn_series] == [
         "leader", "line", "event event--versions", "event event--regressed", "point", "point",
@@ -114,7 +116,8 @@ def test_direct_labels_do_not_collide(count):
 def test_text_is_text_and_ink_is_the_colour_of_the_page():
     root = drawn(run_of("a@eager"))
     texts = list(root.iter(f"{SVG}text"))
-    assert {one.get("fill") for one in texts} == {"currentColor"}
+    assert {one.get("fill") for one in texts} == {None}
+    assert with_id(root, "figure--latency").get("fill") == "currentColor"
     assert not [one for one in root.iter() if one.get("style")]
     assert "image" not in {one.tag.rpartition("}")[2] for one in root.iter()}
 
@@ -128,7 +131,7 @@ def test_a_file_has_a_style_for_light_and_dark_and_a_part_of_a_page_has_none():
 
 
 def test_no_colour_but_those_of_families_and_ink():
-    text = plots.draw_svg(charts([run_of("a@eager", "b@eager")])[0][0], standalone=False)
+    text = drawing.draw_svg(charts([run_of("a@eager", "b@eager")])[0][0], standalone=False)
     assert set(re.findall(r"#[0-9a-f]{6}\b", text)) <= set(marks.COLOURS)
 
 
@@ -142,14 +145,14 @@ def test_the_prefix_of_a_page_is_before_every_id_and_reference():
 
 def test_the_same_records_give_the_same_bytes():
     found, _ = charts([run_of("a@eager", "b@default")])
-    first, again = ({**plots.draw_all(found).files, **plots.draw_all(found[:1], ("png",)).files} for _ in range(2))
+    first, again = ({**drawing.draw_all(found).files, **drawing.draw_all(found[:1], ("png",)).files} for _ in range(2))
     assert first == again
     assert not [name for name, content in first.items() if b"2026" in content and name.endswith("svg")]
 
 
 def test_files_are_named_by_the_chart():
     found, _ = charts([run_of("a@eager", lengths=(384,))])
-    drawn = plots.draw_all(found[:1], ("svg", "png"))
+    drawn = drawing.draw_all(found[:1], ("svg", "png"))
     files, said = drawn.files, drawn.sentences
     assert (sorted(files), said) == (["latency-dark.png", "latency.png", "latency.svg"], [])
     assert files["latency.png"].startswith(b"\x89PNG")
@@ -172,10 +175,10 @@ NAMES = [
 def test_any_name_is_shown_escaped_and_cut(lengths, capfd, recwarn):
     run = run_of(*NAMES, lengths=lengths, device="<b>$GPU_1$</b>" * 100)
     found, _ = charts([replace(run, reference=NAMES[2])])
-    drawn = plots.draw_all(found)
+    drawn = drawing.draw_all(found)
     files, said = drawn.files, drawn.sentences
     assert (len(files), said) == (len(found), [])
-    assert len(plots.draw_all(found[:1], ("png",)).files) == 2
+    assert len(drawing.draw_all(found[:1], ("png",)).files) == 2
     text = files[next(name for name in files if name.startswith("latency") and name.endswith(".svg"))].decode()
     root = ET.fromstring(text)
     assert "<script" not in text
@@ -187,7 +190,7 @@ def test_any_name_is_shown_escaped_and_cut(lengths, capfd, recwarn):
     assert "$\\frac{1}{0}$" in shown
     assert "注意力机制 ☃ 🙂" in shown
     assert "\\x00\\x1b[31m\\ud800\\u202e" in shown
-    assert max(len(one.text) for one in root.iter(f"{SVG}text")) <= plots.LONGEST_SUBTITLE
+    assert max(len(one.text) for one in root.iter(f"{SVG}text")) <= canvas.LONGEST_SUBTITLE
     assert capfd.readouterr() == ("", "")
     assert not list(recwarn)
 
@@ -196,7 +199,7 @@ def test_the_whole_of_a_name_that_was_cut_is_its_title():
     root = drawn(run_of("x" * 300 + "@eager"))
     (label,) = [one for one in root.iter() if one.get("class") == "legend-label"]
     assert label.find(f"{SVG}title").text == "x" * 300 + "@eager"
-    assert len(label.find(f"{SVG}text").text) == plots.LONGEST_LABEL
+    assert len(label.find(f"{SVG}text").text) == canvas.LONGEST_LABEL
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
@@ -208,7 +211,7 @@ def test_values_of_any_size_are_drawn(factor, spread):
         for at, one in enumerate(run.records)
     )
     found, _ = charts([replace(run, records=records)])
-    assert plots.draw_all(found).sentences == []
+    assert drawing.draw_all(found).sentences == []
 
 
 def test_lengths_far_apart_are_on_a_logarithmic_axis():
@@ -219,15 +222,15 @@ def test_lengths_far_apart_are_on_a_logarithmic_axis():
 
 def test_a_plot_that_fails_is_a_sentence_and_the_others_are_drawn(monkeypatch):
     found, _ = charts([run_of("a@eager")])
-    whole = plots._figure
+    whole = drawing.figure_of
 
     def failing(chart, *args, **options):
         if chart.name == "latency":
             raise RuntimeError("out of ink")
         return whole(chart, *args, **options)
 
-    monkeypatch.setattr(plots, "_figure", failing)
-    drawn = plots.draw_all(found)
+    monkeypatch.setattr(drawing, "figure_of", failing)
+    drawn = drawing.draw_all(found)
     files, said = drawn.files, drawn.sentences
     assert said == ["The plot latency was not drawn: RuntimeError: out of ink"]
     assert len(files) == len(found) - 1
@@ -237,9 +240,9 @@ def test_a_users_settings_stay_and_do_not_show(monkeypatch):
     import matplotlib as mpl
 
     (chart, *_), _ = charts([run_of("a@eager")])
-    expected = plots.draw_svg(chart)
+    expected = drawing.draw_svg(chart)
     with mpl.rc_context({"font.size": 30, "path.sketch": (3, 100, 2), "svg.fonttype": "path", "text.color": "red"}):
-        assert plots.draw_svg(chart) == expected
+        assert drawing.draw_svg(chart) == expected
         assert mpl.rcParams["font.size"] == 30
 
 
@@ -251,13 +254,13 @@ def test_a_fresh_process_without_home_or_display_draws_in_silence(tmp_path):
     settings.write_text("backend: TkAgg\nfont.family: No Such Font\nno.such.key: 1\n")
     script = f"""
 import sys
-from attnbench.report import plots
+from attnbench.report.plots import drawing
 assert "matplotlib" not in sys.modules
-assert plots.unavailable() == ""
+assert drawing.unavailable() == ""
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from plotted_runs import run_of
-from attnbench.report.series import charts
-drawn = plots.draw_all(charts([run_of("注@eager")])[0][:1], ("svg", "png"))
+from attnbench.report.charts.every import charts
+drawn = drawing.draw_all(charts([run_of("注@eager")])[0][:1], ("svg", "png"))
 files, said = drawn.files, drawn.sentences
 assert not said and len(files) == 3, said
 assert "matplotlib.pyplot" not in sys.modules

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind
+from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind, Workload
 from attnbench.report.comma_separated import table
 from attnbench.report.gather import Gathered, GatheredRun, Kind, key_of
 
@@ -115,7 +115,33 @@ def test_the_row_of_a_measured_record(run_file, record, check):
         "Launch": "0123456789ab",
         "Started": "2026-01-02T03:04:05+00:00",
         "Injected": "",
+        "Mask": "none",
+        "Direction": "forward",
+        "KV Length": "384",
+        "KV Heads": "24",
+        "Dropout": "0",
+        "Layout": "bshd",
+        "Sustained (ms)": "",
+        "Sustained P20 (ms)": "",
+        "Sustained P80 (ms)": "",
+        "Power (W)": "",
+        "Energy (J)": "",
+        "Sustained Clock (MHz)": "",
+        "Temperature (C)": "",
+        "FLOP per Byte": "192",
+        "Share of Datasheet Peak": f"{flop / 3e-3 / 989.4e12:.12g}",
+        "Share of Matmul": "",
+        "Share of Copy Bandwidth": "",
     }
+
+
+def test_the_problem_has_columns_of_its_own(run_file, record):
+    workload = Workload(
+        "w", 1, 1024, 32, 128, mask="causal", direction="backward", seq_kv=4096, kv_heads=8, dropout=0.1, layout="bhsd"
+    )
+    (row,) = rows(gathered(run_file(record(workload=workload))))
+    names = ("Seq Length", "Heads", "Mask", "Direction", "KV Length", "KV Heads", "Dropout", "Layout")
+    assert [row[name] for name in names] == ["1024", "32", "causal", "backward", "4096", "8", "0.1", "bhsd"]
 
 
 def test_what_is_not_known_is_an_empty_cell(run_file, record, check):

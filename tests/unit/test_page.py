@@ -15,11 +15,23 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Verdict, VerdictKind, Workload
+from attnbench.model import (
+    Fingerprint,
+    Launch,
+    Reason,
+    Record,
+    RunFile,
+    Sample,
+    SustainedLoad,
+    Verdict,
+    VerdictKind,
+    Workload,
+)
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.content import Content
 from attnbench.report.page.documentation import documentation
+from attnbench.report.page.packing import shared
 from attnbench.report.page.render import Figure, refusal, render, script_json
 
 pytest.importorskip("jinja2", reason="the page needs Jinja2, which the extra `report` brings")
@@ -288,13 +300,33 @@ def test_a_metric_that_is_no_number_is_an_empty_cell(record: Callable[..., Recor
     assert "<" not in written
 
 
+def restored(text: str) -> list[str]:
+    """What page.js makes of shared lines; the browser's test holds it to the same."""
+    parts, _, lines = text.partition("\n\n")
+    known = parts.split("\n")
+
+    def whole(short: str) -> str:
+        return "".join(one if one.isascii() else whole(known[ord(one) - 0x100]) for one in short)
+
+    return [whole(line) for line in lines.split("\n")]
+
+
+def test_what_records_share_is_held_once(record: Callable[..., Record], check: Callable[..., Any]) -> None:
+    many = [record(f"b{at}@eager", checks=(check({}, rel_l2=0.125),)) for at in range(50)]
+    found = gathered(*many)
+    text = shared(list(jsonl.lines(found.runs[0].run)))
+    assert restored(text) == list(jsonl.lines(found.runs[0].run))
+    assert text.count('"rel_l2":0.125') == 1
+    assert shared([]) == ""
+
+
 def test_downloads_hold_the_records_and_the_table(record: Callable[..., Record]) -> None:
     found = gathered(record(), record("numpy@eager", SHORT, "unsupported"))
     page = shown(found)
     held = {
         name: zlib.decompress(base64.b64decode(page.held[name])).decode() for name in ("records-jsonl", "table-csv")
     }
-    assert held["records-jsonl"].splitlines() == list(jsonl.lines(found.runs[0].run))
+    assert restored(held["records-jsonl"]) == list(jsonl.lines(found.runs[0].run))
     assert held["table-csv"] == comma_separated.table(found)
 
 
@@ -381,3 +413,14 @@ def test_the_verdict_of_a_case_that_was_not_measured_can_be_filtered(record: Cal
     held = shown(gathered(record(launch=H200.id), verdicts=(verdict,))).held
     (facets,) = [json.loads(text)["facets"] for text in held.values() if text.lstrip().startswith('{"facets"')]
     assert "missing" in {name: values for name, _, values in facets}["verdict"]
+
+
+def test_a_kernel_that_wins_settled_and_loses_under_load_is_said_above_the_records(record: Any) -> None:
+    def loaded(variant: str, settled_s: float, median_s: float, note: str = "") -> Record:
+        load = SustainedLoad(median_s, median_s, median_s, 9, 3, 2.0, 2.0, True, 0.0, 0, 650.0, 0.975, note=note)
+        return record(variant, sample=Sample((settled_s,), "t"), sustained=load)
+
+    page = render(gathered(loaded("fast@eager", 1.0e-3, 1.5e-3), loaded("cool@eager", 1.1e-3, 1.2e-3))).decode()
+    assert "fast@eager is the fastest when settled (1.000 ms, cool@eager 1.100) and not under continuous load" in page
+    assert "J/call" in page
+    assert "J/call" not in render(gathered(record("a@eager"))).decode()

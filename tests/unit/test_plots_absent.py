@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from attnbench.report import plots
-from attnbench.report.series import charts
+from attnbench.report.charts.every import charts
+from attnbench.report.plots import drawing
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def absent(monkeypatch):
 def test_without_matplotlib_one_sentence_says_what_to_install(absent, record, run_file):
     found, _ = charts([run_file(record())])
     expected = "No plots: matplotlib is not installed. To have them: pip install matplotlib"
-    assert plots.unavailable() == expected
-    assert plots.draw_all(found) == plots.Drawn(sentences=[expected])
+    assert drawing.unavailable() == expected
+    assert drawing.draw_all(found) == drawing.Drawn(sentences=[expected])
 
 
 def test_without_a_chart_nothing_is_missed(absent):
-    assert plots.draw_all(()) == plots.Drawn()
+    assert drawing.draw_all(()) == drawing.Drawn()
 
 
 def test_a_matplotlib_that_cannot_be_imported_is_said_with_its_cause(monkeypatch, tmp_path, absent):
@@ -34,4 +34,4 @@ def test_a_matplotlib_that_cannot_be_imported_is_said_with_its_cause(monkeypatch
     monkeypatch.delitem(sys.modules, "matplotlib")
     monkeypatch.syspath_prepend(str(tmp_path))
     expected = "No plots: matplotlib cannot be imported: ImportError: built for another numpy"
-    assert plots.unavailable() == expected
+    assert drawing.unavailable() == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.model import Compilation, Sample
+from attnbench.model import Compilation, Sample, SustainedLoad
 from attnbench.report.pooling import launches, numbered_tests, pooled
 
 
@@ -74,3 +74,23 @@ def test_launches_of_other_autotune_choices_are_not_one_sample(record):
     (one,) = pooled([first, second, third])
     assert one.sample.rounds_s == (1.0, 3.0)
     assert launches([first, second, third]) == [2]
+
+
+def loaded(median_s, **changes):
+    fields = {"calls": 10, "batches": 5, "loaded_s": 2.0, "lead_s": 2.0, "steady": True, "drift": 0.0, "starved": 0}
+    return SustainedLoad(median_s, median_s, median_s, **{**fields, **changes})
+
+
+def test_loads_of_several_launches_are_medians_and_counts_are_sums(record):
+    loads = (loaded(1.0, power_w=600.0), loaded(3.0, power_w=700.0, starved=1), loaded(2.0, steady=False, note="why"))
+    (one,) = pooled([launched(record, str(at), 1.0, fields={"sustained": load}) for at, load in enumerate(loads)])
+    assert (one.sustained.median_s, one.sustained.power_w, one.sustained.joules) == (2.0, 650.0, None)
+    assert (one.sustained.calls, one.sustained.batches, one.sustained.starved) == (30, 15, 1)
+    assert (one.sustained.steady, one.sustained.note) == (False, "why")
+
+
+def test_a_launch_without_a_load_does_not_hide_those_of_others(record):
+    first = launched(record, "1", 1.0)
+    second = launched(record, "2", 1.0, fields={"sustained": loaded(2.0)})
+    (one,) = pooled([first, second])
+    assert one.sustained == loaded(2.0)

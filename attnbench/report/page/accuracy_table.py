@@ -49,7 +49,7 @@ def _row(index: Index, record: Record, check: Check) -> Row:
         number(error.mse, scientific),
         number(error.rel_l2, scientific),
         number(error.cosine, lambda value: f"{value:.7f}"),
-        Cell(allowed, title=f"rows compared: {check.rows}" if check.rows else ""),
+        Cell(allowed, title="" if check.rows in ("", "all") else f"rows compared: {check.rows}"),
         Cell(f"{result}, {error.nonfinite} not finite" if error.nonfinite else result),
     )
     return Row(index.key(record), index.name(record), cells)

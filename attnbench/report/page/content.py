@@ -19,6 +19,7 @@ from attnbench.report.page.tables import Table
 from attnbench.report.page.tiles import Tile, tiles
 from attnbench.report.page.unmeasured import Unmeasured, unmeasured
 from attnbench.report.page.verdict_rows import VerdictRow, verdict_rows
+from attnbench.report.sustained import reversals
 
 #: Verdict kinds that need no reader: folded away, and counted.
 QUIET = ("unchanged",)
@@ -99,6 +100,13 @@ class Content:
     @cached_property
     def records(self) -> Table:
         return record_table(self._index)
+
+    @cached_property
+    def reversals(self) -> tuple[str, ...]:
+        """Which variants are the fastest when settled and not under continuous load."""
+        found = reversals(self.gathered.records, tuple(self.gathered.launches.values()))
+        several = len({one.gpu for one in found}) > 1
+        return tuple(f"{one.gpu}, {one.sentence}." if several else f"{one.sentence}." for one in found)
 
     @cached_property
     def environments(self) -> tuple[Environment, ...]:

@@ -123,8 +123,14 @@
         const unit = first("small", head);
         button.append(...[...head.childNodes].filter((node) => node !== unit));
         head.prepend(button);
-        head.classList.toggle("n", this.rows.some(({ row }) => row.cells[at].classList.contains("n")));
+        head.classList.toggle("n", this.rows.some(({ row }) => this.isNumber(row.cells[at])));
       });
+    }
+
+    /** In a table of numbers all cells are, save those of the class `t`. */
+    isNumber(cell) {
+      if (!this.element.classList.contains("numbers")) return cell.classList.contains("n") && "v" in cell.dataset;
+      return cell.tagName === "TD" && !cell.classList.contains("t");
     }
 
     /** Numbers from the largest first on the second click; what is unknown is last in both directions. */
@@ -134,7 +140,7 @@
       head.setAttribute("aria-sort", isDown ? "descending" : "ascending");
       const keyed = this.rows.map((one, index) => {
         const cell = one.row.cells[at];
-        const number = "v" in cell.dataset ? Number(cell.dataset.v) : null;
+        const number = this.isNumber(cell) ? Number.parseFloat(cell.dataset.v ?? cell.textContent) : null;
         return { one, index, number, text: cell.textContent.trim() };
       });
       const isNumeric = keyed.some((key) => key.number !== null);
@@ -253,10 +259,12 @@
       }
       const figure = this.kind === "scatter" ? `${spelt(x)} ms, rel. L2 ${spelt(value)}` : `${spelt(value)}${unit}`;
       const band = low === undefined ? "" : `20 to 80 %: ${spelt(low)} to ${spelt(high)} ${this.kind === "scatter" ? "ms" : this.unit}`;
+      const own = told === undefined ? [] : told.split(" · ").map((text, at) => [at ? "" : "figure", text]);
       return [
         ["name", point.series.name],
-        ["figure", inner === undefined ? figure : `${figure}, of which the attention kernel ${spelt(inner)}${unit}`],
-        ["", band],
+        ...own,
+        ["figure", own.length ? "" : inner === undefined ? figure : `${figure}, of which the attention kernel ${spelt(inner)}${unit}`],
+        ["", own.length ? "" : band],
         ["", `${seq} tokens, ${workload}`],
         ...point.told.map((text) => ["", text]),
         ["quiet", about.what],
@@ -509,8 +517,22 @@
 
   /** What a text of this file holds, inflated. */
   async function unpacked(id) {
-    const bytes = Uint8Array.from(atob(first(`#${id}`).textContent), (c) => c.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+    const element = first(`#${id}`);
+    const bytes = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
+    const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+    return "shared" in element.dataset ? restored(text) : text;
+  }
+
+  /** Lines of JSON whose letters beyond ASCII stand for parts, with the parts put back (attnbench/report/page/packing.py). */
+  function restored(text) {
+    const [parts, lines] = text.startsWith("\n") ? ["", text.slice(1)] : text.split("\n\n");
+    const known = parts.split("\n"), whole = new Map();
+    const filled = (short) => short.replace(/[^\0-\x7f]/gu, (letter) => {
+      const point = letter.codePointAt(0), at = point - (point < 0xd800 ? 0x100 : 0x900);
+      if (!whole.has(at)) whole.set(at, filled(known[at]));
+      return whole.get(at);
+    });
+    return lines ? lines.split("\n").map((line) => `${filled(line)}\n`).join("") : "";
   }
 
   function buildDownloads() {

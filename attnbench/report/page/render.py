@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,9 +19,10 @@ from xml.etree import ElementTree as ET
 
 from attnbench import printable
 from attnbench.report import comma_separated, jsonl
+from attnbench.report.charts.chart import HISTORY
 from attnbench.report.gather import Gathered
 from attnbench.report.page.content import Content
-from attnbench.report.series import HISTORY
+from attnbench.report.page.packing import deflated, shared
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,7 +39,7 @@ _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>\s*")
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot to inline: SVG text with the ids and classes of attnbench/report/svg.py, every id with a prefix of its own.
+    """A plot to inline: SVG text with the ids and classes of attnbench/report/plots/svg.py, each id with its own prefix.
 
     stem: unique, the name of its file. name: what it plots (`latency`), by which tabs group figures. device: as
     `series.Chart` names it.
@@ -92,8 +92,8 @@ def render(
         style=environment.filters["trusted"](style),
         script=environment.filters["trusted"](script),
         data=script_json(content.data),
-        records_jsonl=_packed(_lines(gathered)),
-        table_csv=_packed(comma_separated.table(gathered)),
+        records_jsonl=deflated(shared([line for source in gathered.runs for line in jsonl.lines(source.run)])),
+        table_csv=deflated(comma_separated.table(gathered)),
     )
     return text.lstrip().encode()
 
@@ -154,15 +154,6 @@ def _tabs(figures: Sequence[Figure]) -> list[tuple[str, str, list[Figure]]]:
     for figure in figures:
         found.setdefault(figure.name, []).append(figure)
     return [(name, mine[0].title.removesuffix(" over sequence length"), mine) for name, mine in found.items()]
-
-
-def _lines(gathered: Gathered) -> str:
-    return "".join(f"{line}\n" for source in gathered.runs for line in jsonl.lines(source.run))
-
-
-def _packed(text: str) -> str:
-    """Deflated (RFC 1950) in base64: unlike gzip's, its header holds neither a time nor a system."""
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
 
 
 def _part(name: str) -> str:

@@ -14,11 +14,15 @@ Column = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is read, and the number to sort by, None to sort by the text."""
+    """One cell: what is read, and the number to sort by, None to sort by the text.
+
+    is_spelt: the text begins with the number, in the unit of its column, so that the page need not hold it twice.
+    """
 
     text: str
     number: float | None = None
     title: str = ""
+    is_spelt: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
 
 def number(value: float | None, spelt: Callable[[float], str]) -> Cell:
     """A cell of a number; nothing for one that is unknown or not finite."""
-    return Cell("") if value is None or not math.isfinite(value) else Cell(spelt(value), value)
+    return Cell("") if value is None or not math.isfinite(value) else Cell(spelt(value), value, is_spelt=True)
 
 
 def scientific(value: float) -> str:

@@ -7,18 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Check, ErrorMetrics, Fingerprint, Launch, Sample, Workload
-from attnbench.report.series import (
-    DOTS,
-    LINES,
-    MOST_PROBLEMS,
-    MOST_SERIES,
-    PAIRS,
-    SCATTER,
-    charts,
-    matrix_peak,
-    unique_slugs,
-)
+from attnbench.model import Check, DeviceCeilings, ErrorMetrics, Fingerprint, Launch, Sample, SustainedLoad, Workload
+from attnbench.report.charts.chart import DOTS, LINES, MOST_SERIES, PAIRS, SCATTER, unique_slugs
+from attnbench.report.charts.every import MOST_PROBLEMS, charts
+from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.stats import quantile
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
@@ -277,3 +269,58 @@ def test_quantiles_are_linear_between_rounds():
     assert quantile([4.0, 1.0, 2.0, 3.0, 5.0, 6.0], 0.2) == 2.0
     assert quantile([1.0, 2.0], 0.25) == 1.25
     assert quantile([7.0], 0.8) == 7.0
+
+
+def loaded(median_s, joules):
+    return SustainedLoad(median_s, 0.9 * median_s, 1.1 * median_s, 9, 3, 2.0, 2.0, True, 0.0, 0, 700.0, joules)
+
+
+def test_continuous_load_has_plots_only_where_a_case_ran_under_it(record, run_file):
+    names = {"energy", "sustained", "error-energy"}
+    drawn_now, missing = charts([run_file(record())])
+    assert not names & {one.name for one in (*drawn_now, *missing)}
+
+    fields = {"workload": LONG, "checks": (checked(2e-3),)}
+    cold = record("cold@eager", sample=timed(2e-3), sustained=loaded(2.2e-3, 1.5), **fields)
+    hungry = record("hungry@eager", sample=timed(1e-3), sustained=loaded(1.6e-3, None), **fields)
+    run = run_file(cold, hungry, record("a@eager", sample=timed(1e-3), **fields))
+    (energy,) = drawn(run, "energy").series
+    assert (energy.name, energy.points[0].value) == ("cold@eager", 1.5)
+    load = drawn(run, "sustained")
+    assert load.kind == PAIRS
+    (point,) = load.series[0].points
+    assert (load.series[0].name, point.value, point.inner, point.low, point.told[0]) == (
+        "hungry@eager",
+        pytest.approx(1.6),
+        1.0,
+        pytest.approx(1.44),
+        "1.600× settled",
+    )
+    (trade,) = drawn(run, "error-energy").series
+    assert (trade.points[0].x, trade.points[0].value) == (1.5, 2e-3)
+
+
+def test_a_roofline_is_below_what_this_gpu_reached_and_what_the_datasheet_states(record, run_file):
+    ceilings = DeviceCeilings("8192x8192x8192 bf16", 800e12, 2**31, 4e12)
+    launches = (device("NVIDIA H200", ceilings=ceilings),)
+    both = (record(sample=timed(1e-3)), record(workload=LONG, sample=timed(1e-3)))
+    chart = drawn(run_file(*both, launches=launches), "roofline")
+    assert chart.kind == SCATTER
+    ((low, at_low), (ridge, top), (_, also_top)), sixteen, eight = chart.roofs
+    assert (ridge, top, also_top) == (200.0, 800.0, 800.0)
+    assert at_low == pytest.approx(low * 4)
+    assert ([y for _, y in sixteen], [y for _, y in eight]) == ([989.4] * 2, [1978.9] * 2)
+    assert [(point.x, point.value) for point in chart.series[0].points] == [
+        (192, pytest.approx(WORKLOAD.flop / 1e9)),
+        (2304, pytest.approx(LONG.flop / 1e9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ceilings"),
+    [("bf16", None), ("bf16", DeviceCeilings(note="why")), ("fp32", DeviceCeilings("m", 8e14, 2, 4e12))],
+    ids=["not asked for", "not measured", "not 16 bits"],
+)
+def test_without_ceilings_of_its_dtype_there_is_no_roofline(record, run_file, dtype, ceilings):
+    run = run_file(record(workload=replace(WORKLOAD, dtype=dtype)), launches=(device("A", ceilings=ceilings),))
+    assert "roofline" not in {one.name for one in charts([run])[0]}

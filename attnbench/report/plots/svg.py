@@ -28,7 +28,7 @@ from xml.etree import ElementTree as ET
 from attnbench import printable
 from attnbench.fingerprint import slug
 from attnbench.report import marks
-from attnbench.report.series import DOTS, HISTORY, PAIRS, Chart, Point, Series
+from attnbench.report.charts.chart import DOTS, HISTORY, PAIRS, Chart, Point, Series
 
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -51,7 +51,12 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 #: A path's letters need no blanks around them.
 _COMMAND = re.compile(r" ?([A-Za-z]) ?")
 #: What says nothing: what is so anyway.
-_USUAL = {("text-anchor", "start"), ("font-size", f"{FONT:.0f}px")}
+_USUAL = {
+    ("text-anchor", "start"),
+    ("font-size", f"{FONT:.0f}px"),
+    ("fill", "currentColor"),
+    ("stroke-dashoffset", "0"),
+}
 _FONT = re.compile(r"(?:(?:normal|italic|oblique|\d+|bold)\s+)*([\d.]+px)\s+.*")
 
 
@@ -85,6 +90,8 @@ def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
         for gid in (one for one in parts if one.startswith(f"tick-{axis}|")):
             _copy(axes, parts, gid, "", f"tick tick-{axis}")
     _copy(axes, parts, "guide|1", "", "guide")
+    for gid in (one for one in parts if one.startswith("roof|")):
+        _copy(axes, parts, gid, "", "guide roof")
     _copy(axes, parts, "label|x", f"{prefix}label--x", "xlabel")
     _copy(axes, parts, "label|y", f"{prefix}label--y", "ylabel")
     for one in reversed(chart.series):
@@ -95,7 +102,7 @@ def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
     _add_key(figure, parts, prefix)
     _copy(figure, parts, "title|main", f"{prefix}title--main", "title")
     _copy(figure, parts, "subtitle|main", f"{prefix}subtitle--main", "subtitle")
-    text = ET.tostring(root, "unicode") + "\n"
+    text = ET.tostring(root, "unicode").replace(" />", "/>") + "\n"  # `>` in a text is written as an entity
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}' if standalone else text
 
 

@@ -1,0 +1,150 @@
+"""What cases did under continuous load (--attn-sustained), beside their settled latency. Shown and never judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnbench.model import Launch, Record, RunFile, Workload
+from attnbench.report.pooling import marked, numbered_tests, pooled
+from attnbench.report.quantities import device_name, median_s
+from attnbench.report.table import WIDTH, fitted, without_empty, wrapped
+from attnbench.units import milliseconds, significant
+
+#: Two settled latencies, and two under load, count as different from these shares on.
+SETTLED_APART, SUSTAINED_APART = 0.003, 0.01
+
+_COLUMNS = (
+    ("under load", ""),
+    ("settled", "ms"),
+    ("sustained", "ms"),
+    ("", "×"),
+    ("20–80 %", "ms"),
+    ("power", "W"),
+    ("energy", "J/call"),
+    ("clock", "MHz"),
+    ("GPU", "°C"),
+    ("drift", "%"),
+)
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """On one workload and GPU, the variant that is fastest when settled, and the one that is under continuous load."""
+
+    gpu: str
+    workload: Workload
+    settled: Record
+    sustained: Record
+
+    @property
+    def sentence(self) -> str:
+        """What happened, with the four latencies."""
+        return (
+            f"{self.workload.name}: {self.settled.variant} is the fastest when settled ({_settled_ms(self.settled)} ms, "
+            f"{self.sustained.variant} {_settled_ms(self.sustained)}) and not under continuous load "
+            f"({_sustained_ms(self.settled)} ms, {self.sustained.variant} {_sustained_ms(self.sustained)})"
+        )
+
+
+def table(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDTH) -> list[str]:
+    """The cases of one workload that ran under load, fastest there first, and what limits their figures; else empty."""
+    ran = sorted((r for r in records if r.sustained is not None), key=_sustained_s)
+    if not ran:
+        return []
+    header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
+    rows = [_row(record, f"{record.variant}{marked(record.nodeid, tests)}") for record in ran]
+    return [*fitted(*without_empty(header, rows), left=1, most=width), *_doubts(ran, tests)]
+
+
+def reversals(records: Sequence[Record], launches: Sequence[Launch]) -> tuple[Reversal, ...]:
+    """Every workload on every GPU unit whose fastest variant differs between settled and continuous load.
+
+    Both differences count from `SETTLED_APART` and `SUSTAINED_APART` on. Of several launches of a case on one unit the
+    figures are medians.
+    """
+    units = {launch.id: (device_name(launch), launch.unit or "") for launch in launches}
+    groups: dict[tuple[tuple[str, str], Workload], list[Record]] = {}
+    for record in records:
+        if record.sustained is not None and record.launch in units:
+            groups.setdefault((units[record.launch], record.workload), []).append(record)
+    found = (_reversal(gpu, workload, pooled(mine)) for ((gpu, _), workload), mine in groups.items())
+    return tuple(one for one in found if one is not None)
+
+
+def sentences(run: RunFile) -> list[str]:
+    """The reversals of one run, a sentence each."""
+    return [one.sentence for one in reversals(run.records, run.launches)]
+
+
+def summary(run: RunFile) -> list[str]:
+    """Tables of every workload and the reversals: the lines that Markdown shows; empty without such a figure."""
+    numbers, records = numbered_tests(run.records), pooled(run.records)
+    lines = []
+    for workload in dict.fromkeys(r.workload for r in records if r.sustained is not None):
+        lines += [workload.name, *table([r for r in records if r.workload == workload], numbers)]
+    return [*lines, *(part for one in sentences(run) for part in wrapped(one))]
+
+
+def _reversal(gpu: str, workload: Workload, records: Sequence[Record]) -> Reversal | None:
+    rows = [record for record in records if record.sustained is not None]
+    if len(rows) < 2:
+        return None
+    settled, sustained = min(rows, key=_settled_s), min(rows, key=_sustained_s)
+    wins_settled = _settled_s(settled) < _settled_s(sustained) * (1 - SETTLED_APART)
+    loses_sustained = _sustained_s(sustained) < _sustained_s(settled) * (1 - SUSTAINED_APART)
+    return Reversal(gpu, workload, settled, sustained) if wins_settled and loses_sustained else None
+
+
+def _row(record: Record, name: str) -> list[str]:
+    load = record.sustained
+    assert load is not None
+    return [
+        name,
+        _settled_ms(record),
+        _sustained_ms(record),
+        f"{load.median_s / _settled_s(record):.3f}",
+        f"{milliseconds(load.low_s)}–{milliseconds(load.high_s)}",
+        "" if load.power_w is None else f"{load.power_w:.0f}",
+        "" if load.joules is None else significant(load.joules, 3),
+        "" if load.clock_hz is None else f"{load.clock_hz / 1e6:.0f}",
+        "" if load.temperature_c is None else f"{load.temperature_c:.0f}",
+        f"{load.drift * 100:+.1f}",
+    ]
+
+
+def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
+    """Which of the figures above were taken under other conditions, and why power or energy is missing."""
+    said: dict[str, list[str]] = {}
+    for record in records:
+        load, name = record.sustained, f"{record.variant}{marked(record.nodeid, tests)}"
+        assert load is not None
+        if load.starved:
+            share = f"{name} ({load.starved} of {load.batches} batches)"
+            said.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
+        if not load.steady:
+            said.setdefault("latency under load was not steady when counting began", []).append(name)
+        if "heat" in load.held_by:
+            said.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
+        if load.note:
+            said.setdefault(load.note, []).append(name)
+    return [line for what, names in said.items() for line in wrapped(f"{what}: {', '.join(names)}")]
+
+
+def _settled_s(record: Record) -> float:
+    found = median_s(record)
+    assert found is not None
+    return found
+
+
+def _sustained_s(record: Record) -> float:
+    assert record.sustained is not None
+    return record.sustained.median_s
+
+
+def _settled_ms(record: Record) -> str:
+    return milliseconds(_settled_s(record))
+
+
+def _sustained_ms(record: Record) -> str:
+    return milliseconds(_sustained_s(record))
