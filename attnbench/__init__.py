@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         TorchVersion,
         TritonDevice,
     )
-    from attnbench.model import Reason, Workload
+    from attnbench.model import Reason
+    from attnbench.workload import Workload
     from attnbench.workloads.masks import cu_seqlens, dense_mask, key_lengths
     from attnbench.workloads.table import register_workload
 
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 #: Where the names of `__all__` are defined, as the imports above say.
-_MODULES = ("backends.registry", "backends.requirements", "model", "workloads.masks", "workloads.table")
+_MODULES = ("backends.registry", "backends.requirements", "model", "workload", "workloads.masks", "workloads.table")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Device, Distribution, DType, HeadDim
 from attnbench.hardware.facts import Facts
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

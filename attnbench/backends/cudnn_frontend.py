@@ -12,8 +12,8 @@ from attnbench.backends.device_kernels import CUDNN, CUTLASS, FLASH_4, PACKAGE_F
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.hardware.device import type_in_use
-from attnbench.model import Workload
 from attnbench.units import cudnn_release
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 
 if TYPE_CHECKING:

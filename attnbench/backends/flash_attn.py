@@ -33,7 +33,8 @@ from attnbench.backends.requirements import (
 from attnbench.backends.varlen import on_tokens, sequences_of
 from attnbench.hardware.device import type_in_use
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.model import MODES, Workload
+from attnbench.model import MODES
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

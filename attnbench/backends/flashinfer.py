@@ -25,7 +25,7 @@ from attnbench.backends.requirements import (
     TopLeftCausal,
 )
 from attnbench.hardware.device import type_in_use
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Device
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from attnbench import printable
 from attnbench.backends.errors import describe_error, is_from_outside
 from attnbench.backends.requirements import Features, Requirement
 from attnbench.backends.tolerances import TOLERANCES
-from attnbench.model import FEATURES, MODES, Workload
+from attnbench.model import MODES
+from attnbench.workload import FEATURES, Workload
 
 if TYPE_CHECKING:
     import torch

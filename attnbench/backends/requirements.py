@@ -13,7 +13,8 @@ from typing import Protocol
 
 from attnbench.backends.installed import first_module, makes_names, package_text
 from attnbench.hardware.facts import Facts, installed_version, sm_name
-from attnbench.model import Reason, Workload
+from attnbench.model import Reason
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)

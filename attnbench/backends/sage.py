@@ -19,7 +19,7 @@ from attnbench.backends.installed import package_text
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, DType, Function, HeadDim, Package, TopLeftCausal
 from attnbench.hardware.facts import installed_version
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attnbench.backends.device_kernels import TORCHS_OWN
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, DType, HeadDim, Package, TopLeftCausal
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

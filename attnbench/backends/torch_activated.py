@@ -21,7 +21,8 @@ from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim, Package, TorchVersion
 from attnbench.backends.torch_sdpa import pinned, refusals
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.model import MODES, CaseEnded, Reason, Status, Workload
+from attnbench.model import MODES, CaseEnded, Reason, Status
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.backends.registry import AttentionFunction

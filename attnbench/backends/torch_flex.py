@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Device
 from attnbench.hardware.device import type_in_use
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, DType, HeadDim, TorchVersion
 from attnbench.backends.varlen import on_tokens, sequences_of
 from attnbench.hardware.device import type_in_use
-from attnbench.model import MODES, Workload
+from attnbench.model import MODES
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

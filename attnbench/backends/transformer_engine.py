@@ -25,8 +25,9 @@ from attnbench.backends.registry import OwnProcess, register
 from attnbench.backends.requirements import Capability, Device, Distribution, DType, HeadDim
 from attnbench.hardware.device import type_in_use
 from attnbench.hardware.facts import installed_version
-from attnbench.model import MODES, Workload
+from attnbench.model import MODES
 from attnbench.units import cudnn_release
+from attnbench.workload import Workload
 from attnbench.workloads.inputs import torch_dtype
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from attnbench.aliases import VARIANTS
 from attnbench.backends import autotune
 from attnbench.backends.registry import Backend, loaded
 from attnbench.globs import UnknownName, select
-from attnbench.model import MODES, Case, Compilation, Workload, variant_name
+from attnbench.model import MODES, Case, Compilation, variant_name
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from types import ModuleType

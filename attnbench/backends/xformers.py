@@ -12,7 +12,8 @@ from attnbench.backends.device_kernels import ANY_FLASH_2, CUDNN, CUTLASS, FLASH
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import Capability, Device, DType, HeadDim, Package
 from attnbench.hardware.device import type_in_use
-from attnbench.model import MODES, Workload
+from attnbench.model import MODES
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 from attnbench.workloads.inputs import probe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
-from attnbench.model import Reason, Statistic, Workload
+from attnbench.model import Reason, Statistic
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

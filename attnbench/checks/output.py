@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench import torch_private
-from attnbench.model import Reason, Workload
+from attnbench.model import Reason
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,8 @@ from attnbench.checks.attention import attend, attend_fused
 from attnbench.checks.dropout import Spread, spreads
 from attnbench.checks.excerpt import Excerpt, some_heads, some_rows
 from attnbench.checks.gradients import gradients, gradients_and_magnitudes, gradients_fused
-from attnbench.model import ErrorMetrics, Workload
+from attnbench.model import ErrorMetrics
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 #: Axes of [batch, seq, heads, head_dim].
 BATCH, SEQ, HEADS = 0, 1, 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.registry import Backend, OwnProcess
 from attnbench.backends.requirements import unmet
 from attnbench.hardware.facts import Facts
-from attnbench.model import CaseEnded, Workload
+from attnbench.model import CaseEnded
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ from attnbench.model import (
     Statistic,
     Status,
     SustainedLoad,
-    Workload,
 )
 from attnbench.timing.pacer import CudaPacer
 from attnbench.timing.settling import settle
 from attnbench.timing.sustained import CudaFeed, HostFeed, LoadProtocol, NoMeter, sustained
 from attnbench.timing.timer import HostInstant, Timer
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from types import ModuleType

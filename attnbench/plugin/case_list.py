@@ -9,9 +9,10 @@ from attnbench.backends.variant import Variant
 from attnbench.execution.local_case import process_state
 from attnbench.execution.steps import loading, refusals, unmet
 from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Workload
+from attnbench.model import CaseEnded, Reason
 from attnbench.plugin.selection import Selection
 from attnbench.report import listing
+from attnbench.workload import Workload
 
 
 def case_list(selection: Selection, device: OpenDevice) -> list[str]:

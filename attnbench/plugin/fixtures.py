@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.model import Workload
 from attnbench.plugin.run_state import RUN
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.backends.variant import Variant

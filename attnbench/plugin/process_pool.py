@@ -14,9 +14,10 @@ import pytest
 
 from attnbench.fingerprint import make_fingerprint
 from attnbench.hardware.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
-from attnbench.model import DeviceCeilings, Launch, Record, Workload
+from attnbench.model import DeviceCeilings, Launch, Record
 from attnbench.plugin.child_command import ChildCommand, child_pipes
 from attnbench.plugin.settings import Settings
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.backends.registry import Backend

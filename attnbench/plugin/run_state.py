@@ -11,11 +11,12 @@ import pytest
 
 import attnbench
 from attnbench import printable
-from attnbench.model import SCHEMA_VERSION, Reason, Record, RunFile, Status, VerdictKind, Workload
+from attnbench.model import SCHEMA_VERSION, Reason, Record, RunFile, Status, VerdictKind
 from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 from attnbench.plugin.selection import Selection, case_of, select
 from attnbench.plugin.settings import Settings
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.backends.variant import Variant

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from attnbench.globs import UnknownName, require
-from attnbench.model import Workload
 from attnbench.plugin.settings import Settings
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from attnbench.backends.registry import Backend

@@ -30,21 +30,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnbench.codec import Unreadable, to_digits
-from attnbench.model import (
-    MODES,
-    Check,
-    ErrorMetrics,
-    Fingerprint,
-    Launch,
-    Reason,
-    Record,
-    RunFile,
-    Sample,
-    Status,
-    Workload,
-)
+from attnbench.model import MODES, Check, ErrorMetrics, Fingerprint, Launch, Reason, Record, RunFile, Sample, Status
 from attnbench.report import jsonl
 from attnbench.report.quantities import peak_bytes, timed_check
+from attnbench.workload import Workload
 
 #: `Record.source` of what their own tools measured.
 SOURCE = "kernels-benchmarks"

@@ -8,11 +8,12 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from attnbench import stats
-from attnbench.model import Record, Status, Workload
+from attnbench.model import Record, Status
 from attnbench.report.pooling import marked
 from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
 from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
+from attnbench.workload import Workload
 
 #: What stands in a table where a case has no latency.
 MARKS = {

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench import printable
-from attnbench.model import Reason, Workload
+from attnbench.model import Reason
 from attnbench.units import counted
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)

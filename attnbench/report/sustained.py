@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attnbench.model import Launch, Record, RunFile, Workload
+from attnbench.model import Launch, Record, RunFile
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.quantities import device_name, median_s
 from attnbench.report.table import WIDTH, fitted, without_empty, wrapped
 from attnbench.units import milliseconds, significant
+from attnbench.workload import Workload
 
 #: Two settled latencies, and two under load, count as different from these shares on.
 SETTLED_APART, SUSTAINED_APART = 0.003, 0.01

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from attnbench.codec import Unreadable, expanded_records
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 #: The fields that make a workload; the others say what it is called, what it is for and where it comes from.
 _PROBLEM = tuple(field.name for field in fields(Workload) if field.name not in ("name", "why", "source"))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.table import TORCH_DTYPES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.inputs import torch_dtype
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench import printable
 from attnbench.globs import select
-from attnbench.model import DIRECTIONS, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
+from attnbench.workload import DIRECTIONS, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
 from attnbench.workloads.grids.grid import usual_lengths
 from attnbench.workloads.grids.known import DEFAULT, GRIDS, select_grids
 

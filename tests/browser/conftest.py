@@ -24,11 +24,11 @@ from attnbench.model import (
     Status,
     Verdict,
     VerdictKind,
-    Workload,
 )
 from attnbench.report.charts.every import charts as every_chart
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, SourceFile, key_of
 from attnbench.report.plots import drawing
+from attnbench.workload import Workload
 
 HOSTILE = "</script><svg onload=evil()>"
 LENGTHS = (1024, 2048, 4096)

@@ -7,7 +7,7 @@ import torch
 from attnbench.backends.registry import all_backends, loaded
 from attnbench.backends.requirements import Facts
 from attnbench.backends.variant import in_common_layout
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.table import parse_spelt
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))

@@ -22,7 +22,8 @@ from attnbench.backends.tolerances import EPS
 from attnbench.checks import attention
 from attnbench.checks.reference import Reference, make_references
 from attnbench.execution.steps import error_of, judged
-from attnbench.model import ErrorMetrics, Workload
+from attnbench.model import ErrorMetrics
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 from attnbench.workloads.inputs import make_inputs
 from attnbench.workloads.table import select_workloads

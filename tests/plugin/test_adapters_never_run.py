@@ -16,7 +16,8 @@ from attnbench.backends.requirements import unmet
 from attnbench.backends.variant import in_common_layout
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import DeviceOp
+from attnbench.workload import Workload
 
 RTX_5090 = Facts("cuda", "NVIDIA GeForce RTX 5090", (12, 0), (2, 13))
 B200 = Facts("cuda", "NVIDIA B200", (10, 0), (2, 13))

@@ -17,7 +17,8 @@ from attnbench.backends.requirements import unmet
 from attnbench.backends.variant import in_common_layout
 from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import MODES, DeviceOp, Workload
+from attnbench.model import MODES, DeviceOp
+from attnbench.workload import Workload
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("comfy_kitchen") is not None, reason="the stand-in would be mixed with the real package"

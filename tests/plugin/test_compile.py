@@ -22,7 +22,8 @@ from attnbench.backends.variant import Variant
 from attnbench.cli.command import main
 from attnbench.execution import local_case
 from attnbench.execution.local_case import TorchCase
-from attnbench.model import CaseEnded, Reason, Record, Status, Workload
+from attnbench.model import CaseEnded, Reason, Record, Status
+from attnbench.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 

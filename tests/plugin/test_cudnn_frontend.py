@@ -17,7 +17,8 @@ from attnbench.backends.requirements import unmet
 from attnbench.backends.variant import Variant, in_common_layout
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import DeviceOp
+from attnbench.workload import Workload
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("cudnn") is not None, reason="the stand-in would be mixed with the real package"

@@ -18,7 +18,8 @@ from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import DeviceOp
+from attnbench.workload import Workload
 
 B200 = Facts("cuda", "NVIDIA B200", (10, 0), (2, 13))
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")

@@ -14,7 +14,8 @@ from attnbench.backends.families import FAMILIES
 from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import DeviceOp
+from attnbench.workload import Workload
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("flashinfer") is not None, reason="the stand-in would be mixed with the real package"

@@ -11,7 +11,7 @@ import pytest
 
 from attnbench.checks import attention, excerpt, reference
 from attnbench.execution import steps
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.table import parse_spelt
 
 SPELT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.model import FEATURES
+from attnbench.workload import FEATURES
 from attnbench.workloads.grids.known import GRIDS
 from attnbench.workloads.table import all_workloads, parse_spelt
 

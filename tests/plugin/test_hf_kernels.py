@@ -18,7 +18,8 @@ from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import CaseEnded, DeviceOp, Status, Workload
+from attnbench.model import CaseEnded, DeviceOp, Status
+from attnbench.workload import Workload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hub-kernels.md"
 WORKLOAD = Workload("w", 1, 64, 2, 64)

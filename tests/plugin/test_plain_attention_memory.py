@@ -12,7 +12,8 @@ from attnbench.backends.registry import Backend, all_backends
 from attnbench.backends.variant import Variant
 from attnbench.execution.steps import refusals
 from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Status, Workload
+from attnbench.model import CaseEnded, Status
+from attnbench.workload import Workload
 from attnbench.workloads.table import select_workloads
 
 (LONG,) = select_workloads(("fa-b8h12d64-65536-fwd",))

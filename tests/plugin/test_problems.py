@@ -28,7 +28,7 @@ import torch
 
 from attnbench import register
 from attnbench.backends.registry import all_backends
-from attnbench.model import FEATURES
+from attnbench.workload import FEATURES
 
 EVERYTHING = tuple(one for one in FEATURES if one != "dropout")
 

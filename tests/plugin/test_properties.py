@@ -19,7 +19,7 @@ from attnbench.backends import requirements
 from attnbench.backends.registry import all_backends
 from attnbench.backends.variant import Variant
 from attnbench.hardware.device import default_device, open_device
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads import masks
 from attnbench.workloads.inputs import make_inputs
 

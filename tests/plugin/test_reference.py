@@ -9,7 +9,7 @@ from attnbench.backends.numpy_math import numpy_math
 from attnbench.checks import attention, excerpt
 from attnbench.checks import reference as reference_module
 from attnbench.execution import steps
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.inputs import make_inputs
 
 SHAPES = [(1, 7, 1, 8), (2, 33, 3, 16), (1, 64, 2, 128), (3, 1, 2, 4)]  # [batch, seq, heads, head_dim]

@@ -17,7 +17,8 @@ from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import DeviceOp, Workload
+from attnbench.model import DeviceOp
+from attnbench.workload import Workload
 
 RTX_4090 = Facts("cuda", "NVIDIA GeForce RTX 4090", (8, 9), (2, 13))
 RTX_5090 = Facts("cuda", "NVIDIA GeForce RTX 5090", (12, 0), (2, 13))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 SHAPES = [(1, seq, heads, dim) for seq, heads, dim in product((1, 2, 3, 17, 31, 100), (1, 2), (1, 8, 40, 128))]
 

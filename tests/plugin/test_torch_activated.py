@@ -13,7 +13,8 @@ from torch.nn import attention as of_torch
 from attnbench.backends.registry import all_backends, loaded
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
-from attnbench.model import CaseEnded, DeviceOp, Status, Workload
+from attnbench.model import CaseEnded, DeviceOp, Status
+from attnbench.workload import Workload
 
 WORKLOAD = Workload("w", 1, 64, 2, 64, "bf16")
 IMPLEMENTATIONS = {"torch_flash[FA3]": "FA3", "torch_flash[FA4]": "FA4"}

@@ -22,7 +22,8 @@ from attnbench.backends.requirements import unmet
 from attnbench.backends.variant import Variant
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.model import MODES, DeviceOp, Workload
+from attnbench.model import MODES, DeviceOp
+from attnbench.workload import Workload
 
 pytestmark = pytest.mark.skipif(
     installed_version("transformer-engine") is not None, reason="the stand-in would be mixed with the real package"

@@ -101,7 +101,7 @@ import json
 import torch
 from attnbench.checks.reference import attend, metrics
 from attnbench.backends.triton.triton_forward import triton_fwd
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 def strided(batch, seq, heads, head_dim):  # [batch, heads, seq, head_dim] in memory, NaN behind the last row
     room = torch.full((batch, heads, seq + 64, head_dim), float("nan"))

@@ -15,7 +15,8 @@ from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import wrong_route
 from attnbench.hardware.facts import Facts
-from attnbench.model import MODES, DeviceOp, Workload
+from attnbench.model import MODES, DeviceOp
+from attnbench.workload import Workload
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("xformers") is not None, reason="the stand-in would be mixed with the real package"

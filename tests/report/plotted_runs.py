@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from attnbench.model import (
-    SCHEMA_VERSION,
-    Check,
-    ErrorMetrics,
-    Fingerprint,
-    Launch,
-    Record,
-    RunFile,
-    Sample,
-    Status,
-    Workload,
-)
+from attnbench.model import SCHEMA_VERSION, Check, ErrorMetrics, Fingerprint, Launch, Record, RunFile, Sample, Status
+from attnbench.workload import Workload
 
 LENGTHS = (384, 512, 768, 4608)
 

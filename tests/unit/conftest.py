@@ -22,9 +22,9 @@ from attnbench.model import (
     RunFile,
     Sample,
     Status,
-    Workload,
 )
 from attnbench.timing import pacer, settling
+from attnbench.workload import Workload
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 

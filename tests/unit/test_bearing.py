@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Bearing, Reason, Verdict, VerdictKind, Workload
+from attnbench.model import Bearing, Reason, Verdict, VerdictKind
 from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
+from attnbench.workload import Workload
 
 ONE = Bearing(sessions=1, occasion=0.0024, assumed=True, launch=0.0008, sessions_for_one_percent=4)
 TWO, THREE = replace(ONE, sessions=2), replace(ONE, sessions=3)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Check, DeviceCeilings, ErrorMetrics, Fingerprint, Launch, Sample, SustainedLoad, Workload
+from attnbench.model import Check, DeviceCeilings, ErrorMetrics, Fingerprint, Launch, Sample, SustainedLoad
 from attnbench.report.charts.chart import DOTS, LINES, MOST_SERIES, PAIRS, SCATTER, unique_slugs
 from attnbench.report.charts.every import MOST_PROBLEMS, charts
 from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.stats import quantile
+from attnbench.workload import Workload
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 LONG = replace(WORKLOAD, name="flux-1024px-t512", seq=4608)

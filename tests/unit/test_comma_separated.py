@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind, Workload
+from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind
 from attnbench.report.comma_separated import table
 from attnbench.report.gather import Gathered, GatheredRun, Kind, key_of
+from attnbench.workload import Workload
 
 #: The header of kernels-benchmarks' combined latency.csv.
 THEIRS = [

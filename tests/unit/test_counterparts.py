@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
-from attnbench.model import Workload
 from attnbench.storage.counterparts import Wanted, counterparts
+from attnbench.workload import Workload
 
 WORKLOAD = Workload("flux-256px-t128", 1, 384, 24, 128)
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from attnbench.model import Fingerprint, Launch, Record, RunFile, Sample, Verdict, VerdictKind, Workload
+from attnbench.model import Fingerprint, Launch, Record, RunFile, Sample, Verdict, VerdictKind
 from attnbench.report.gather import Gathered, GatheredRun, Kind, key_of
 from attnbench.report.history import MOST_WORKLOADS, history_charts
+from attnbench.workload import Workload
 
 OTHER = Workload("flux-1024px-t512", 1, 4608, 24, 128)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from attnbench.codec import run_from
-from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Launch, Sample, VerdictKind, Workload
+from attnbench.model import Bearing, Compilation, DeviceOp, Fingerprint, Launch, Sample, VerdictKind
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.sessions import Baseline, Session
 from attnbench.verdicts import judge as judge_module
 from attnbench.verdicts.judge import CHOICES, judge, missing
 from attnbench.verdicts.rule import Rule
+from attnbench.workload import Workload
 
 DATA = Path(__file__).parent / "data"
 ROUNDS = tuple(1e-3 + 1e-7 * i for i in range(30))

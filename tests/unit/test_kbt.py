@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from attnbench.codec import Unreadable
-from attnbench.model import Fingerprint, Launch, Sample, Status, Workload
+from attnbench.model import Fingerprint, Launch, Sample, Status
 from attnbench.report import kbt
+from attnbench.workload import Workload
 
 H200 = Launch(
     "0123456789ab",

@@ -1,7 +1,8 @@
 """`--attn-list`: every backend and mode, ready or with every reason why not."""
 
-from attnbench.model import Reason, Workload
+from attnbench.model import Reason
 from attnbench.report.listing import Entry, listing
+from attnbench.workload import Workload
 
 SMALL, LARGE = (Workload(name, 1, seq, 2, 64, why=f"{name} is here") for name, seq in [("small", 64), ("large", 4096)])
 NO_GPU = Reason("device", "needs device cuda, found cpu")

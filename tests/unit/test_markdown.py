@@ -10,9 +10,10 @@ from itertools import product
 import pytest
 from markdown_it import MarkdownIt
 
-from attnbench.model import Fingerprint, Launch, Reason, Verdict, VerdictKind, Workload
+from attnbench.model import Fingerprint, Launch, Reason, Verdict, VerdictKind
 from attnbench.report.markdown import markdown, without_run
 from attnbench.verdicts.judge import SET_UP
+from attnbench.workload import Workload
 
 SESSION = "nvidia-h200/0001_0123456789ab.json"
 HOSTILE = (

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from attnbench.model import Case, ErrorMetrics, Reason, Sample, Status, Workload
+from attnbench.model import Case, ErrorMetrics, Reason, Sample, Status
+from attnbench.workload import Workload
 
 SAMPLE = Sample((1e-3,), "perf_counter")
 UNMEASURED = [status.value for status in Status if status is not Status.MEASURED]

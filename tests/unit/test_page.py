@@ -15,24 +15,14 @@ from typing import Any
 
 import pytest
 
-from attnbench.model import (
-    Fingerprint,
-    Launch,
-    Reason,
-    Record,
-    RunFile,
-    Sample,
-    SustainedLoad,
-    Verdict,
-    VerdictKind,
-    Workload,
-)
+from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Sample, SustainedLoad, Verdict, VerdictKind
 from attnbench.report import comma_separated, jsonl
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.content import Content
 from attnbench.report.page.documentation import documentation
 from attnbench.report.page.packing import shared
 from attnbench.report.page.render import Figure, refusal, render, script_json
+from attnbench.workload import Workload
 
 pytest.importorskip("jinja2", reason="the page needs Jinja2, which the extra `report` brings")
 

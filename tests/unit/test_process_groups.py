@@ -6,7 +6,7 @@ from attnbench.backends.registry import Backend, OwnProcess
 from attnbench.backends.requirements import Device, HeadDim
 from attnbench.execution.process_groups import Group, Grouping
 from attnbench.hardware.facts import Facts
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 CPU = Facts("cpu", "A CPU", None, (2, 13))
 SMALL, WIDE = Workload("small", 1, 64, 2, 64), Workload("wide", 1, 64, 2, 512)

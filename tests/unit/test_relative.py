@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from attnbench.globs import UnknownName
-from attnbench.model import Fingerprint, Launch, Sample, Workload
+from attnbench.model import Fingerprint, Launch, Sample
 from attnbench.report.gather import Gathered, GatheredRun, Kind
 from attnbench.report.relative import as_markdown, as_text, relative_tables
+from attnbench.workload import Workload
 
 
 def of_length(seq, **changes):

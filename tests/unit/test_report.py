@@ -5,8 +5,9 @@ import itertools
 
 import pytest
 
-from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample, Workload
+from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
 from attnbench.report.terminal import section
+from attnbench.workload import Workload
 
 
 def flux(pixels=256, tokens=128):

@@ -19,7 +19,7 @@ from attnbench.backends.requirements import (
     unmet,
 )
 from attnbench.hardware.facts import Facts, installed_version
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 H200 = Facts("cuda", "NVIDIA H200", (9, 0), (2, 13))
 CPU = Facts("cpu", "A CPU", None, (2, 11))

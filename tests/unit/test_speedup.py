@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from attnbench.globs import UnknownName
-from attnbench.model import Fingerprint, Launch, Reason, Sample, Status, Workload
+from attnbench.model import Fingerprint, Launch, Reason, Sample, Status
 from attnbench.report.bundle import rendered
 from attnbench.report.gather import Gathered, GatheredRun, Kind
 from attnbench.report.speedup import as_markdown, as_text, benchmark_lines, speedup_tables
+from attnbench.workload import Workload
 
 PLAIN, FLASH = "torch_math@eager", "flash@eager"
 MIB = 2**20

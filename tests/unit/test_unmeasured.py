@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from attnbench.model import Reason, Workload
+from attnbench.model import Reason
 from attnbench.report.terminal import section
+from attnbench.workload import Workload
 
 
 def flux(pixels=256, tokens=128):

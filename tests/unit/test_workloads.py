@@ -3,7 +3,7 @@
 import pytest
 
 from attnbench.globs import UnknownName
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads import table
 from attnbench.workloads.table import parse_spelt, register_workload, select_workloads
 

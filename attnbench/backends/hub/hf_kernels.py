@@ -15,7 +15,8 @@ from attnbench.backends.hub.kernel_name import HubKernel, hub_kernel
 from attnbench.backends.hub.loading import loaded
 from attnbench.backends.registry import Backend, add_backend, all_backends
 from attnbench.backends.requirements import Device, Distribution, Package, Requirement
-from attnbench.model import MODES, Workload
+from attnbench.model import MODES
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from attnbench.backends.triton.triton_forward import (
     refused_here,
     width_in_16_bits,
 )
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.backends.registry import register
 from attnbench.backends.requirements import DType, HeadDim, Package, TritonDevice
 from attnbench.fingerprint import slug
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

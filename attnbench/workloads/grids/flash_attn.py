@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from attnbench.model import SPELT_DIRECTIONS, Workload
+from attnbench.workload import SPELT_DIRECTIONS, Workload
 from attnbench.workloads.grids.grid import Grid, usual_lengths
 
 #: Batch, heads and head_dim, and the GPU that the README shows them on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.grids.grid import Grid
 
 TEXT_TOKENS = (128, 256, 320, 384, 448, 512)

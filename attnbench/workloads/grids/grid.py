@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.grids.grid import Grid, short
 
 _SOURCE = "the lengths that articles on a kernel's iterations compare; batch 4 and 16 heads: a hidden size of 2048"

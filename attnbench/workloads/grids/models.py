@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnbench.model import Workload
+from attnbench.workload import Workload
 from attnbench.workloads.grids.flux import FLUX
 from attnbench.workloads.grids.grid import Grid, short
 
