@@ -174,6 +174,17 @@ def sdpa_priority() -> tuple[int, ...]:
     return tuple(binding._get_sdp_priority_order())
 
 
+def choose_sdpa_kernel() -> None:
+    """Let SDPA choose a kernel on the current GPU without running one: torch sets the order for this GPU when it first does.
+
+    `priority_order` in aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: on Hopper a new enough cuDNN comes first.
+    """
+    import torch
+
+    probe = torch.empty((1, 1, 16, 64), dtype=torch.float16, device="cuda")
+    torch._fused_sdp_choice(probe, probe, probe)
+
+
 def set_sdpa_priority(order: Sequence[int]) -> None:
     """Set what `sdpa_priority` reads."""
     import torch

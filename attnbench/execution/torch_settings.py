@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from attnbench import torch_private
 from attnbench.execution.process_state import arrow
+from attnbench.hardware.device import type_in_use
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,8 @@ def set_value(settings: Mapping[str, Setting], name: str, value: Any) -> None:
     settings[name].write(value)
 
 
-def sdpa_priority() -> dict[str, Setting]:
-    """The order in which SDPA tries its kernels, by its name."""
-    name = "priority of SDPA's kernels"
-    return {name: Setting(name, torch_private.sdpa_priority, torch_private.set_sdpa_priority)}
-
-
 def settings() -> dict[str, Setting]:
-    """Every other setting, by name: threads, defaults, precision, switches, modes, and on CUDA device and stream.
+    """Every setting, by name: threads, defaults, precision, switches, modes, and on CUDA device and stream.
 
     They are written in this order, which matters: what comes later may overwrite what an earlier one sets too.
     """
@@ -75,6 +71,7 @@ def _settings() -> list[Setting]:
             "allow_fp16_bf16_reduction_math_sdp",
         ),
         Setting("implementation of flash SDPA", _flash_implementation, _set_flash_implementation),
+        Setting("priority of SDPA's kernels", _settled_priority, torch_private.set_sdpa_priority),
     ]
     return [
         Setting("torch threads", torch.get_num_threads, torch.set_num_threads),
@@ -229,6 +226,22 @@ def _default_device() -> Any:
     """None where no default is set. That is not the same as the CPU: a default device slows down every call."""
     mode = torch_private.default_device_mode()
     return mode.device if mode is not None else None
+
+
+def _settled_priority() -> tuple[int, ...]:
+    """The order that SDPA has once it has chosen a kernel.
+
+    What is read before would be put back after the first case, and later cases would choose by an order that is not torch's:
+    so it was on H200s, where plain SDPA then ran FlashAttention instead of cuDNN.
+    """
+    if type_in_use() == "cuda":
+        _choose_once()
+    return torch_private.sdpa_priority()
+
+
+@cache
+def _choose_once() -> None:
+    torch_private.choose_sdpa_kernel()
 
 
 def _flash_implementation() -> str | None:

@@ -27,23 +27,15 @@ _FOLLOWING = ("torch.Storage",)
 
 def parts() -> tuple[Part, ...]:
     """Threads, defaults, precision, switches, modes, patched functions, compilers, streams and generators."""
-    import torch
-
-    settings, priority = torch_settings.settings(), torch_settings.sdpa_priority()
+    settings = torch_settings.settings()
+    read, write = partial(torch_settings.values, settings), partial(torch_settings.set_value, settings)
     return (
-        _settings_part("torch", settings),
-        # On CUDA torch itself sets it whenever SDPA chooses a kernel, as was seen on an H200.
-        _settings_part("SDPA's priority", priority, quiet=torch.cuda.is_available()),
+        Part("torch", read, write, torch_settings.described, stays=never, partial=True),
         Part("torch functions", _functions, set_function, describe=replaced, stays=_is_torchs),
         Part("compilers", _configs, _set_config, describe=_described_config, partial=True),
         Part("operators", _overridden, _cannot_be_undone, describe=_added, carried=_with_added),
         Part("torch generators", _generators, _set_generator, quiet=True),
     )
-
-
-def _settings_part(title: str, settings: Mapping[str, torch_settings.Setting], quiet: bool = False) -> Part:
-    read, write = partial(torch_settings.values, settings), partial(torch_settings.set_value, settings)
-    return Part(title, read, write, torch_settings.described, stays=never, partial=True, quiet=quiet)
 
 
 def _functions() -> Mapping[str, Any]:

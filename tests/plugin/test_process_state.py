@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from attnbench import torch_private
+from attnbench.execution import torch_settings
+from attnbench.execution.local_case import process_state
+
 TINY = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=2", "--attn-mode=eager")
 SHAPE = "1x32x2x16:fp32"
 WORKLOAD = f"--attn-workload={SHAPE}"
@@ -534,3 +538,27 @@ def test_a_call_that_dynamo_silently_ran_eagerly_has_no_latency(bench, pytester,
     run_here(bench, WORKLOAD, "--attn-rounds=20", *chosen("compiles_on_every_call")).assert_outcomes(failed=1)
     assert_gave_up(bench.records()[f"compiles_on_every_call@eager-{SHAPE}"])
     assert bench.stored()["benchmarks"] == []
+
+
+def test_the_order_that_torch_gives_sdpa_for_a_gpu_is_not_undone_after_the_first_case(monkeypatch):
+    """torch sets it when SDPA first chooses a kernel: what was read before must not come back."""
+    order = [1, 2, 0, 3, 4]
+
+    def choose() -> None:
+        order[:] = [3, 1, 2, 0, 4]
+
+    monkeypatch.setattr(torch_settings, "type_in_use", lambda: "cuda")
+    monkeypatch.setattr(torch_private, "choose_sdpa_kernel", choose)
+    torch_settings._choose_once.cache_clear()
+    monkeypatch.setattr(torch_private, "sdpa_priority", lambda: tuple(order))
+    monkeypatch.setattr(torch_private, "set_sdpa_priority", lambda given: order.__setitem__(slice(None), given))
+    state = process_state("mine")
+    state.note()
+    choose()  # as the first call of SDPA does
+    assert state.put_back() == ()
+    assert order == [3, 1, 2, 0, 4]
+    state.note()
+    order[:] = [0, 1, 2, 3, 4]
+    (change,) = state.put_back()
+    assert change.what.startswith("priority of SDPA's kernels")
+    assert order == [3, 1, 2, 0, 4]
