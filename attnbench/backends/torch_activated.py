@@ -7,6 +7,7 @@ The activation is the process's, so it lasts as long as the case: what was activ
 
 from __future__ import annotations
 
+import ast
 import re
 import warnings
 from collections.abc import Iterator
@@ -53,8 +54,8 @@ class OperatorsOf3:
 class ResultsOf4:
     """A flash-attn 4 whose forward function returns as many values as PyTorch unpacks.
 
-    Both are read as text: PyTorch 2.11 and 2.13 unpack two, and flash-attn-4 returns two up to 4.0.0b19, four from 4.0.0b20
-    and five in 4.0.0b36. Silent where one of the texts does not say.
+    Both are read as text, not the annotation, which is wrong in 4.0.0b19: PyTorch 2.11 and 2.13 unpack two, and flash-attn-4
+    returns two up to 4.0.0b18, four from 4.0.0b19 and five in 4.0.0b36. Silent where one of the texts does not say.
     """
 
     @property
@@ -65,18 +66,40 @@ class ResultsOf4:
         del facts, workload
         library = package_text("flash_attn", "cute/interface.py") or ""
         torchs = package_text("torch", "nn/attention/_fa4.py") or ""
-        returned = re.search(r"def _flash_attn_fwd\([^)]*\) -> Tuple\[(.*?)\]:\n", library, re.S)
+        found = _returned(library, "_flash_attn_fwd")
         unpacked = re.search(r"^ *([\w, ]+) = module\._flash_attn_fwd\(", torchs, re.M)
-        if returned is None or unpacked is None:
+        if found is None or unpacked is None:
             return None
-        found, needed = returned[1].count("torch.Tensor"), len(unpacked[1].split(","))
+        needed = len(unpacked[1].split(","))
         if found == needed:
             return None
         version = installed_version("flash-attn-4") or "of unknown version"
         return (
             f"needs a _flash_attn_fwd with {needed} results, which this torch unpacks, found flash-attn-4 {version} with "
-            f"{found} (pip install flash-attn-4==4.0.0b19 for two)"
+            f"{found} (pip install flash-attn-4==4.0.0b18 for two)"
         )
+
+
+def _returned(source: str, name: str) -> int | None:
+    """How many values the last `return` of the function of this name has; None where there is none."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # of a newer Python
+        return None
+    functions = (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == name)
+    returns = [one for function in functions for one in _own(function) if isinstance(one, ast.Return)]
+    if not returns:
+        return None
+    last = max(returns, key=lambda one: one.lineno).value
+    return len(last.elts) if isinstance(last, ast.Tuple) else 1
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """What is below a node, without the functions that are defined there."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.Lambda)):
+            yield child
+            yield from _own(child)
 
 
 @contextmanager
@@ -173,6 +196,7 @@ def torch_flash_3(workload: Workload) -> Iterator[AttentionFunction]:
     route={"cuda": FLASH_4},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_3}"},
     refuses=_refusals,
+    never_run=True,
 )
 @contextmanager
 def torch_flash_4(workload: Workload) -> Iterator[AttentionFunction]:

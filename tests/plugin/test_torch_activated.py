@@ -162,28 +162,32 @@ def test_flash_attn_4_is_asked_for_by_its_packages():
     ]
 
 
-OF_4 = "import torch\n\ndef _flash_attn_fwd(\n    q: Optional[torch.Tensor],\n) -> RETURNS:\n"
-TENSOR, MAYBE = "torch.Tensor", "Optional[torch.Tensor]"
+#: The annotation says two, as it does in 4.0.0b19, whose function returns four.
+OF_4 = """
+def _flash_attn_fwd(q: Optional[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+    if is_empty:
+        return out, lse
+    RETURNED
+"""
 
 
 @pytest.mark.parametrize(
-    ("results", "found"),
-    [([TENSOR, TENSOR], 2), ([TENSOR, TENSOR, MAYBE, MAYBE], 4), ([TENSOR, TENSOR, MAYBE, MAYBE, MAYBE], 5)],
+    ("returned", "found"),
+    [("return out, lse", 2), ("return out, lse, p, row_max", 4), ("return out, lse, p, row_max, v", 5)],
 )
-def test_a_flash_attn_4_that_returns_more_than_this_torch_unpacks_is_unsupported(results, found, stand_in):
-    returns = f"Tuple[\n    {', '.join(results)}\n]"
+def test_a_flash_attn_4_that_returns_more_than_this_torch_unpacks_is_unsupported(returned, found, stand_in):
     metadata = "Metadata-Version: 2.4\nName: flash-attn-4\nVersion: 4.0.0b36\n"
     cutlass = "Metadata-Version: 2.4\nName: nvidia-cutlass-dsl\nVersion: 4.8.1\n"
     stand_in(
         {
-            "flash_attn/cute/interface.py": OF_4.replace("RETURNS", returns),
+            "flash_attn/cute/interface.py": OF_4.replace("RETURNED", returned),
             "flash_attn_4-4.0.0b36.dist-info/METADATA": metadata,
             "nvidia_cutlass_dsl-4.8.1.dist-info/METADATA": cutlass,
         }
     )
     text = (
         "needs a _flash_attn_fwd with 2 results, which this torch unpacks, found flash-attn-4 4.0.0b36 with "
-        f"{found} (pip install flash-attn-4==4.0.0b19 for two)"
+        f"{found} (pip install flash-attn-4==4.0.0b18 for two)"
     )
     assert said("torch_flash[FA4]") == ([] if found == 2 else [text])
 
