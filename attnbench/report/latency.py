@@ -125,7 +125,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     long = [
         f"{variant} ({seconds(sample.waited_s)} s)" for variant, sample in samples if sample.waited_s >= LONG_WAIT_S
     ]
-    unequal = [f"{variant} ({s.unequal} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unequal]
+    unequal = [f"{variant} ({s.unequal} outputs)" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     said = {

@@ -278,7 +278,7 @@ def test_outputs_that_differ_in_bits_within_the_tolerance_are_counted(measure: A
     record = measure("noisy_within_tolerance")["noisy_within_tolerance"]
     assert (record["status"], record["sample"]["unequal"]) == ("measured", 30)
     measure.result.stdout.fnmatch_lines(
-        ["outputs within the tolerance, but not bit-equal*: noisy_within_tolerance@eager (30 of 30 rounds)"]
+        ["outputs within the tolerance, but not bit-equal*: noisy_within_tolerance@eager (30 outputs)"]
     )
 
 
