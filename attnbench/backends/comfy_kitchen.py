@@ -56,7 +56,6 @@ def refused_without_extension(workload: Workload, device: str) -> tuple[str, ...
     route={"cuda": r"\bqk_int_sv_i8_attn_kernel"},
     foreign={"cuda": TORCHS_OWN},
     refuses=refused_without_extension,
-    never_run=True,
 )
 def comfy_kitchen_int8(workload: Workload) -> AttentionFunction:
     """comfy-kitchen's `int8_attention`, ComfyUI's own: q, k, v and the probabilities in int8, quantised inside the call."""

@@ -343,7 +343,6 @@ def cudnn_frontend(workload: Workload) -> AttentionFunction:
     route={"cuda": CUDNN},
     foreign=_FOREIGN,
     refuses=lambda workload, device: _refusals(workload, device, in_e4m3=True),
-    never_run=True,
 )
 def cudnn_frontend_fp8(workload: Workload) -> AttentionFunction:
     """cuDNN's `sdpa_fp8` through its Python frontend: q, k, v, probabilities and output in e4m3, cast to inside the call.

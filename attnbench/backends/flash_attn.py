@@ -382,13 +382,13 @@ def flash_attn_3_fp8(workload: Workload) -> AttentionFunction:
     return attention
 
 
-@_register_3_fp8("flash_attn_3_fp8[per_tensor]", never_run=True)
+@_register_3_fp8("flash_attn_3_fp8[per_tensor]")
 def flash_attn_3_fp8_per_tensor(workload: Workload) -> AttentionFunction:
     """FlashAttention-3 on e4m3 with a scale for each of q, k and v, as xDiT calls it. The call works the scales out."""
     return _flash_attn_3_scaled(workload, per_head=False)
 
 
-@_register_3_fp8("flash_attn_3_fp8[per_head]", never_run=True)
+@_register_3_fp8("flash_attn_3_fp8[per_head]")
 def flash_attn_3_fp8_per_head(workload: Workload) -> AttentionFunction:
     """FlashAttention-3 on e4m3 with a scale for each key head of each sequence. The call works the scales out."""
     return _flash_attn_3_scaled(workload, per_head=True)

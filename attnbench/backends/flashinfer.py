@@ -168,7 +168,6 @@ def _packed(call: Any, workload: Workload) -> AttentionFunction:
     route={"cuda": CUDNN},
     foreign={"cuda": f"{PACKAGE_FLASH}|{FLASH_4}|{TORCHS_FLASH}|{CUTLASS}|{_FA2}|{_FA3}"},
     takes=_TAKES,
-    never_run=True,
 )
 def flashinfer_cudnn(workload: Workload) -> AttentionFunction:
     """FlashInfer's batched prefill on cuDNN, `cudnn_batch_prefill_with_kv_cache`, on packed requests of equal lengths."""

@@ -204,7 +204,7 @@ FP8_OUTPUT = Tolerance(
     name="fp8-output",
     why="as fp8, with a scale for each tensor, and the output in e4m3 too, with the scale of V, which no output exceeds",
     source="tests/plugin/quantised.py, as for fp8: at most 0.0612 of relative L1 on randn for 64 to 111,600 tokens and "
-    "head_dim 64 and 128, of which 1.5 times is allowed. No kernel was run with this class yet",
+    "head_dim 64 and 128, of which 1.5 times is allowed. cuDNN on an H200 had 0.059 to 0.0605 at 4,608 to 111,600 tokens",
     numbers={
         "randn*randint(1,5)": {"rel_l1": 0.226, "rel_l2": 0.265, "cosine": 0.965},
         "randn": {"rel_l1": 0.092, "rel_l2": 0.093, "cosine": 0.9957},
@@ -218,7 +218,7 @@ FP8_OUTPUT_UNSCALED = Tolerance(
     "e4m3 has steps of 2^-9 whatever the value",
     source="tests/plugin/quantised.py, as for fp8: at most 0.0701 of relative L1 on randn for 64 to 16,384 tokens and "
     "head_dim 64 and 128, of which 1.5 times is allowed. At 111,600 tokens the emulation itself has 0.138, which is "
-    "refused. No kernel was run with this class yet",
+    "refused. Transformer Engine on an H200 had 0.0615 at 4,608 tokens, and 0.134 at 111,600",
     numbers={
         "randn*randint(1,5)": {"rel_l1": 0.21, "rel_l2": 0.25, "cosine": 0.969},
         "randn": {"rel_l1": 0.105, "rel_l2": 0.105, "cosine": 0.9945},

@@ -339,7 +339,6 @@ def te_flash(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     foreign={"cuda": f"{_FLASH}|{_TORCH}|softmax_warp_forward|SoftMaxForward"},
     refuses=lambda workload, device: _refusals(workload, device, "FusedAttention", in_e4m3=True),
     eager_first=False,
-    never_run=True,
 )
 def te_fp8(workload: Workload) -> AbstractContextManager[AttentionFunction]:
     """Transformer Engine's DotProductAttention on cuDNN in e4m3, with delayed scaling, as xDiT calls it.

@@ -142,7 +142,7 @@ def said(backend: str, facts: Facts, workload: Workload = WORKLOAD) -> list[str]
 
 def test_each_is_marked_as_never_run():
     assert {sage3, sparge, amd_aiter} <= {*FAMILIES}
-    assert all(all_backends()[name].never_run for name in FILES)
+    assert [name for name in FILES if not all_backends()[name].never_run] == ["flashinfer_cudnn"]
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in ASKED.items() for text in texts])

@@ -13,7 +13,7 @@ class Grid:
 
     what: in one sentence. source: where its numbers come from. rows: what it runs, in this order. tiny: what it runs on a
     CPU instead: the same masks, groups of heads and directions over a few tokens. further: rows that run when they are
-    named, and not with the grid.
+    named, and not with the grid. wall_time: what was seen of it on one GPU, in words.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Grid:
     rows: tuple[Workload, ...]
     tiny: tuple[Workload, ...]
     further: tuple[Workload, ...] = ()
+    wall_time: str = "not measured yet"
 
     @property
     def every_row(self) -> tuple[Workload, ...]:

@@ -147,4 +147,5 @@ MODELS = Grid(
     "each row names the file of the model's own code",
     rows=(*_IMAGES, *_VIDEOS, *_PREFILLS),
     tiny=_TINY,
+    wall_time="348 s with torch_flash and triton_fwd, before large references were shortened (H200, once)",
 )
