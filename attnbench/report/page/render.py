@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -98,7 +99,9 @@ def render(
     return text.lstrip().encode()
 
 
+@cache
 def _environment() -> Environment:
+    """Jinja's, with this package's template compiled once."""
     from jinja2 import DictLoader, Environment, StrictUndefined
     from markupsafe import Markup
 
