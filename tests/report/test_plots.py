@@ -16,8 +16,10 @@ from plotted_runs import LENGTHS, run_of
 
 from attnbench.model import Sample
 from attnbench.report import marks
+from attnbench.report.bundle import rendered
 from attnbench.report.charts.chart import HISTORY, Chart, Point, Series, Session
 from attnbench.report.charts.every import charts
+from attnbench.report.gather import Gathered, GatheredRun, Kind
 from attnbench.report.plots import canvas, drawing
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plot can be drawn (extra `report`)")
@@ -275,3 +277,9 @@ assert "matplotlib.pyplot" not in sys.modules
     }
     found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_a_report_with_plain_attention_has_its_speed_up_and_memory_saving():
+    runs = [run_of("a@eager", f"{plain}@eager", "flash@eager") for plain in ("torch_math", "torch_flash")]
+    with_it, without = (set(rendered(Gathered((GatheredRun("run.json", Kind.RUN, run),)), ("svg",))[0]) for run in runs)
+    assert with_it - without == {"speedup.svg", "saving.svg"}
