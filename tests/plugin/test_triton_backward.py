@@ -19,7 +19,7 @@ H200_SHARED_BYTES = 227 * 1024  # that one block may have on sm_90
 
 #: head_dim, causal, (queries, keys, heads, heads of keys). Two blocks with tails; more keys than queries; fewer, so that
 #: under a causal mask the first rows see none.
-CASES = tuple(itertools.product((40, 64, 80, 128), (False, True), ((40, 40, 2, 1), (17, 50, 1, 1), (50, 17, 2, 2))))
+CASES = tuple(itertools.product((40, 128), (False, True), ((40, 40, 2, 1), (17, 50, 1, 1), (50, 17, 2, 2))))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,16 +144,16 @@ def compiled(name, head_dim, causal):
     done = triton.compile(source, GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
     return [done.metadata.shared, "wgmma" in done.asm["ptx"]]
 
-cases = [(name, d, causal) for name in ("keys", "queries") for d in (64, 128, 256) for causal in (False, True)]
+cases = [(name, d, causal) for name in ("keys", "queries") for d, causal in ((64, True), (128, False), (256, True))]
 print(json.dumps([compiled(*case) for case in (*cases, ("rowsum", 128, False))]))
 """
 
 
 def test_the_kernels_compile_for_an_h200_within_its_shared_memory(tmp_path):
     compiled = json.loads(fresh_triton("-c", COMPILED, cwd=tmp_path, interpreted=False))
-    assert len(compiled) == 13
+    assert len(compiled) == 7
     assert max(shared_bytes for shared_bytes, _ in compiled) <= H200_SHARED_BYTES
-    assert [tensor_cores for _, tensor_cores in compiled] == [True] * 12 + [False]
+    assert [tensor_cores for _, tensor_cores in compiled] == [True] * 6 + [False]
 
 
 def test_a_configuration_is_looked_up_by_kernel_gpu_and_the_room_of_a_row():

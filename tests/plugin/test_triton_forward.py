@@ -157,20 +157,19 @@ def compiled(head_dim, dtype, whole_blocks, causal):
     done = triton.compile(source, GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
     return [done.metadata.name, done.metadata.shared, "wgmma" in done.asm["ptx"]]
 
-cases = [(d, "bf16", False, False) for d in (16, 32, 64, 128, 256)]
-cases += [(64, "bf16", True, True), (128, "bf16", False, True), (256, "bf16", False, True)]
-cases += [(128, "bf16", True, False), (128, "fp16", True, False), (64, "fp32", False, False)]
+cases = [(16, "bf16", False, False), (256, "bf16", False, False), (64, "bf16", True, True), (128, "bf16", False, True)]
+cases += [(128, "fp16", True, False), (64, "fp32", False, False)]
 print(json.dumps([compiled(*case) for case in cases]))
 """
 
 
 def test_the_kernel_compiles_for_an_h200_within_its_shared_memory(tmp_path):
     compiled = json.loads(fresh_triton("-c", COMPILED, cwd=tmp_path, interpreted=False))
-    assert len(compiled) == 11
+    assert len(compiled) == 6
     for name, shared_bytes, _ in compiled:
         assert re.search(all_backends()["triton_fwd"].route["cuda"], name)
         assert shared_bytes <= H200_SHARED_BYTES
-    assert [tensor_cores for *_, tensor_cores in compiled] == [True] * 10 + [False]  # fp32 is computed in fp32
+    assert [tensor_cores for *_, tensor_cores in compiled] == [True] * 5 + [False]  # fp32 is computed in fp32
 
 
 def test_a_configuration_is_looked_up_by_gpu_and_by_the_room_of_a_row():
