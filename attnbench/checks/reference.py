@@ -29,6 +29,7 @@ class Reference:
     of |terms|. excerpt: which part of the output it has. keyless: bool `[batch or 1, rows or 1, 1, 1]` of that part, where a
     row sees no key, so that nothing is asked of it; None where all see one.
     cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output. spread: with dropout, of an output, dq or dv.
+    all_rows_count: whether every row of the whole output sees a key, so that outside of the excerpt, too, it must be finite.
     """
 
     output: torch.Tensor
@@ -40,6 +41,7 @@ class Reference:
     keyless: torch.Tensor | None = None
     cancellation: float = 1.0
     spread: Spread | None = None
+    all_rows_count: bool = True
 
 
 #: Distribution → name of an output → its reference.
@@ -69,6 +71,9 @@ def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
         expected = {name: one.output for name, one in found.items()}
         scattered = spreads(triple, expected, gradient, rows, workload)
         found = {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
+    q, k, _ = inputs.kept[inputs.workload.distribution]
+    counts = _keyless(q, k, None, inputs.workload) is None
+    found = {name: replace(one, all_rows_count=counts) for name, one in found.items()}
     return found if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in found.items()}
 
 

@@ -253,10 +253,31 @@ def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
     """Distance of an output or a gradient from the reference, on the part that the reference has.
 
     Query rows that see no key count as right, whatever they hold: libraries do not agree on it. Keys that no query sees
-    have a gradient of 0 in every library, and are compared.
+    have a gradient of 0 in every library, and are compared. What is not finite counts in the whole output.
     """
     error = metrics(_compared(output, reference), reference.output)
-    return replace(error, worst_index=reference.excerpt.place(error.worst_index))
+    error = replace(error, worst_index=reference.excerpt.place(error.worst_index))
+    if reference.excerpt.text == "all" or error.nonfinite or not reference.all_rows_count:
+        return error
+    wrong = ~output.isfinite()
+    count = int(wrong.sum().item())
+    if not count:
+        return error
+    index = _first(wrong)
+    return replace(error, nonfinite=count, worst_index=index, worst_found=None)
+
+
+def _first(wrong: torch.Tensor) -> tuple[int, ...]:
+    """The first place where a tensor of booleans is true, axis by axis: its index may exceed 32 bits."""
+    import torch
+
+    index: list[int] = []
+    for _ in range(wrong.dim()):
+        rest = tuple(range(1, wrong.dim()))
+        at = int((wrong.any(dim=rest) if rest else wrong).to(torch.uint8).argmax().item())
+        index.append(at)
+        wrong = wrong[at]
+    return tuple(index)
 
 
 def limits_of(tolerance: str, distribution: str, reference: Reference, output: str) -> dict[str, float]:

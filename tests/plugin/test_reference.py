@@ -87,6 +87,17 @@ def test_an_error_in_a_sampled_row_is_placed_in_the_whole_output(monkeypatch):
     assert steps.error_of(output, reference).max_abs < 1e-10
 
 
+def test_what_is_not_finite_counts_outside_of_the_excerpt_too(monkeypatch):
+    triple = random_triple((2, 150, 2, 16), "bfloat16")
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 1000)
+    reference = reference_module.make_reference(triple)
+    output = attention_in_numpy(*triple)
+    row = int(reference.excerpt.rows[-1]) - 1
+    output[1, row, 1, 5:] = float("nan")
+    error = steps.error_of(output, reference)
+    assert (error.nonfinite, error.worst_index, error.worst_found) == (11, (1, row, 1, 5), None)
+
+
 def test_plain_attention_in_fp32_is_near_numpy_and_in_bf16_further():
     import torch
 
