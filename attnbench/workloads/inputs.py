@@ -85,7 +85,7 @@ class Inputs:
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
         for distribution in self.kept:
-            made = dict(zip("qkv", _made(self.workload, distribution), strict=True))
+            made = dict(zip("qkv", _made(self.workload, distribution).triple, strict=True))
             for name, kept in self.contents(distribution).items():
                 if _is_freed(kept):
                     kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
@@ -113,10 +113,13 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
     Raises ValueError for an unknown distribution, and torch's own error when the device has too little memory.
     """
     sets: dict[str, Triple] = {}
+    sha256 = ""
     for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):
-        q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in _made(workload, name))
+        made = _made(workload, name)
+        if name == workload.distribution:
+            sha256 = made.sha256
+        q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in made.triple)
         sets[name] = (q, k, v)
-    sha256 = _sha256_of(_without_mask(workload), workload.distribution)
     weights = _weights(q).to(device)
     needs_gradient = workload.direction != "forward"
     gradient = _held(_gradient(workload).to(device), workload.layout) if needs_gradient else None
@@ -156,8 +159,25 @@ def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
     return tensor.stride() != kept.stride() or tensor.data_ptr() != kept.data_ptr()
 
 
-def _made(workload: Workload, distribution: str) -> Triple:
-    """q, k, v on the CPU, contiguous; not to be written to, because the next workload may have the same.
+@dataclass(frozen=True)
+class _Drawn:
+    """q, k, v on the CPU, contiguous; not to be written to, because the next workload may have the same."""
+
+    triple: Triple
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of their bytes."""
+        import torch
+
+        digest = hashlib.sha256()
+        for tensor in self.triple:
+            digest.update(tensor.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def _made(workload: Workload, distribution: str) -> _Drawn:
+    """What the workload's tensors hold, by its distribution or another one.
 
     Raises ValueError for an unknown distribution.
     """
@@ -175,22 +195,12 @@ def _without_mask(workload: Workload) -> Workload:
     return Workload("", **{name: getattr(workload, name) for name in sizes})
 
 
-def _draw(workload: Workload, distribution: str) -> Triple:
-    return DISTRIBUTIONS[distribution](workload, _generator(workload.seed))
+def _draw(workload: Workload, distribution: str) -> _Drawn:
+    return _Drawn(DISTRIBUTIONS[distribution](workload, _generator(workload.seed)))
 
 
 #: Consecutive workloads of a grid often differ in the mask or the direction alone.
 _drawn_before = functools.lru_cache(maxsize=1 + len(CHECKED_DISTRIBUTIONS))(_draw)
-
-
-@functools.lru_cache(maxsize=1)
-def _sha256_of(workload: Workload, distribution: str) -> str:
-    import torch
-
-    digest = hashlib.sha256()
-    for tensor in _made(workload, distribution):
-        digest.update(tensor.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -14,10 +14,8 @@ from attnbench.workloads.table import parse_spelt
 @pytest.fixture(autouse=True)
 def nothing_drawn_before():
     inputs._drawn_before.cache_clear()
-    inputs._sha256_of.cache_clear()
     yield
     inputs._drawn_before.cache_clear()  # nor later, where a test has drawn with another PIECE
-    inputs._sha256_of.cache_clear()
 
 
 def made(spelt: str = "1x40x3x16:bf16:bwd") -> Any:
@@ -44,7 +42,6 @@ def test_a_tensor_of_many_pieces_does_not_depend_on_the_cores(distribution, monk
     for cores in (1, 7):
         monkeypatch.setattr(inputs.os, "cpu_count", lambda cores=cores: cores)
         inputs._drawn_before.cache_clear()
-        inputs._sha256_of.cache_clear()
         drawn.append(made())
     one, other = drawn
     assert one.sha256 == other.sha256
@@ -80,5 +77,14 @@ def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_get
     first.restore()
     assert first.overwritten() == ()
     monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
-    made("2x40x3x16:bf16")
+    assert made("2x40x3x16:bf16").sha256 == first.sha256
     assert len(draws) == 2
+
+
+def test_what_is_too_large_to_be_kept_is_drawn_once(monkeypatch):
+    draws = []
+    draw = inputs.DISTRIBUTIONS["randn*randint(1,5)"]
+    monkeypatch.setitem(inputs.DISTRIBUTIONS, "randn*randint(1,5)", lambda *given: draws.append(given) or draw(*given))
+    monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
+    made("2x40x3x16:bf16")
+    assert len(draws) == 1
