@@ -77,7 +77,7 @@ def _as_called(workload: Workload) -> AttentionFunction:
 def _options(workload: Workload) -> dict[str, Any]:
     """Arguments of SDPA besides q, k, v and the mask; those that are not asked for are left to its defaults."""
     asked = {
-        "is_causal": workload.mask == "causal" and not workload.packed,
+        "is_causal": _is_causal(workload),
         "enable_gqa": workload.group > 1,
         "dropout_p": workload.dropout,
     }
@@ -86,7 +86,12 @@ def _options(workload: Workload) -> dict[str, Any]:
 
 def _mask(workload: Workload, device: str) -> torch.Tensor | None:
     """The mask that SDPA gets as a tensor; a causal one is an option instead, which aligns at the first query and key."""
-    return None if workload.mask == "causal" and not workload.packed else masks.dense_mask(workload, device)
+    return None if _is_causal(workload) else masks.dense_mask(workload, device)
+
+
+def _is_causal(workload: Workload) -> bool:
+    """Whether SDPA is told to be causal; that of packed sequences is part of the mask."""
+    return workload.mask == "causal" and not workload.packed
 
 
 def refusals(workload: Workload, device: str, question: str = "") -> tuple[str, ...]:
@@ -107,8 +112,8 @@ def refusals(workload: Workload, device: str, question: str = "") -> tuple[str, 
     if workload.direction != "forward":
         q, k, v = (tensor.requires_grad_() for tensor in (q, k, v))
     make_params: Any = torch.backends.cuda.SDPAParams
-    causal, grouped = workload.mask == "causal", workload.group > 1
-    params = make_params(q, k, v, _mask(workload, device), workload.dropout, causal, grouped)
+    mask, causal, grouped = _mask(workload, device), _is_causal(workload), workload.group > 1
+    params = make_params(q, k, v, mask, workload.dropout, causal, grouped)
     can_use = getattr(torch.backends.cuda, question)
     if can_use(params, debug=False):
         return ()

@@ -133,3 +133,21 @@ def test_the_choice_of_compiled_code_is_known_too(bench):
     result = bench(*CPU, FUSED, UNFUSED, "--attn-mode=default")
     result.assert_outcomes(passed=2)
     assert [record["chose"] for record in bench.records().values()] == ["flash", "math"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1x48x2x16:bf16", "1x48x2x16:bf16:causal", "1x48x2x16:bf16:causal:packed=20+28", "1x48x2x16:bf16:packed=20+28"],
+)
+def test_pytorch_is_asked_about_the_call_that_is_made(text, monkeypatch):
+    workload = spelt(text)
+    asked = []
+    monkeypatch.setattr(torch_sdpa, "probe", lambda workload, device: tensors_of(workload))
+    mask_of = torch_sdpa._mask
+    monkeypatch.setattr(torch_sdpa, "_mask", lambda workload, device: mask_of(workload, "cpu"))
+    monkeypatch.setattr(torch.backends.cuda, "SDPAParams", lambda *given: given)
+    monkeypatch.setattr(torch.backends.cuda, "can_use_cudnn_attention", lambda given, debug: not asked.append(given))
+    assert torch_sdpa.refusals(workload, "cuda", "can_use_cudnn_attention") == ()
+    ((_, _, _, mask, _, causal, _),) = asked
+    assert causal == torch_sdpa._options(workload).get("is_causal", False)
+    assert (mask is None) == (not workload.packed)
