@@ -38,6 +38,10 @@ class Excerpt:
     heads: range | None = None
     text: str = "all"
 
+    @property
+    def is_whole(self) -> bool:
+        return self.rows is None and self.entry is None and self.heads is None
+
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """This part of a whole tensor, with all four axes."""
         if self.entry is not None:

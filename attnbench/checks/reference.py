@@ -29,7 +29,7 @@ class Reference:
     of |terms|. excerpt: which part of the output it has. keyless: bool `[batch or 1, rows or 1, 1, 1]` of that part, where a
     row sees no key, so that nothing is asked of it; None where all see one.
     cancellation: of a gradient, ‖sums of |terms|‖₂ / ‖r‖₂; 1 of an output. spread: with dropout, of an output, dq or dv.
-    all_rows_count: whether every row of the whole output sees a key, so that outside of the excerpt, too, it must be finite.
+    every_row_sees_a_key: of the whole output, so that outside of the excerpt, too, it must be finite.
     """
 
     output: torch.Tensor
@@ -41,7 +41,7 @@ class Reference:
     keyless: torch.Tensor | None = None
     cancellation: float = 1.0
     spread: Spread | None = None
-    all_rows_count: bool = True
+    every_row_sees_a_key: bool = True
 
 
 #: Distribution → name of an output → its reference.
@@ -55,6 +55,7 @@ def make_references(inputs: Inputs) -> References:
 
 def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
     workload, gradient = inputs.workload, inputs.gradient
+    every_row_sees_a_key = _keyless(triple[0], triple[1], None, workload) is None
     part = None if gradient is None else some_heads(triple[0], triple[1], workload.seed)
     if part is not None and gradient is not None:
         q, k, v = (part.of(name).of(one) for name, one in zip("qkv", triple, strict=True))
@@ -71,10 +72,14 @@ def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
         expected = {name: one.output for name, one in found.items()}
         scattered = spreads(triple, expected, gradient, rows, workload)
         found = {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
-    q, k, _ = inputs.kept[inputs.workload.distribution]
-    counts = _keyless(q, k, None, inputs.workload) is None
-    found = {name: replace(one, all_rows_count=counts) for name, one in found.items()}
-    return found if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in found.items()}
+    return {
+        name: replace(
+            one,
+            excerpt=one.excerpt if part is None else part.of(name),
+            every_row_sees_a_key=every_row_sees_a_key,
+        )
+        for name, one in found.items()
+    }
 
 
 def make_reference(
@@ -158,8 +163,7 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
     difference = torch.where(finite, values - reference, torch.zeros_like(values))
     distance = difference.abs()
     clean = torch.where(finite, values, torch.zeros_like(values))
-    at = int((torch.argmax((~finite).flatten().to(torch.uint8)) if nonfinite else torch.argmax(distance)).item())
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at, device="cpu"), values.shape))
+    index = first_true(~finite) if nonfinite else _place(torch.argmax(distance), values.shape)
     return ErrorMetrics(
         max_abs=distance.max().item(),
         mean_abs=distance.mean().item(),
@@ -172,6 +176,20 @@ def metrics(output: torch.Tensor, reference: torch.Tensor) -> ErrorMetrics:
         worst_found=None if nonfinite else values[index].item(),
         worst_expected=reference[index].item(),
     )
+
+
+def first_true(where: torch.Tensor) -> tuple[int, ...]:
+    """Index of the first element of a tensor of booleans that is true."""
+    import torch
+
+    return _place(torch.argmax(where.flatten().to(torch.uint8)), where.shape)
+
+
+def _place(at: torch.Tensor, shape: torch.Size) -> tuple[int, ...]:
+    """The index along each axis of the element at this place of the flattened tensor."""
+    import torch
+
+    return tuple(int(i) for i in torch.unravel_index(at.cpu(), shape))
 
 
 def _ratio(value: float, norm: float) -> float:

@@ -20,7 +20,7 @@ from attnbench.backends.variant import Variant, in_common_layout
 from attnbench.checks import dropout, route
 from attnbench.checks.checked_call import CheckedCall
 from attnbench.checks.output import poison
-from attnbench.checks.reference import metrics
+from attnbench.checks.reference import first_true, metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, free_bytes
@@ -257,27 +257,11 @@ def error_of(output: torch.Tensor, reference: Reference) -> ErrorMetrics:
     """
     error = metrics(_compared(output, reference), reference.output)
     error = replace(error, worst_index=reference.excerpt.place(error.worst_index))
-    if reference.excerpt.text == "all" or error.nonfinite or not reference.all_rows_count:
+    if reference.excerpt.is_whole or error.nonfinite or not reference.every_row_sees_a_key:
         return error
     wrong = ~output.isfinite()
-    count = int(wrong.sum().item())
-    if not count:
-        return error
-    index = _first(wrong)
-    return replace(error, nonfinite=count, worst_index=index, worst_found=None)
-
-
-def _first(wrong: torch.Tensor) -> tuple[int, ...]:
-    """The first place where a tensor of booleans is true, axis by axis: its index may exceed 32 bits."""
-    import torch
-
-    index: list[int] = []
-    for _ in range(wrong.dim()):
-        rest = tuple(range(1, wrong.dim()))
-        at = int((wrong.any(dim=rest) if rest else wrong).to(torch.uint8).argmax().item())
-        index.append(at)
-        wrong = wrong[at]
-    return tuple(index)
+    nonfinite = int(wrong.sum().item())
+    return replace(error, nonfinite=nonfinite, worst_index=first_true(wrong), worst_found=None) if nonfinite else error
 
 
 def limits_of(tolerance: str, distribution: str, reference: Reference, output: str) -> dict[str, float]:
