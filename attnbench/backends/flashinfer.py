@@ -24,6 +24,7 @@ from attnbench.backends.requirements import (
     Package,
     TopLeftCausal,
 )
+from attnbench.backends.varlen import on_tokens, sequences_of
 from attnbench.hardware.device import type_in_use
 from attnbench.workload import Workload
 
@@ -129,27 +130,10 @@ def flashinfer_fa3(workload: Workload) -> AttentionFunction:
     return _prefill("fa3", workload)
 
 
-def _indptr(batch: int, tokens: int) -> torch.Tensor:
-    """Where the requests of a batch of equal lengths begin in their packed tokens, and where the last ends."""
-    import torch
-
-    return torch.arange(batch + 1, dtype=torch.int32, device=type_in_use()) * tokens
-
-
 def _workspace() -> torch.Tensor:
     import torch
 
     return torch.zeros(_WORKSPACE_BYTES, dtype=torch.uint8, device=type_in_use())
-
-
-def _packed(call: Any, workload: Workload) -> AttentionFunction:
-    """`call(q, k, v)` on packed tokens `[batch · seq, heads, head_dim]`, as a function of the workload's tensors."""
-
-    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = call(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-        return output.view(workload.shape)
-
-    return attention
 
 
 @register(
@@ -157,9 +141,7 @@ def _packed(call: Any, workload: Workload) -> AttentionFunction:
     "flashinfer",
     requires=(
         _INSTALLED,
-        Distribution(
-            "nvidia-cudnn-frontend"
-        ),  # without it FlashInfer has its own copies of cuDNN's kernels, for sm_100
+        Distribution("nvidia-cudnn-frontend"),  # else FlashInfer has its own copies of cuDNN's kernels, for sm_100
         Device("cuda"),
         DType("bf16", "fp16"),
         Capability((9, 0)),
@@ -175,7 +157,7 @@ def flashinfer_cudnn(workload: Workload) -> AttentionFunction:
     from flashinfer.cudnn import cudnn_batch_prefill_with_kv_cache
 
     (batch, queries, *_), keys = workload.q_shape, workload.k_shape[1]
-    workspace, of_q, of_k = _workspace(), _indptr(batch, queries), _indptr(batch, keys)
+    workspace, sequences = _workspace(), sequences_of(workload, type_in_use())
     options = {
         "max_token_per_sequence": queries,
         "max_sequence_kv": keys,
@@ -183,16 +165,17 @@ def flashinfer_cudnn(workload: Workload) -> AttentionFunction:
         "actual_seq_lens_kv": torch.full((batch, 1, 1, 1), keys, dtype=torch.int32, device=type_in_use()),
         "causal": workload.mask == "causal",  # aligned at the last query and key, as a workload's is
         "return_lse": False,
-        "batch_offsets_q": of_q,
-        "batch_offsets_k": of_k,
+        "batch_offsets_q": sequences.cu_seqlens_q,
+        "batch_offsets_k": sequences.cu_seqlens_k,
         "batch_offsets_units": "tokens",
     }
     scale = workload.head_dim**-0.5
 
-    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-        return cudnn_batch_prefill_with_kv_cache(q, k, v, scale, workspace, **options)[0]
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any) -> torch.Tensor:
+        output: torch.Tensor = cudnn_batch_prefill_with_kv_cache(q, k, v, scale, workspace, **options)[0]
+        return output
 
-    return _packed(call, workload)
+    return on_tokens(sequences, attend)
 
 
 @register(
@@ -217,6 +200,7 @@ def flashinfer_trtllm(workload: Workload) -> AttentionFunction:
     from flashinfer.prefill import trtllm_ragged_attention_deepseek
 
     (batch, queries, *_), keys = workload.q_shape, workload.k_shape[1]
+    sequences = sequences_of(workload, type_in_use())
     options = {
         "workspace_buffer": _workspace(),
         "seq_lens": torch.full((batch,), keys, dtype=torch.int32, device=type_in_use()),
@@ -227,14 +211,15 @@ def flashinfer_trtllm(workload: Workload) -> AttentionFunction:
         "o_sf_scale": 1.0,
         "batch_size": batch,
         "window_left": -1,
-        "cum_seq_lens_q": _indptr(batch, queries),
-        "cum_seq_lens_kv": _indptr(batch, keys),
+        "cum_seq_lens_q": sequences.cu_seqlens_q,
+        "cum_seq_lens_kv": sequences.cu_seqlens_k,
         "enable_pdl": None,
         "is_causal": workload.mask == "causal",
         "return_lse": False,
     }
 
-    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-        return trtllm_ragged_attention_deepseek(q, k, v, **options)
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any) -> torch.Tensor:
+        output: torch.Tensor = trtllm_ragged_attention_deepseek(q, k, v, **options)
+        return output
 
-    return _packed(call, workload)
+    return on_tokens(sequences, attend)
