@@ -301,6 +301,14 @@ def test_continuous_load_has_plots_only_where_a_case_ran_under_it(record, run_fi
     assert (trade.points[0].x, trade.points[0].value) == (1.5, 2e-3)
 
 
+def test_a_load_without_an_energy_counter_says_which_plots_there_are_not(record, run_file):
+    found, missing = charts([run_file(record(sample=timed(1e-3), sustained=loaded(1.6e-3, None)))])
+    assert "sustained" in {one.name for one in found}
+    why = {one.name: one.why for one in missing}
+    assert why["energy"].startswith("Energy: no record on ")
+    assert why["error-energy"].startswith("Accuracy against energy: no record on ")
+
+
 def test_a_roofline_is_below_what_this_gpu_reached_and_what_the_datasheet_states(record, run_file):
     ceilings = DeviceCeilings("8192x8192x8192 bf16", 800e12, 2**31, 4e12)
     launches = (device("NVIDIA H200", ceilings=ceilings),)

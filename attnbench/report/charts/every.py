@@ -41,13 +41,15 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
             most = f"The {MOST_PROBLEMS} problems with most cases on {device} are drawn"
             missing.append(Missing("latency", device, f"{most}, {counted(len(left), 'problem')} not: {listed(left)}."))
         for words, mine in problems[:MOST_PROBLEMS]:
-            for found in _of_problem(device, words, mine, reference, slugs):
+            for found in (
+                *_of_problem(device, words, mine, reference, slugs),
+                *under_load(device, words, mine, slugs),
+                *roofline(device, words, mine, reached.get(device), slugs),
+            ):
                 if isinstance(found, Chart):
                     drawn.append(best_series(found))
                 else:
                     missing.append(found)
-            drawn += map(best_series, under_load(device, words, mine, slugs))
-            drawn += map(best_series, roofline(device, words, mine, reached.get(device), slugs))
     return named(drawn), tuple(missing)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attnbench.model import Record
 from attnbench.report.charts.at_longest import rel_l2_of
-from attnbench.report.charts.chart import PAIRS, SCATTER, Chart, Point
+from attnbench.report.charts.chart import PAIRS, SCATTER, Chart, Missing, Point
 from attnbench.report.charts.measures import Measure, Value, latency_of
 from attnbench.report.charts.over_length import over_length
 from attnbench.report.charts.rows import Row, drawn_once, series_of
 from attnbench.units import milliseconds, significant
 
 
-def under_load(device: str, problem: str, every: Sequence[Row], slugs: Mapping[str, str]) -> Iterable[Chart]:
+def under_load(device: str, problem: str, every: Sequence[Row], slugs: Mapping[str, str]) -> Iterable[Chart | Missing]:
     """What was measured under continuous load: energy over length, settled against sustained, error against energy.
 
     Nothing where no case was measured so: that is an option, and no figure is missing.
@@ -24,9 +24,7 @@ def under_load(device: str, problem: str, every: Sequence[Row], slugs: Mapping[s
         return
     where = f"{device} · {problem}"
     energy = Measure("energy", "Energy", "energy of one call under load", "J", _joules, "no energy figure")
-    found = over_length(energy, device, where, loaded, slugs, notes)
-    if isinstance(found, Chart):
-        yield found
+    yield over_length(energy, device, where, loaded, slugs, notes)
     longest = max(row.record.workload.seq for row in loaded)
     at_longest = [row for row in loaded if row.record.workload.seq == longest]
     where = f"{where}, sequence length {longest}"
@@ -48,7 +46,10 @@ def under_load(device: str, problem: str, every: Sequence[Row], slugs: Mapping[s
         for row in at_longest
         if (error := rel_l2_of(row.record)) is not None and (joules := _joules(row.record)) is not None
     ]
-    if traded:
+    if not traded:
+        why = f"Accuracy against energy: no record on {where} has both an accuracy check and an energy figure."
+        yield Missing("error-energy", device, why)
+    else:
         yield Chart(
             "error-energy",
             "",
