@@ -92,7 +92,8 @@ def _reversal(gpu: str, workload: Workload, records: Sequence[Record]) -> Revers
     if len(rows) < 2:
         return None
     settled, sustained = min(rows, key=_settled_s), min(rows, key=_sustained_s)
-    wins_settled = _settled_s(settled) < _settled_s(sustained) * (1 - SETTLED_APART)
+    others = (record for record in rows if record is not settled)
+    wins_settled = all(_settled_s(settled) < _settled_s(other) * (1 - SETTLED_APART) for other in others)
     loses_sustained = _sustained_s(sustained) < _sustained_s(settled) * (1 - SUSTAINED_APART)
     return Reversal(gpu, workload, settled, sustained) if wins_settled and loses_sustained else None
 

@@ -245,6 +245,14 @@ def test_there_is_no_such_sentence_where_the_order_is_the_same_or_too_close(reco
     assert reversals(run.records, run.launches) == ()
 
 
+def test_two_that_tie_when_settled_have_no_sentence(record, run_file):
+    both = [
+        under_load(record, name, settled_s, 1.5e-3) for name, settled_s in (("a@eager", 1.0e-3), ("c@eager", 1.0001e-3))
+    ]
+    run = run_file(*both, under_load(record, "cool@eager", 1.1e-3, 1.2e-3))
+    assert reversals(run.records, run.launches) == ()
+
+
 def test_kernels_on_different_gpus_are_not_compared(record, run_file):
     units = [Launch(name, "", Fingerprint({"device": "NVIDIA H200"}, {"unit": name})) for name in ("one", "two")]
     fast = under_load(record, "fast@eager", 1.0e-3, 1.5e-3, launch="one")
