@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 #: Scores of a whole reference, at most: some 3 s per input set on an H200.
 ALL_SCORES = 2**32
 #: Of a larger forward problem, one row out of so many consecutive ones is compared, or fewer: kernels that we know work on
-#: blocks of 64 query rows or more, so each of their blocks has its row.
+#: blocks of 64 query rows or more, so each of their blocks has its row. Some pack the query heads of a group into a block,
+#: which then spans fewer rows; so do the stretches.
 ROWS_PER_SAMPLED = 64
 #: Gradients pass over the scores so many times as often as an output does.
 GRADIENT_PASSES = 4
@@ -100,7 +101,8 @@ def some_rows(q: torch.Tensor, k: torch.Tensor, seed: int) -> Excerpt:
     stretch = _more_than(_scores(q, k))
     if stretch == 1:
         return Excerpt()
-    stretch = min(seq, max(ROWS_PER_SAMPLED, stretch))
+    group = q.shape[2] // k.shape[2]
+    stretch = min(seq, max(ROWS_PER_SAMPLED // group, stretch))
     starts = torch.arange(0, seq, stretch, device="cpu")
     generator = torch.Generator(device="cpu").manual_seed(seed)
     within = torch.rand(len(starts), generator=generator, dtype=torch.float64, device="cpu")

@@ -74,6 +74,13 @@ def test_a_large_problem_has_a_reference_of_one_row_out_of_every_64(monkeypatch)
     assert reference_module.make_reference(triple).excerpt.text == "all"
 
 
+def test_grouped_heads_have_as_many_more_rows_as_a_block_may_pack(monkeypatch):
+    (q, _, _), (k, _, _) = (random_triple((1, 150, heads, 16), "bfloat16") for heads in (8, 2))
+    monkeypatch.setattr(excerpt, "ALL_SCORES", 8 * 150 * 150 - 1)
+    rows = excerpt.some_rows(q, k, seed=3).rows
+    assert [row // 16 for row in rows.tolist()] == list(range(10))
+
+
 def test_an_error_in_a_sampled_row_is_placed_in_the_whole_output(monkeypatch):
     triple = random_triple((2, 150, 2, 16), "bfloat16")
     monkeypatch.setattr(excerpt, "ALL_SCORES", 1000)
