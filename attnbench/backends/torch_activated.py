@@ -169,6 +169,7 @@ def _refusals(workload: Workload, device: str) -> tuple[str, ...]:
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_4}"},
     refuses=_refusals,
     source=build_of_3,
+    never_run=True,
 )
 @contextmanager
 def torch_flash_3(workload: Workload) -> Iterator[AttentionFunction]:
