@@ -55,10 +55,15 @@ def _is_not_installed(record: Record) -> bool:
 
 
 def _not_installed(records: Sequence[Record]) -> list[str]:
-    """One line of names: `sage_int8_fp16_cuda` stands for its configurations `sage_int8_fp16_cuda[…]` too."""
+    """One line of names: `sage_int8_fp16_cuda` stands for its configurations `sage_int8_fp16_cuda[…]` too.
+
+    A configuration that needs a package which the backend itself does not need has its own name: `torch_flash[FA4]`.
+    """
     if not records:
         return []
-    names = dict.fromkeys(record.backend.partition("[")[0] for record in records)
+    absent = dict.fromkeys(record.backend for record in records)
+    bases = ((name, name.partition("[")[0]) for name in absent)
+    names = dict.fromkeys(base if base in absent else name for name, base in bases)
     count = counted(len(names), "backend")
     return wrapped(f"not installed: {', '.join(names)} ({count}; --attn-list says how to install them)", "  ")
 

@@ -111,6 +111,12 @@ def test_backends_that_are_not_installed_are_one_line_of_names(run_file, record)
     assert not any(line.startswith("  not installed") for line in detailed)
 
 
+def test_a_configuration_that_lacks_a_package_of_its_own_does_not_stand_for_the_backend(run_file, record):
+    lacking = Reason("package", "package 'y' is not installed (pip install y)")
+    run = run_file(record("x@eager"), *(missing(record, f"x[{option}]@eager", lacking) for option in "ab"))
+    assert "  not installed: x[a], x[b] (2 backends; --attn-list says how to install them)" in section(run)
+
+
 def test_a_package_that_is_too_old_keeps_its_reason(run_file, record):
     old = Reason("package", "needs x 2.2 or newer, found 2.0 (pip install x)")
     assert table(run_file(record(), missing(record, "x@eager", old)), "not measured")[1:] == [
