@@ -186,10 +186,15 @@ def first_true(where: torch.Tensor) -> tuple[int, ...]:
 
 
 def _place(at: torch.Tensor, shape: torch.Size) -> tuple[int, ...]:
-    """The index along each axis of the element at this place of the flattened tensor."""
-    import torch
+    """The index along each axis of the element at this place of the flattened tensor.
 
-    return tuple(int(i) for i in torch.unravel_index(at.cpu(), shape))
+    Not by `torch.unravel_index`, whose first call in a process imports SymPy: 2.8 s on a GPU machine.
+    """
+    left, index = int(at.item()), []
+    for size in reversed(shape):
+        left, along = divmod(left, size)
+        index.append(along)
+    return tuple(reversed(index))
 
 
 def _ratio(value: float, norm: float) -> float:
