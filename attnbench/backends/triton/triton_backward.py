@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 #: (kernel, GPU, width of a row in 16 bits, causal) → its configuration, as `triton_forward.CONFIGURATIONS`.
 CONFIGURATIONS: dict[tuple[str, str, int, bool], Blocks] = {
+    ("keys", "nvidia-h100-80gb-hbm3", 64, False): (128, 64, 4, 2),
+    ("keys", "nvidia-h100-80gb-hbm3", 64, True): (128, 64, 4, 2),
+    ("queries", "nvidia-h100-80gb-hbm3", 64, False): (128, 64, 8, 3),
+    ("queries", "nvidia-h100-80gb-hbm3", 64, True): (64, 64, 4, 2),
     ("keys", "nvidia-h200", 64, True): (128, 64, 4, 2),
     ("keys", "nvidia-h200", 128, False): (64, 64, 4, 2),
     ("keys", "nvidia-h200", 128, True): (64, 64, 4, 2),
