@@ -188,7 +188,7 @@ def first_true(where: torch.Tensor) -> tuple[int, ...]:
 def _place(at: torch.Tensor, shape: torch.Size) -> tuple[int, ...]:
     """The index along each axis of the element at this place of the flattened tensor.
 
-    Not by `torch.unravel_index`, whose first call in a process imports SymPy: 2.8 s on a GPU machine.
+    Not by `torch.unravel_index`, whose first call in a process imports SymPy.
     """
     left, index = int(at.item()), []
     for size in reversed(shape):

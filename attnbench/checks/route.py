@@ -54,19 +54,19 @@ def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -
     On CUDA the call stands between two spins on the current stream: work that runs during one of them did not wait for
     that stream, or that stream did not wait for it. `settle` is called before, and waits for the clock.
     """
-    # What torch.profiler is made of. That imports torch._inductor, which takes seconds, in a process that compiles nothing.
-    from torch.autograd.profiler import profile
+    import torch
 
     if device != "cuda":
-        with profile() as profiler:
+        # Not torch.profiler, which imports torch._inductor: 1 s, in a process that may compile nothing.
+        with torch.autograd.profiler.profile() as operators:
             call()
-        return Traced(_merged(DeviceOp(e.name) for e in profiler.function_events or () if e.name.startswith("aten::")))
-    import torch
+        return Traced(_merged(DeviceOp(e.name) for e in operators.function_events or () if e.name.startswith("aten::")))
+    from torch.profiler import ProfilerActivity, profile
 
     _CUDA_TRACES.append(device)
     spin = torch_private.spin_kernel()
     settle()  # the kernels' durations are then those of the rounds that follow
-    with profile(use_device="cuda") as profiler:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         torch.cuda.synchronize()  # what earlier calls left on other streams is not this call's
         spin(LEAD_CYCLES)
         call()

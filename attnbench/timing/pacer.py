@@ -23,10 +23,10 @@ from attnbench.model import Sample
 from attnbench.timing.cycle_counter import cycle_counter
 from attnbench.timing.settling import TimingProtocol, probed
 
-#: A call of this many seconds lowers its own clock whatever the device did before it, so it gets few rounds: as many as fit
-#: into the time box, but these at most and these at least.
-SELF_THROTTLING_S, TIME_BOX_S = 0.1, 2.0
-MOST_LONG_ROUNDS, FEWEST_LONG_ROUNDS = 10, 5
+#: A call of this many seconds lowers its own clock whatever the device did before it.
+SELF_THROTTLING_S = 0.1
+#: A case takes as many rounds of a long call as fit into this time, but so many at least.
+TIME_BOX_S, FEWEST_ROUNDS = 1.0, 5
 #: Rounds with nothing in them, whose median is subtracted from every round.
 EMPTY_ROUNDS = 9
 
@@ -124,10 +124,8 @@ class CudaPacer:
         self._pending: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
-        """`count`, or for a call that lowers its own clock as many as fit into 2 s, 10 at most and 5 at least."""
-        if self._call_s < SELF_THROTTLING_S:
-            return count
-        return min(count, MOST_LONG_ROUNDS, max(FEWEST_LONG_ROUNDS, int(TIME_BOX_S / self._call_s)))
+        """`count`, or of a long call as many as fit into 1 s, at least 5."""
+        return min(count, max(FEWEST_ROUNDS, int(TIME_BOX_S / self._call_s)))
 
     def warm_up(self) -> None:
         """Take paced rounds that are not kept: right after idling a kernel is 0.1 to 0.2 % off.
@@ -227,11 +225,11 @@ class CudaPacer:
     def _costs(self) -> tuple[float, float]:
         """Median seconds that the call takes to return while the device is busy, and that the device takes for it.
 
-        Of five calls, or of as many as fit into half of the time box.
+        Of five calls, or of as many as fit into the time box.
         """
         host_s: list[float] = []
         call_s: list[float] = []
-        while len(call_s) < 5 and sum(call_s) < TIME_BOX_S / 2:
+        while len(call_s) < 5 and sum(call_s) < TIME_BOX_S:
             self._contents.ready()
             self._torch.cuda.synchronize()
             self._spin(self._clock.cycles(2e-3))

@@ -38,7 +38,7 @@ def test_looking_at_the_whole_suite_loads_nothing_heavy(options):
 
 
 def test_a_case_in_eager_mode_loads_no_compiler_of_graphs():
-    """SymPy and dynamo take seconds to import on a GPU machine, and every launch is a fresh process."""
+    """SymPy and dynamo take a second to import, and every launch is a fresh process."""
     options = ["--benchmark-only", "-q", "-p", "no:cacheprovider", "--attn-device=cpu", "--attn-rounds=1"]
     case = ["--attn-backend=torch_math", "--attn-mode=eager", "--attn-workload=1x16x2x16:fp32", "tests/suite"]
     run = f"import pytest; assert pytest.main({[*options, *case]}) == 0"

@@ -13,9 +13,9 @@ def pacer_of(gpu, kernel_s):
 
 
 @pytest.mark.parametrize(
-    ("kernel_s", "wanted", "taken"), [(0.09, 30, 30), (0.12, 30, 10), (0.12, 3, 3), (0.3, 30, 6), (2.0, 30, 5)]
+    ("kernel_s", "wanted", "taken"), [(0.03, 30, 30), (0.048, 30, 20), (0.12, 30, 8), (0.12, 3, 3), (2.0, 30, 5)]
 )
-def test_a_call_that_lowers_its_own_clock_takes_what_fits_into_the_time_box(gpu, kernel_s, wanted, taken):
+def test_a_long_call_takes_as_many_rounds_as_fit_into_the_time_box(gpu, kernel_s, wanted, taken):
     assert pacer_of(gpu, kernel_s).rounds_for(wanted) == taken
 
 
