@@ -54,32 +54,45 @@ def make_references(inputs: Inputs) -> References:
 
 
 def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
+    """Of a large problem an output is compared on some rows of all heads, gradients on all rows of some heads.
+
+    With dropout an output beside gradients has their heads, because their statistics relate it to them.
+    """
     workload, gradient = inputs.workload, inputs.gradient
+    found: dict[str, Reference] = {}
+    if workload.direction == "forward" or (workload.direction != "backward" and not workload.dropout):
+        output = {"output": make_reference(triple, workload.seed, workload)}
+        found |= _with_spreads(output, triple, None, workload)
+    if gradient is not None:
+        found |= _of_some_heads(triple, gradient, workload)
     every_row_sees_a_key = _keyless(triple[0], triple[1], None, workload) is None
-    part = None if gradient is None else some_heads(triple[0], triple[1], workload.seed)
-    if part is not None and gradient is not None:
+    return {name: replace(one, every_row_sees_a_key=every_row_sees_a_key) for name, one in found.items()}
+
+
+def _of_some_heads(triple: Triple, gradient: torch.Tensor, workload: Workload) -> dict[str, Reference]:
+    """The references of gradients, with dropout also of the output if the call returns it, as a problem of their own."""
+    part = some_heads(triple[0], triple[1], workload.seed)
+    if part is not None:
         q, k, v = (part.of(name).of(one) for name, one in zip("qkv", triple, strict=True))
         triple, gradient, workload = (q, k, v), part.of("do").of(gradient), part.problem(workload)
     found: dict[str, Reference] = {}
-    if workload.direction == "forward":
-        found["output"] = make_reference(triple, workload.seed, workload)
-    elif workload.direction != "backward":
+    if workload.dropout and workload.direction != "backward":
         found["output"] = make_reference(triple, workload.seed, workload, Excerpt())
-    if gradient is not None:
-        found |= make_gradient_references(triple, gradient, workload)
-    if workload.dropout:
-        rows = found["output"].excerpt.rows if "output" in found else None
-        expected = {name: one.output for name, one in found.items()}
-        scattered = spreads(triple, expected, gradient, rows, workload)
-        found = {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
-    return {
-        name: replace(
-            one,
-            excerpt=one.excerpt if part is None else part.of(name),
-            every_row_sees_a_key=every_row_sees_a_key,
-        )
-        for name, one in found.items()
-    }
+    found |= make_gradient_references(triple, gradient, workload)
+    found = _with_spreads(found, triple, gradient, workload)
+    return found if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in found.items()}
+
+
+def _with_spreads(
+    found: dict[str, Reference], triple: Triple, gradient: torch.Tensor | None, workload: Workload
+) -> dict[str, Reference]:
+    """With dropout the same references with what their tensors scatter by, else what is given."""
+    if not workload.dropout:
+        return found
+    rows = found["output"].excerpt.rows if "output" in found else None
+    expected = {name: one.output for name, one in found.items()}
+    scattered = spreads(triple, expected, gradient, rows, workload)
+    return {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
 
 
 def make_reference(
