@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 #: Which keys a query sees: all; those up to its own place, aligned at the last query and the last key, as FlashAttention
 #: does; the first `lengths` of a batch entry; those that a dense matrix of booleans allows; all, with a dense bias.
@@ -27,7 +27,7 @@ class Workload:
     means as many as q has. Query head h uses key head h // (heads // kv_heads). lengths: under mask "padding", how many of
     the keys of each batch entry are real. packed: tokens of each sequence, where several are joined in one tensor of batch
     1 and none sees another. dropout: the share of probabilities that is dropped. layout: one of `LAYOUTS`.
-    why: what the row is for, and source: where it comes from; neither takes part in identity.
+    why: what the row is for, and source: where it comes from; neither takes part in equality. See `problem`, too.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Workload:
     direction: str = "forward"
     distribution: str = "randn*randint(1,5)"
     seed: int = 0
-    why: str = ""
-    source: str = ""
+    why: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
     seq_kv: int | None = None
     kv_heads: int | None = None
     head_dim_v: int | None = None
@@ -54,6 +54,11 @@ class Workload:
         for name, usual in (("seq_kv", self.seq), ("kv_heads", self.heads), ("head_dim_v", self.head_dim)):
             if getattr(self, name) == usual:
                 object.__setattr__(self, name, None)  # one problem has one form
+
+    @property
+    def problem(self) -> Workload:
+        """All that changes the work of a call, without a name: two workloads are the same problem if these are equal."""
+        return replace(self, name="", why="", source="")
 
     @property
     def q_shape(self) -> tuple[int, int, int, int]:

@@ -15,6 +15,7 @@ from attnbench.model import Launch, Record, Verdict
 from attnbench.report.gather import Gathered
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.quantities import median_s
+from attnbench.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class _Measured:
 def courses(gathered: Gathered) -> tuple[Course, ...]:
     """Every case that two files or more have a latency of. Records that were slowed down on purpose are left out."""
     tests = {gpu: numbered_tests([r for r in gathered.records if gathered.gpu(r) == gpu]) for gpu in gathered.gpus}
-    found: dict[tuple[str, str, str], list[_Measured]] = defaultdict(list)
+    found: dict[tuple[str, str, Workload], list[_Measured]] = defaultdict(list)
     for number, source in enumerate(gathered.runs):
-        mine: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+        mine: dict[tuple[str, str, Workload], list[Record]] = defaultdict(list)
         for record in source.run.records:
             if record.sample is not None and record.injected is None:
                 gpu = gathered.gpu(record)
                 name = f"{record.variant}{marked(record.nodeid, tests[gpu])}"
-                mine[gpu, name, record.workload.name].append(record)
+                mine[gpu, name, record.workload].append(record)
         for case, records in mine.items():
             found[case].append(_measured(gathered, number, records))
     return tuple(_course(gpu, name, measured) for (gpu, name, _), measured in found.items() if len(measured) > 1)

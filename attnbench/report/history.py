@@ -23,6 +23,7 @@ from attnbench.report.charts.chart import (
 from attnbench.report.courses import Course, Moment, courses
 from attnbench.report.gather import Gathered
 from attnbench.units import counted, listed, milliseconds
+from attnbench.workload import Workload
 
 #: A device has plots of so many workloads at most, those with most cases; a sentence counts the others.
 MOST_WORKLOADS = 4
@@ -34,17 +35,17 @@ VERSIONS, REGRESSED, IMPROVED = "versions", str(VerdictKind.REGRESSED), str(Verd
 
 def history_charts(gathered: Gathered) -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:
     """A chart of each workload that two files or more have cases of, and a sentence for each that is not drawn."""
-    by_device: dict[str, dict[str, list[Course]]] = defaultdict(lambda: defaultdict(list))
+    by_device: dict[str, dict[Workload, list[Course]]] = defaultdict(lambda: defaultdict(list))
     for one in courses(gathered):
-        by_device[one.gpu][one.record.workload.name].append(one)
+        by_device[one.gpu][one.record.workload].append(one)
     if not by_device:
         return (), (Missing("history", "", "No case was measured in two files or more, so there is no history."),)
     drawn: list[Chart] = []
     missing: list[Missing] = []
     for device, by_workload in by_device.items():
         units = _numbered_units(gathered, device)
-        ordered = sorted(by_workload, key=lambda name: (-len(by_workload[name]), -_length(by_workload[name]), name))
-        drawn += [_chart(device, by_workload[name], units) for name in ordered[:MOST_WORKLOADS]]
+        ordered = sorted(by_workload, key=lambda one: (-len(by_workload[one]), -one.seq, one.name))
+        drawn += [_chart(device, by_workload[one], units) for one in ordered[:MOST_WORKLOADS]]
         if left := ordered[MOST_WORKLOADS:]:
             most = f"The history of the {MOST_WORKLOADS} workloads with most cases on {device} is drawn"
             missing.append(Missing("history", device, f"{most}, that of {counted(len(left), 'workload')} is not."))
@@ -156,7 +157,3 @@ def _version_notes(ordered: Sequence[Course]) -> tuple[str, ...]:
                 variants[moment.started_at[:10], change].add(one.name)
     said = [f"{day} {change} ({counted(len(names), 'variant')})" for (day, change), names in sorted(variants.items())]
     return (f"Versions that changed: {listed(said, MOST_CHANGES)}.",) if said else ()
-
-
-def _length(mine: Sequence[Course]) -> int:
-    return mine[0].record.workload.seq

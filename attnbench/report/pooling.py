@@ -8,6 +8,7 @@ from statistics import median
 
 from attnbench.model import Record, Sample, SustainedLoad
 from attnbench.verdicts import autotuned
+from attnbench.workload import Workload
 
 
 def pooled(records: Sequence[Record]) -> list[Record]:
@@ -40,12 +41,15 @@ def marked(nodeid: str, numbers: Mapping[str, int]) -> str:
     return f" (test {numbers[nodeid]})" if nodeid in numbers else ""
 
 
-def _by_test(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Records by case and test, one for each launch, however often a file repeats it."""
-    found: dict[tuple[str, str], dict[str, Record]] = {}
+def _by_test(records: Sequence[Record]) -> dict[tuple[str, str, Workload], list[Record]]:
+    """Records by case and test, one for each launch, however often a file repeats it.
+
+    A name that stood for another problem in another run makes another case.
+    """
+    by_test: dict[tuple[str, str, Workload], dict[str, Record]] = {}
     for record in records:
-        found.setdefault((record.case, record.nodeid), {}).setdefault(record.launch, record)
-    return {test: list(mine.values()) for test, mine in found.items()}
+        by_test.setdefault((record.case, record.nodeid, record.workload), {}).setdefault(record.launch, record)
+    return {test: list(mine.values()) for test, mine in by_test.items()}
 
 
 def _one(records: Sequence[Record]) -> Record:

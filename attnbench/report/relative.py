@@ -1,8 +1,8 @@
 """Percent of a reference, as kernel authors report the iterations of their kernel: at one length, and over all lengths.
 
-A table is of one problem (batch, heads, head_dim, dtype, mask, direction, inputs) over its sequence lengths, with a pair of
-columns for each GPU. Rows are numbered in the order of registration, which is that of the records. 100 is the speed of the
-reference, more is faster. Over the lengths the percents are averaged by the harmonic mean, n / Σ(1/p), as rates are: that
+A table is of one problem (`attnbench.report.problem`) over its sequence lengths, with a pair of columns for each GPU. Rows
+are numbered in the order of registration, which is that of the records. 100 is the speed of the reference, more is faster.
+Over the lengths the percents are averaged by the harmonic mean, n / Σ(1/p), as rates are: that
 is the reference's time over the variant's when each length is weighted alike. The last row is the reference's TFLOP/s, at
 the one length and as harmonic mean.
 
@@ -23,7 +23,7 @@ from attnbench.globs import require
 from attnbench.model import Record
 from attnbench.report.cells import code, literal
 from attnbench.report.gather import Gathered
-from attnbench.report.problem import problem
+from attnbench.report.problem import Problem, problem
 from attnbench.report.quantities import median_s
 from attnbench.report.table import WIDTH, fitted, wrapped
 from attnbench.units import counted, significant
@@ -79,10 +79,10 @@ def relative_tables(
     named = asked if asked in {record.variant for record in records} else VARIANTS.get(asked, asked)
     if reference is not None:
         require("variant", named, tuple(dict.fromkeys(record.variant for record in records)))
-    problems: dict[str, list[Record]] = defaultdict(list)
+    problems: dict[Problem, list[Record]] = defaultdict(list)
     for record in records:
         problems[problem(record.workload)].append(record)
-    tables = (_table(gathered, words, mine, named, length) for words, mine in problems.items())
+    tables = (_table(gathered, of.words, mine, named, length) for of, mine in problems.items())
     return tuple(table for table in tables if table is not None)
 
 

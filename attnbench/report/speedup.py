@@ -16,10 +16,11 @@ from attnbench.globs import require
 from attnbench.model import Record
 from attnbench.report.cells import literal
 from attnbench.report.gather import Gathered
-from attnbench.report.problem import of_any_batch
+from attnbench.report.problem import Problem, problem, problem_of_tokens
 from attnbench.report.quantities import median_s
 from attnbench.report.table import fitted, wrapped
 from attnbench.units import counted, mebibytes, milliseconds, significant
+from attnbench.workload import Workload
 
 PLAIN = "torch_math@eager"
 UNKNOWN = "–"
@@ -85,7 +86,7 @@ def speedup_tables(gathered: Gathered, plain: str = PLAIN) -> tuple[SpeedupTable
     for record in records:
         by_gpu[gathered.gpu(record)].append(record)
     tables = (
-        _table(gpu, words, some, plain) for gpu, mine in by_gpu.items() for words, some in _problems(mine).items()
+        _table(gpu, of.words, some, plain) for gpu, mine in by_gpu.items() for of, some in _problems(mine).items()
     )
     return tuple(table for table in tables if any(c.median_s is not None for c in table.calls.get(plain, {}).values()))
 
@@ -110,15 +111,14 @@ def benchmark_lines(gathered: Gathered) -> list[str]:
 
     The mean over the rounds of a launch; the median of the launches' means.
     """
-    launches: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    launches: dict[tuple[str, str, Workload], list[Record]] = defaultdict(list)
     for record in gathered.records:
         if record.sample is not None and record.injected is None:
-            launches[gathered.gpu(record), record.variant, record.workload.name].append(record)
+            launches[gathered.gpu(record), record.variant, record.workload].append(record)
     lines: list[str] = []
-    for (gpu, variant, _), records in launches.items():
+    for (gpu, variant, workload), records in launches.items():
         means = [statistics.fmean(record.sample.rounds_s) for record in records if record.sample is not None]
         runs = min(len(record.sample.rounds_s) for record in records if record.sample is not None)
-        workload = records[0].workload
         several = len(means) > 1
         lines += [
             f"{variant} on {workload.name}, {gpu} - {PASSES[workload.direction]}",
@@ -128,22 +128,21 @@ def benchmark_lines(gathered: Gathered) -> list[str]:
     return lines
 
 
-def _problems(records: Sequence[Record]) -> dict[str, list[Record]]:
+def _problems(records: Sequence[Record]) -> dict[Problem, list[Record]]:
     """Records that share all but the length; and those that share all but length and batch, and the number of tokens.
 
     What has one length alone, and stands in a table of a number of tokens, gets no table of its own.
     """
-    by_batch: dict[str, list[Record]] = defaultdict(list)
-    by_tokens: dict[str, list[Record]] = defaultdict(list)
+    by_batch: dict[Problem, list[Record]] = defaultdict(list)
+    by_tokens: dict[Problem, list[Record]] = defaultdict(list)
     for record in records:
-        workload, words = record.workload, of_any_batch(record.workload)
-        by_batch[f"batch {workload.batch}, {words}"].append(record)
-        by_tokens[f"{workload.batch * workload.seq:,} tokens, {words}"].append(record)
-    of_tokens = {words: some for words, some in by_tokens.items() if len(_lengths(some)) > 1}
+        by_batch[problem(record.workload)].append(record)
+        by_tokens[problem_of_tokens(record.workload)].append(record)
+    of_tokens = {of: some for of, some in by_tokens.items() if len(_lengths(some)) > 1}
     shown = {id(record) for some in of_tokens.values() for record in some}
     of_batch = {
-        words: some
-        for words, some in by_batch.items()
+        of: some
+        for of, some in by_batch.items()
         if len(_lengths(some)) > 1 or any(id(record) not in shown for record in some)
     }
     return {**of_batch, **of_tokens}

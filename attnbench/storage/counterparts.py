@@ -9,8 +9,8 @@ from typing import Any
 from attnbench.codec import Unreadable, expanded_records
 from attnbench.workload import Workload
 
-#: The fields that make a workload; the others say what it is called, what it is for and where it comes from.
-_PROBLEM = tuple(field.name for field in fields(Workload) if field.name not in ("name", "why", "source"))
+#: The fields that make a problem (`Workload.problem`).
+_PROBLEM = tuple(field.name for field in fields(Workload) if field.compare and field.name != "name")
 _DEFAULTS = {field.name: field.default for field in fields(Workload)}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Launch, Reason, Record, Verdict, VerdictKind
@@ -21,6 +21,8 @@ from attnbench.verdicts.summary import CYCLES, SECONDS, SampleSummary, summarise
 
 #: Code of the reason where only sessions with another fingerprint hold the case.
 SET_UP = "fingerprint"
+#: Code of the reason where the stored case of this name has a workload with other fields.
+PROBLEM = "workload"
 #: Code of the reason of a stored case that was selected and has no latency here.
 NOT_MEASURED = "not-measured"
 #: Codes of the reasons where no stored launch made the autotune choices of this run, and what was done about that.
@@ -63,9 +65,14 @@ def judge(
     stored = baseline.records.get(first.case, ())
     if not stored:
         return Judged(_not_stored(plain, first, baseline))
-    same_inputs = [(session, record) for session, record in stored if _same_inputs(first, record)]
+    same_problem = [
+        (session, record) for session, record in stored if record.workload.problem == first.workload.problem
+    ]
+    if not same_problem:
+        return Judged(_other_problem(plain, first, *stored[-1]))
+    same_inputs = [(session, record) for session, record in same_problem if _same_inputs(first, record)]
     if not same_inputs:
-        return Judged(_other_inputs(plain, first, *stored[-1]))
+        return Judged(_other_inputs(plain, first, *same_problem[-1]))
     unit = _unit(records, launches)
     version, older = code_versions.baseline_version(same_inputs, unit)
     plain = replace(plain, history=_history(older, version))
@@ -238,6 +245,15 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     if len(files) > most:
         files = [*files[: most - 1], f"{len(files) - most + 1} more"]
     return " and ".join([*([", ".join(files[:-1])] if files[1:] else []), files[-1]])
+
+
+def _other_problem(plain: Verdict, ours: Record, session: Session, theirs: Record) -> Verdict:
+    here, there = ours.workload.problem, theirs.workload.problem
+    differing = [one.name for one in fields(here) if getattr(here, one.name) != getattr(there, one.name)]
+    text = ", ".join(
+        f"{name} {getattr(here, name)} here, {getattr(there, name)} in {session.name}" for name in differing
+    )
+    return _not_judged(plain, VerdictKind.INCOMPARABLE, Reason(PROBLEM, f"the workload has other fields: {text}"))
 
 
 def _other_inputs(plain: Verdict, ours: Record, session: Session, theirs: Record) -> Verdict:

@@ -224,7 +224,7 @@ def test_of_many_problems_those_with_most_cases_are_drawn_and_the_others_named(r
     assert "6 heads" in found[0].subtitle
     assert missing[0].why == (
         "The 4 problems with most cases on A CPU are drawn, 2 problems not: batch 1, 4 heads × 128, bf16, "
-        "randn*randint(1,5); batch 1, 5 heads × 128, bf16, randn*randint(1,5)."
+        "inputs randn*randint(1,5); batch 1, 5 heads × 128, bf16, inputs randn*randint(1,5)."
     )
 
 
@@ -241,6 +241,24 @@ def test_one_problem_under_two_names_is_drawn_once_and_said(record, run_file):
     assert len(chart.series[0].points) == 1
     expected = "The same problem under a second workload name, drawn once: torch_flash@eager on 1x384x24x128:bf16."
     assert expected in chart.notes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [{"mask": "padding", "lengths": (384,)}, {"mask": "padding", "lengths": (100,)}],
+        [{"packed": (192, 192)}, {"packed": (380, 4)}],
+        [{"seed": 0}, {"seed": 1}],
+    ],
+    ids=["padding", "packed", "seed"],
+)
+def test_two_problems_of_one_length_are_never_drawn_as_one(record, run_file, changes):
+    both = [replace(WORKLOAD, name=name, **fields) for name, fields in zip("ab", changes, strict=True)]
+    run = run_file(*(record(workload=one, sample=timed(ms * 1e-3)) for one, ms in zip(both, (1.0, 8.0), strict=True)))
+    latency = [one for one in charts([run])[0] if one.name == "latency"]
+    assert [[point.value for point in one.series[0].points] for one in latency] == [[1.0], [8.0]]
+    assert len({one.subtitle for one in latency}) == 2
+    assert not any("drawn once" in note for one in latency for note in one.notes)
 
 
 def test_what_was_slowed_down_on_purpose_is_said(record, run_file):

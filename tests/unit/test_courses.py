@@ -65,6 +65,12 @@ def test_versions_verdicts_and_units_are_marked_and_told(taking: Callable[..., R
     assert [one.unit for one in chart.sessions] == ["unit 1", "unit 2"]
 
 
+def test_a_name_that_stood_for_another_problem_has_no_history(taking: Callable[..., Record]) -> None:
+    before, after = (replace(OTHER, mask="padding", lengths=(keys,)) for keys in (4608, 100))
+    runs = [session(day, taking(ms, "a@eager", one)) for day, ms, one in ((1, 9.0, before), (2, 1.0, after))]
+    assert history_charts(gathered(*runs))[0] == ()
+
+
 def test_what_was_slowed_down_on_purpose_is_no_session(taking: Callable[..., Record]) -> None:
     charts, (missing,) = history_charts(gathered(session(1, taking(1.0)), session(2, taking(2.0, injected=1.0))))
     assert charts == ()

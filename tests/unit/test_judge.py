@@ -127,6 +127,17 @@ def test_sessions_that_differ_alike_are_one_reason_for_all_cases(verdict, sessio
     assert texts == {f"{named} cannot be compared with this run: {protocol[0]}. {TO_RECORD}"}
 
 
+def test_a_name_that_stood_for_another_problem_is_incomparable(verdict, session):
+    before, after = (Workload("mine", 1, 384, 24, 128, mask="padding", lengths=(keys,)) for keys in (384, 100))
+    case = "torch_flash@eager-mine"  # q, k and v hold the same bytes
+    stored = Baseline((session(workload=before, case=case, input_sha256="a"),))
+    found = verdict(stored, workload=after, case=case, input_sha256="a")
+    assert found.kind is VerdictKind.INCOMPARABLE
+    assert [reason.text for reason in found.reasons] == [
+        "the workload has other fields: lengths (100,) here, (384,) in gpu/0001.json"
+    ]
+
+
 def test_other_inputs_are_incomparable(verdict, session):
     found = verdict(Baseline((session(input_sha256="b" * 64),)), input_sha256="a" * 64)
     assert found.kind is VerdictKind.INCOMPARABLE

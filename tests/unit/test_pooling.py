@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attnbench.model import Compilation, Sample, SustainedLoad
 from attnbench.report.pooling import launches, numbered_tests, pooled
+from attnbench.workload import Workload
 
 
 def launched(record, name, *rounds_s, variant="torch_flash@eager", fields=None, **changes):
@@ -54,6 +57,15 @@ def test_a_launch_that_a_file_repeats_is_pooled_once(record):
     once, other = launched(record, "1", 1.0, 2.0), launched(record, "2", 3.0)
     assert pooled([once, once, other, once]) == pooled([once, other])
     assert launches([once, once, other]) == [2]
+
+
+def test_a_name_that_stood_for_another_problem_is_another_row(record):
+    before, after = (Workload("mine", 1, 384, 24, 128, mask="padding", lengths=(n,)) for n in (384, 100))
+    records = [
+        record(workload=one, launch=name, sample=Sample((1.0,), "t")) for one, name in ((before, "1"), (after, "2"))
+    ]
+    assert pooled(records) == records
+    assert len(pooled([records[0], record(workload=replace(before, why="said in other words"), launch="3")])) == 1
 
 
 def test_each_test_of_a_case_is_a_row_and_none_of_them_a_launch(record):

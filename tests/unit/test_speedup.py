@@ -82,6 +82,8 @@ def test_launches_are_pooled(gathered):
         {"dtype": "bf16"},
         {"layout": "bhsd"},
         {"head_dim_v": 32},
+        {"seed": 1},
+        {"distribution": "randn"},
     ],
     ids=str,
 )
@@ -90,6 +92,26 @@ def test_another_problem_is_another_table(gathered, changes):
         gathered((PLAIN, of_length(512), 2.0, 4), (PLAIN, of_length(512, name="x", **changes), 3.0, 4))
     )
     assert len({table.problem for table in tables}) == len(tables) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "one", "other"), [("lengths", (512, 256), (512, 64)), ("packed", (256, 256), (500, 12))]
+)
+def test_other_padding_and_other_packing_is_another_problem(gathered, field, one, other):
+    more = {"mask": "padding"} if field == "lengths" else {"batch": 1}
+    first, second = (of_length(512, name=str(what), **more, **{field: what}) for what in (one, other))
+    tables = speedup_tables(
+        gathered((PLAIN, first, 2.0, 4), (FLASH, first, 1.0, 4), (PLAIN, second, 8.0, 4), (FLASH, second, 1.0, 4))
+    )
+    assert [table.speedup(FLASH, 512) for table in tables] == pytest.approx([2, 8])
+    assert len({table.problem for table in tables}) == 2
+
+
+def test_padding_of_the_same_shares_is_one_problem_over_its_lengths(gathered):
+    padded = [of_length(seq, mask="padding", lengths=(seq, seq // 4)) for seq in (512, 1024)]
+    (table,) = speedup_tables(gathered(*((PLAIN, one, 1.0, 4) for one in padded)))
+    assert table.lengths == (512, 1024)
+    assert "mask padding, 100+25 % of the keys real" in table.problem
 
 
 def test_a_number_of_tokens_is_one_table_where_the_batch_shrinks(gathered):

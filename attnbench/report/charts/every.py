@@ -21,8 +21,8 @@ MOST_PROBLEMS = 4
 def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:
     """Every plot that these runs have data for, and a sentence for each other one.
 
-    A device (as its driver names it, simulated ones apart) has plots of its own, and so has each problem: batch, heads,
-    head_dim, dtype, mask, direction and inputs. reference: the variant that speed is against, by default the first run's.
+    A device (as its driver names it, simulated ones apart) has plots of its own, and so has each problem
+    (`attnbench.report.problem`). reference: the variant that speed is against, by default the first run's.
     """
     reference = reference or next((run.reference for run in runs), "")
     devices = {device: rows_of(records) for device, records in by_device(runs).items()}

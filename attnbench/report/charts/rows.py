@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from attnbench.model import Record, RunFile
 from attnbench.report.charts.chart import Point, Series
 from attnbench.report.pooling import marked, numbered_tests, pooled
-from attnbench.report.problem import of_any_batch_and_inputs
+from attnbench.report.problem import Problem, problem
 from attnbench.report.quantities import UNKNOWN_DEVICE, device_name
 
 #: A note names so many variants, and counts the others.
@@ -41,17 +41,15 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
 
 def by_problem(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     """A problem in words, and its rows, whose workloads differ in their length only; the one with most rows first."""
-    found: dict[tuple[str, int], list[Row]] = {}
+    problems: dict[Problem, list[Row]] = {}
     for row in rows:
-        workload = row.record.workload
-        words = f"batch {workload.batch}, {of_any_batch_and_inputs(workload)}, {workload.distribution}"
-        found.setdefault((words, workload.seed), []).append(row)
-    by_size = sorted(found.items(), key=lambda item: -len(item[1]))
-    return [(words, mine) for (words, _), mine in by_size]
+        problems.setdefault(problem(row.record.workload), []).append(row)
+    by_size = sorted(problems.items(), key=lambda item: -len(item[1]))
+    return [(of.words, mine) for of, mine in by_size]
 
 
 def drawn_once(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """One row per variant and length; notes on what is left out, and on what was slowed down on purpose."""
+    """One row per variant and length of one problem; notes on what is left out, and on what was slowed down on purpose."""
     first: dict[tuple[str, int], Row] = {}
     for row in rows:
         first.setdefault((row.name, row.record.workload.seq), row)

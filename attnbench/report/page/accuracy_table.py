@@ -8,6 +8,7 @@ from attnbench.model import SIMILARITIES, Check, Record
 from attnbench.report.page.index import Index
 from attnbench.report.page.tables import Cell, Column, Row, Table, number, scientific, without_empty
 from attnbench.units import significant
+from attnbench.workload import Workload
 
 COLUMNS: tuple[Column, ...] = (
     ("Variant", "", ""),
@@ -26,11 +27,11 @@ COLUMNS: tuple[Column, ...] = (
 
 def accuracy_table(index: Index) -> Table:
     """A row per GPU, variant, workload and set of inputs: of several launches the one with the largest error."""
-    worst: dict[tuple[str, str, str, str], tuple[Record, Check]] = {}
+    worst: dict[tuple[str, str, Workload, str], tuple[Record, Check]] = {}
     for case in index.cases:
         for record in case.records:
             for check in record.checks:
-                where = (case.gpu, case.name, record.workload.name, check.distribution)
+                where = (case.gpu, case.name, record.workload, check.distribution)
                 if where not in worst or _is_worse(check, worst[where][1]):
                     worst[where] = (record, check)
     return without_empty(COLUMNS, [_row(index, *one) for one in worst.values()])

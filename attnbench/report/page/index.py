@@ -11,6 +11,7 @@ from attnbench.model import Launch, Record
 from attnbench.report.gather import Gathered, RecordKey, key_of
 from attnbench.report.pooling import marked, numbered_tests
 from attnbench.report.quantities import device_name, median_s
+from attnbench.workload import Workload
 
 #: What the page can be filtered by: name in the data, label.
 FACETS = (
@@ -74,9 +75,9 @@ class Index:
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
-        found: dict[tuple[str, str, str], dict[RecordKey, Record]] = {}
+        found: dict[tuple[str, str, Workload], dict[RecordKey, Record]] = {}
         for record in self.gathered.records:
-            where = (self.gpu(record), self.name(record), record.workload.name)
+            where = (self.gpu(record), self.name(record), record.workload)
             found.setdefault(where, {})[key_of(record)] = record
         return tuple(Case(gpu, name, tuple(mine.values())) for (gpu, name, _), mine in found.items())
 
