@@ -82,12 +82,18 @@ def _sample(samples: Sequence[Sample]) -> Sample:
 
 
 def _load(loads: Sequence[SustainedLoad]) -> SustainedLoad:
-    """Medians over the launches, whose batches are not stored; counts and seconds are sums."""
+    """Medians over the launches, whose batches are not stored; counts and seconds are sums.
+
+    The note says why a figure is absent, so it goes where another launch has that figure.
+    """
 
     def middle(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return median(known) if known else None
 
+    power_w, joules = middle([load.power_w for load in loads]), middle([load.joules for load in loads])
+    lacking = (power_w is None, joules is None)
+    of_what_lacks = (load.note for load in loads if (load.power_w is None, load.joules is None) == lacking)
     return replace(
         loads[0],
         median_s=median(load.median_s for load in loads),
@@ -100,11 +106,11 @@ def _load(loads: Sequence[SustainedLoad]) -> SustainedLoad:
         steady=all(load.steady for load in loads),
         drift=median(load.drift for load in loads),
         starved=sum(load.starved for load in loads),
-        power_w=middle([load.power_w for load in loads]),
-        joules=middle([load.joules for load in loads]),
+        power_w=power_w,
+        joules=joules,
         energy_s=middle([load.energy_s for load in loads]),
         clock_hz=middle([load.clock_hz for load in loads]),
         temperature_c=middle([load.temperature_c for load in loads]),
         held_by=tuple(dict.fromkeys(word for load in loads for word in load.held_by)),
-        note=next((load.note for load in loads if load.note), ""),
+        note=next(filter(None, of_what_lacks), "") if any(lacking) else "",
     )

@@ -94,11 +94,25 @@ def loaded(median_s, **changes):
 
 
 def test_loads_of_several_launches_are_medians_and_counts_are_sums(record):
-    loads = (loaded(1.0, power_w=600.0), loaded(3.0, power_w=700.0, starved=1), loaded(2.0, steady=False, note="why"))
+    loads = (loaded(1.0, power_w=600.0), loaded(3.0, power_w=700.0, starved=1), loaded(2.0, steady=False))
     (one,) = pooled([launched(record, str(at), 1.0, fields={"sustained": load}) for at, load in enumerate(loads)])
     assert (one.sustained.median_s, one.sustained.power_w, one.sustained.joules) == (2.0, 650.0, None)
     assert (one.sustained.calls, one.sustained.batches, one.sustained.starved) == (30, 15, 1)
-    assert (one.sustained.steady, one.sustained.note) == (False, "why")
+    assert one.sustained.steady is False
+
+
+def test_a_note_on_an_absent_figure_goes_where_another_launch_has_it(record):
+    without = loaded(1.0, note="no energy: because")
+    mixed = loaded(1.0, power_w=600.0, note="no energy per call: it is mixed")
+    whole = loaded(1.0, power_w=600.0, joules=1.5)
+
+    def note(*loads):
+        (one,) = pooled([launched(record, str(at), 1.0, fields={"sustained": load}) for at, load in enumerate(loads)])
+        return one.sustained.note
+
+    assert note(without, whole) == note(whole, without) == note(mixed, whole) == ""
+    assert note(without, mixed) == note(mixed, without) == mixed.note
+    assert note(without, without) == without.note
 
 
 def test_a_launch_without_a_load_does_not_hide_those_of_others(record):
