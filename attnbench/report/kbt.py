@@ -70,7 +70,9 @@ def lines(records: Sequence[Record], launches: Mapping[str, Launch]) -> Iterator
     """A line per record, without line ends, workload by workload as their harness writes them, the shortest sequence first.
 
     Their plot connects the points of an implementation in the order of the lines, and has the workloads in this order too.
+    Records that were slowed down on purpose are left out, as their form has no field that says so.
     """
+    records = [record for record in records if record.injected is None]
     workloads = {name: at for at, name in enumerate(dict.fromkeys(record.workload.name for record in records))}
     variants = {name: at for at, name in enumerate(dict.fromkeys(record.variant for record in records))}
     ordered = sorted(records, key=lambda r: (r.workload.seq, workloads[r.workload.name], variants[r.variant]))

@@ -93,7 +93,8 @@ def of_workload(
     out.
     """
     workload = records[0].workload
-    base = next((r for r in records if r.variant == reference and r.sample), None)
+    references = [r for r in records if r.variant == reference and r.sample]
+    base = next((r for r in references if r.injected is None), None)
     base_s = median_s(base) if base else None
     shown = sorted((r for r in records if r.status in (Status.MEASURED, Status.CHECKED)), key=_latency_s)
     rows = [_row(r, base_s, tests) for r in shown]
@@ -109,7 +110,7 @@ def of_workload(
     if base_s is not None:
         said.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
-        said.append(f"no speed: {reference} was not measured")
+        said.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
     return ["; ".join(said), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
 
 

@@ -14,16 +14,18 @@ from attnbench.workload import Workload
 def pooled(records: Sequence[Record]) -> list[Record]:
     """The records, one per case and test in order of first appearance.
 
+    What was slowed down on purpose (--attn-inject) is a row of its own, beside the case as it is.
+
     The rounds of all launches are one sample, as pytest-benchmark's entry of the case has them, but for launches that
     made other autotune choices than the first: those ran other kernels. A case that one launch could not measure is that
     launch's record: a latency from the others would hide it.
     """
-    return [_one(launches) for launches in _by_test(records).values()]
+    return [_one(launches) for launches in _rows(records)]
 
 
 def launches(records: Sequence[Record]) -> list[int]:
     """Number of launches behind each row of `pooled`; rows without rounds are left out."""
-    rows = (_alike([r for r in mine if r.sample is not None]) for mine in _by_test(records).values())
+    rows = (_alike([r for r in mine if r.sample is not None]) for mine in _rows(records))
     return [len(row) for row in rows if row]
 
 
@@ -41,15 +43,22 @@ def marked(nodeid: str, numbers: Mapping[str, int]) -> str:
     return f" (test {numbers[nodeid]})" if nodeid in numbers else ""
 
 
-def _by_test(records: Sequence[Record]) -> dict[tuple[str, str, Workload], list[Record]]:
-    """Records by case and test, one for each launch, however often a file repeats it.
+def _rows(records: Sequence[Record]) -> list[list[Record]]:
+    """Records by case and test, one for each launch, however often a file repeats it; those slowed down alike together.
 
-    A name that stood for another problem in another run makes another case.
+    A name that stood for another problem in another run makes another case. A record without a latency belongs to the row
+    of its case that came first: it may have ended before anything could slow it down.
     """
     by_test: dict[tuple[str, str, Workload], dict[str, Record]] = {}
     for record in records:
         by_test.setdefault((record.case, record.nodeid, record.workload), {}).setdefault(record.launch, record)
-    return {test: list(mine.values()) for test, mine in by_test.items()}
+    return [row for mine in by_test.values() for row in _by_injection(list(mine.values()))]
+
+
+def _by_injection(records: Sequence[Record]) -> list[list[Record]]:
+    first, *others = dict.fromkeys(record.injected for record in records if record.sample is not None) or (None,)
+    rows = [[record for record in records if record.sample is None or record.injected == first]]
+    return rows + [[r for r in records if r.sample is not None and r.injected == share] for share in others]
 
 
 def _one(records: Sequence[Record]) -> Record:

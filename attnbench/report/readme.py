@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from attnbench.model import Record, RunFile
 from attnbench.report.cells import code, literal
@@ -14,7 +15,11 @@ from attnbench.units import significant
 
 
 def latency_tables(runs: Sequence[RunFile]) -> list[str]:
-    """Lines of Markdown: one table for each GPU and problem, with medians in ms and the largest relative L2 error."""
+    """Lines of Markdown: one table for each GPU and problem, with medians in ms and the largest relative L2 error.
+
+    Records that were slowed down on purpose are left out: a README has no place that says so.
+    """
+    runs = [replace(run, records=tuple(one for one in run.records if one.injected is None)) for run in runs]
     drawn, _ = charts(runs)
     errors = {device: _errors(records) for device, records in by_device(runs).items()}
     lines: list[str] = []

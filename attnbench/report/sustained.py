@@ -62,12 +62,12 @@ def reversals(records: Sequence[Record], launches: Sequence[Launch]) -> tuple[Re
     """Every workload on every GPU unit whose fastest variant differs between settled and continuous load.
 
     Both differences count from `SETTLED_APART` and `SUSTAINED_APART` on. Of several launches of a case on one unit the
-    figures are medians.
+    figures are medians. What was slowed down on purpose takes no part.
     """
     units = {launch.id: (device_name(launch), launch.unit or "") for launch in launches}
     groups: dict[tuple[tuple[str, str], Workload], list[Record]] = {}
     for record in records:
-        if record.sustained is not None and record.launch in units:
+        if record.sustained is not None and record.injected is None and record.launch in units:
             groups.setdefault((units[record.launch], record.workload), []).append(record)
     found = (_reversal(gpu, workload, pooled(mine)) for ((gpu, _), workload), mine in groups.items())
     return tuple(one for one in found if one is not None)
@@ -121,6 +121,8 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     for record in records:
         load, name = record.sustained, f"{record.variant}{marked(record.nodeid, tests)}"
         assert load is not None
+        if record.injected is not None:
+            said.setdefault("slowed down on purpose (--attn-inject)", []).append(name)
         if load.starved:
             share = f"{name} ({load.starved} of {load.batches} batches)"
             said.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)

@@ -268,6 +268,23 @@ def test_what_was_slowed_down_on_purpose_is_said(record, run_file):
     )
 
 
+def test_a_case_is_drawn_as_it_is_and_not_as_it_was_slowed_down_on_purpose(record, run_file):
+    plain = record(sample=timed(1e-3), launch="1")
+    slowed = record(sample=timed(2e-3), launch="2", injected=1.0)
+    for both in ((plain, slowed), (slowed, plain)):
+        chart = drawn(run_file(*both, launches=(device("X", "1"), device("X", "2"))), "latency")
+        assert [point.value for one in chart.series for point in one.points] == [1.0]
+        assert chart.notes == ("Slowed down on purpose (--attn-inject) and not drawn: torch_flash@eager.",)
+
+
+def test_no_speed_is_against_a_reference_that_was_slowed_down_on_purpose(record, run_file):
+    run = run_file(record(injected=1.0), record("other@eager"))
+    assert why_not(run, "speed") == (
+        "torch_flash@eager is the reference of speed and was slowed down on purpose (--attn-inject), "
+        "so there is no speed to plot."
+    )
+
+
 def test_more_variants_than_can_be_read_are_counted(record, run_file):
     many = [record(f"b{number}@eager", sample=timed(1e-3 * (number + 1))) for number in range(MOST_SERIES + 5)]
     chart = drawn(run_file(*many), "latency")

@@ -135,6 +135,11 @@ def test_a_record_without_a_latency_has_a_message_that_their_summary_prints(reco
     assert line["ok"] is (status == "checked")
 
 
+def test_what_was_slowed_down_on_purpose_is_left_out_as_the_form_cannot_say_so(record):
+    lines = kbt.lines([record(injected=0.02), record("b@eager")], {H200.id: H200})
+    assert [json.loads(line)["impl"] for line in lines] == ["b@eager"]
+
+
 def test_lines_go_workload_by_workload_from_the_shortest_on(record):
     long, short = Workload("long", 1, 512, 24, 128), Workload("short", 1, 256, 24, 128)
     records = [record(variant, workload) for variant in ("b@eager", "a@eager") for workload in (long, short)]

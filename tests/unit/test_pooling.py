@@ -68,6 +68,15 @@ def test_a_name_that_stood_for_another_problem_is_another_row(record):
     assert len(pooled([records[0], record(workload=replace(before, why="said in other words"), launch="3")])) == 1
 
 
+def test_what_was_slowed_down_on_purpose_is_a_row_beside_the_case_as_it_is(record):
+    plain = [launched(record, name, rounds_s) for name, rounds_s in (("1", 1.0), ("2", 3.0))]
+    slowed = [launched(record, name, 9.0, fields={"injected": 2.0}) for name in "34"]
+    assert [one.sample.rounds_s for one in pooled([slowed[0], *plain, slowed[1]])] == [(9.0, 9.0), (1.0, 3.0)]
+    failed = record(launch="5", status="error")
+    assert pooled([*plain, failed]) == [failed]
+    assert [one.status for one in pooled([*plain, *slowed, failed])] == ["error", "measured"]
+
+
 def test_each_test_of_a_case_is_a_row_and_none_of_them_a_launch(record):
     first, second = (launched(record, "1", 1.0, fields={"nodeid": f"test_{name}.py::test"}) for name in "ab")
     assert pooled([first, second]) == [first, second]

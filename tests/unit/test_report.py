@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from attnbench.model import Compilation, DeviceOp, Fingerprint, Launch, Sample
+from attnbench.report.readme import latency_tables
 from attnbench.report.terminal import section
 from attnbench.workload import Workload
 
@@ -137,6 +138,17 @@ def test_without_the_reference_there_is_no_speed_and_a_sentence_why(run_file, re
     lines = table(run, "flux-256px-t128  [")
     assert lines[0].endswith("; no speed: torch_flash@eager was not measured")
     assert "speed" not in lines[1]
+
+
+def test_no_speed_is_against_a_reference_that_was_slowed_down_on_purpose(run_file, record):
+    lines = table(run_file(record("b@eager"), record(injected=0.5)), "flux-256px-t128  [")
+    assert lines[0].endswith("; no speed: torch_flash@eager was slowed down on purpose")
+    assert "speed" not in lines[1]
+
+
+def test_the_table_for_a_readme_has_no_latency_that_was_slowed_down_on_purpose(run_file, record):
+    lines = latency_tables([run_file(record("b@eager"), record(injected=0.5))])
+    assert [line for line in lines if "@eager" in line] == ["| `b@eager` | 1.100 | – |"]
 
 
 def test_a_run_of_checks_only_says_checked_and_nothing_of_speed(run_file, record, check):

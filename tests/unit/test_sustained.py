@@ -245,6 +245,16 @@ def test_there_is_no_such_sentence_where_the_order_is_the_same_or_too_close(reco
     assert reversals(run.records, run.launches) == ()
 
 
+def test_what_was_slowed_down_on_purpose_neither_wins_nor_loses(record, run_file):
+    fast = under_load(record, "fast@eager", 1.0e-3, 1.5e-3)
+    cool = under_load(record, "cool@eager", 1.1e-3, 1.2e-3)
+    for pair in ((replace(fast, injected=0.01), cool), (fast, replace(cool, injected=0.01))):
+        run = run_file(*pair)
+        assert reversals(run.records, run.launches) == ()
+        (slowed,) = (one.variant for one in pair if one.injected)
+        assert f"slowed down on purpose (--attn-inject): {slowed}" in section(run)
+
+
 def test_two_that_tie_when_settled_have_no_sentence(record, run_file):
     both = [
         under_load(record, name, settled_s, 1.5e-3) for name, settled_s in (("a@eager", 1.0e-3), ("c@eager", 1.0001e-3))

@@ -52,11 +52,15 @@ def measures(device: str, rows: Sequence[Row], reference: str) -> Iterable[Measu
     bases = {
         row.record.workload.seq: base_s
         for row in rows
-        if row.record.variant == reference and (base_s := median_s(row.record)) is not None
+        if row.record.variant == reference
+        and row.record.injected is None
+        and (base_s := median_s(row.record)) is not None
     }
     if not bases:
         shown = reference or "no variant"
-        why = f"{shown} is the reference of speed and was not measured, so there is no speed to plot."
+        is_slowed = any(row.record.variant == reference for row in rows)
+        what = "was slowed down on purpose (--attn-inject)" if is_slowed else "was not measured"
+        why = f"{shown} is the reference of speed and {what}, so there is no speed to plot."
         yield Missing("speed", device, why)
     else:
         speed = partial(_speed, bases=bases)

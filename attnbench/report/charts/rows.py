@@ -49,18 +49,24 @@ def by_problem(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def drawn_once(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """One row per variant and length of one problem; notes on what is left out, and on what was slowed down on purpose."""
+    """One row per variant and length of one problem; notes on what is left out, and on what was slowed down on purpose.
+
+    That is drawn only where the variant has no other row of that length.
+    """
+    as_it_is = [row for row in rows if row.record.injected is None]
+    slowed = [row for row in rows if row.record.injected is not None]
     first: dict[tuple[str, int], Row] = {}
-    for row in rows:
+    for row in (*as_it_is, *slowed):
         first.setdefault((row.name, row.record.workload.seq), row)
     kept = set(map(id, first.values()))
-    twice = [f"{row.name} on {row.record.workload.name}" for row in rows if id(row) not in kept]
     notes = []
-    if twice:
+    if twice := [f"{row.name} on {row.record.workload.name}" for row in as_it_is if id(row) not in kept]:
         notes.append(f"The same problem under a second workload name, drawn once: {listed(twice)}.")
-    if injected := [row.name for row in first.values() if row.record.injected is not None]:
+    if left := [row.name for row in slowed if id(row) not in kept]:
+        notes.append(f"Slowed down on purpose (--attn-inject) and not drawn: {listed(left)}.")
+    if injected := [row.name for row in slowed if id(row) in kept]:
         notes.append(f"Slowed down on purpose (--attn-inject): {listed(injected)}.")
-    return list(first.values()), notes
+    return [row for row in rows if id(row) in kept], notes
 
 
 def series_of(found: Iterable[tuple[Row, Point]], slugs: Mapping[str, str]) -> tuple[Series, ...]:
