@@ -84,6 +84,12 @@ class Inputs:
 
     def restore(self) -> None:
         """Make every tensor again from the seed, in place."""
+        import torch
+
+        with torch.inference_mode(False):
+            self._restore()
+
+    def _restore(self) -> None:
         for distribution in self.kept:
             made = dict(zip("qkv", _made(self.workload, distribution).triple, strict=True))
             for name, kept in self.contents(distribution).items():
@@ -110,8 +116,16 @@ class Inputs:
 def make_inputs(workload: Workload, device: str) -> Inputs:
     """Make all input sets from the workload's seed, on the CPU's generator, then move them to `device`.
 
+    They are ordinary tensors also inside of somebody's `torch.inference_mode()`, for the cases behind it need not be in it.
     Raises ValueError for an unknown distribution, and torch's own error when the device has too little memory.
     """
+    import torch
+
+    with torch.inference_mode(False):
+        return _make(workload, device)
+
+
+def _make(workload: Workload, device: str) -> Inputs:
     sets: dict[str, Triple] = {}
     sha256 = ""
     for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):

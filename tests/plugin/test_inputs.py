@@ -60,6 +60,27 @@ def test_no_piece_is_drawn_twice(monkeypatch):
     assert tokens.float().std().item() == pytest.approx(1, abs=0.03)
 
 
+def test_inputs_made_under_inference_mode_are_those_made_outside(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(inputs, "PIECE", 500)  # drawn by several threads, none of which is in that mode
+    right = made().sha256
+    inputs._drawn_before.cache_clear()
+    with torch.inference_mode():
+        found = made()
+        assert found.sha256 == right
+        found.contents("randn")["q"].zero_()
+        found.restore()
+        found.renew()
+        assert found.overwritten() == ()
+    held = [one for triple in (*found.kept.values(), *found.sets.values()) for one in triple]
+    assert not any(one.is_inference() for one in (*held, found.gradient))
+    for one in found.kept["randn"]:
+        one.zero_()  # as the next case does, which need not be in that mode
+    found.restore()
+    assert found.overwritten() == ()
+
+
 def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_gets(monkeypatch):
     import torch
 
