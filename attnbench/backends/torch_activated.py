@@ -8,7 +8,6 @@ The activation is the process's, so it lasts as long as the case: what was activ
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from attnbench.backends.requirements import Capability, Device, Distribution, DT
 from attnbench.backends.torch_sdpa import pinned, refusals
 from attnbench.hardware.facts import Facts, installed_version
 from attnbench.model import MODES, CaseEnded, Reason, Status
+from attnbench.units import counted
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class OperatorsOf3:
         return f"needs {self.needed}, found {installed.build} with a forward operator alone, under another name"
 
 
+#: By how many values its forward function returns, the newest release of flash-attn-4 that is known to return so many.
+_RELEASES_OF_4 = {2: "4.0.0b18", 4: "4.0.0b19", 5: "4.0.0b36"}
+
+
 @dataclass(frozen=True)
 class ResultsOf4:
     """A flash-attn 4 whose forward function returns as many values as PyTorch unpacks.
@@ -64,34 +68,63 @@ class ResultsOf4:
 
     def unmet(self, facts: Facts, workload: Workload) -> str | None:
         del facts, workload
-        library = package_text("flash_attn", "cute/interface.py") or ""
-        torchs = package_text("torch", "nn/attention/_fa4.py") or ""
-        found = _returned(library, "_flash_attn_fwd")
-        unpacked = re.search(r"^ *([\w, ]+) = module\._flash_attn_fwd\(", torchs, re.M)
-        if found is None or unpacked is None:
-            return None
-        needed = len(unpacked[1].split(","))
-        if found == needed:
+        returned = _returned(package_text("flash_attn", "cute/interface.py") or "", "_flash_attn_fwd")
+        unpacked = _unpacked(package_text("torch", "nn/attention/_fa4.py") or "", "_flash_attn_fwd")
+        if returned is None or unpacked is None or unpacked.takes(returned):
             return None
         version = installed_version("flash-attn-4") or "of unknown version"
+        known = [release for count, release in _RELEASES_OF_4.items() if unpacked.takes(count)]
+        hint = f"pip install flash-attn-4=={known[-1]}" if known else "install another release of it, or of torch"
         return (
-            f"needs a _flash_attn_fwd with {needed} results, which this torch unpacks, found flash-attn-4 {version} with "
-            f"{found} (pip install flash-attn-4==4.0.0b18 for two)"
+            f"needs a _flash_attn_fwd with {unpacked.words}, which this torch unpacks, found flash-attn-4 {version} with "
+            f"{returned} ({hint})"
         )
 
 
+@dataclass(frozen=True)
+class _Unpacked:
+    """How many values an assignment takes apart. is_open: or more of them, `out, lse, *rest = …`."""
+
+    count: int
+    is_open: bool
+
+    def takes(self, returned: int) -> bool:
+        return returned == self.count or (self.is_open and returned > self.count)
+
+    @property
+    def words(self) -> str:
+        """`2 results`, `2 or more results`."""
+        return f"{self.count} or more results" if self.is_open else counted(self.count, "result")
+
+
+def _unpacked(source: str, name: str) -> _Unpacked | None:
+    """How the first assignment from a call of this function takes apart what it returns; None where none does."""
+    for node in _nodes(source):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        called, target = node.value.func, node.targets[0]
+        if name == getattr(called, "attr", getattr(called, "id", None)) and isinstance(target, ast.Tuple):
+            single = [one for one in target.elts if not isinstance(one, ast.Starred)]
+            return _Unpacked(len(single), is_open=len(single) < len(target.elts))
+    return None
+
+
 def _returned(source: str, name: str) -> int | None:
-    """How many values the last `return` of the function of this name has; None where there is none."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # of a newer Python
-        return None
-    functions = (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == name)
+    """How many values the last `return` of the function of this name spells out; None where it spells out none."""
+    functions = (one for one in _nodes(source) if isinstance(one, ast.FunctionDef) and one.name == name)
     returns = [one for function in functions for one in _own(function) if isinstance(one, ast.Return)]
-    if not returns:
+    last = max(returns, key=lambda one: one.lineno).value if returns else None
+    if not isinstance(last, ast.Tuple) or any(isinstance(one, ast.Starred) for one in last.elts):
         return None
-    last = max(returns, key=lambda one: one.lineno).value
-    return len(last.elts) if isinstance(last, ast.Tuple) else 1
+    return len(last.elts)
+
+
+def _nodes(source: str) -> list[ast.AST]:
+    """Everything in a source; nothing where this Python cannot read it."""
+    try:
+        return list(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        return []
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

@@ -10,6 +10,8 @@ import torch
 from adapters import CPU, H200, assert_is_attention, expected, qkv, spelt
 from torch.nn import attention as of_torch
 
+from attnbench.backends import torch_activated
+from attnbench.backends.installed import package_text
 from attnbench.backends.registry import all_backends, loaded
 from attnbench.backends.requirements import unmet
 from attnbench.checks.route import kernel_s, wrong_route
@@ -171,25 +173,74 @@ def _flash_attn_fwd(q: Optional[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tens
 """
 
 
-@pytest.mark.parametrize(
-    ("returned", "found"),
-    [("return out, lse", 2), ("return out, lse, p, row_max", 4), ("return out, lse, p, row_max, v", 5)],
-)
-def test_a_flash_attn_4_that_returns_more_than_this_torch_unpacks_is_unsupported(returned, found, stand_in):
-    metadata = "Metadata-Version: 2.4\nName: flash-attn-4\nVersion: 4.0.0b36\n"
-    cutlass = "Metadata-Version: 2.4\nName: nvidia-cutlass-dsl\nVersion: 4.8.1\n"
-    stand_in(
-        {
-            "flash_attn/cute/interface.py": OF_4.replace("RETURNED", returned),
-            "flash_attn_4-4.0.0b36.dist-info/METADATA": metadata,
-            "nvidia_cutlass_dsl-4.8.1.dist-info/METADATA": cutlass,
-        }
-    )
+OF_TORCH = "def _forward(query):\n    {} = module._flash_attn_fwd(query, out=None)\n"
+
+
+@pytest.fixture
+def flash_attn_4(stand_in, monkeypatch):
+    """`flash_attn_4("out, lse", "out, lse, p")`: what the forward function returns, and how torch takes that apart."""
+
+    def install(returned, unpacked):
+        stand_in(
+            {
+                "flash_attn/cute/interface.py": OF_4.replace("RETURNED", f"return {returned}"),
+                "flash_attn_4-4.0.0b30.dist-info/METADATA": "Metadata-Version: 2.4\nName: flash-attn-4\nVersion: 4.0.0b30\n",
+                "nvidia_cutlass_dsl-4.8.1.dist-info/METADATA": (
+                    "Metadata-Version: 2.4\nName: nvidia-cutlass-dsl\nVersion: 4.8.1\n"
+                ),
+            }
+        )
+        if unpacked:
+            texts = {"torch": OF_TORCH.format(unpacked)}
+            monkeypatch.setattr(
+                torch_activated, "package_text", lambda name, file: texts.get(name) or package_text(name, file)
+            )
+        return said("torch_flash[FA4]")
+
+    return install
+
+
+@pytest.mark.parametrize("returned", ["out, lse", "out, lse, p, row_max", "out, lse, p, row_max, v"])
+def test_a_flash_attn_4_that_returns_more_than_this_torch_unpacks_is_unsupported(returned, flash_attn_4):
+    count = returned.count(",") + 1
     text = (
-        "needs a _flash_attn_fwd with 2 results, which this torch unpacks, found flash-attn-4 4.0.0b36 with "
-        f"{found} (pip install flash-attn-4==4.0.0b18 for two)"
+        "needs a _flash_attn_fwd with 2 results, which this torch unpacks, found flash-attn-4 4.0.0b30 with "
+        f"{count} (pip install flash-attn-4==4.0.0b18)"
     )
-    assert said("torch_flash[FA4]") == ([] if found == 2 else [text])
+    assert flash_attn_4(returned, "") == ([] if count == 2 else [text])
+
+
+@pytest.mark.parametrize(
+    ("returned", "unpacked", "needed", "hint"),
+    [
+        ("out, lse", "out, lse, p, row_max", "4 results", "pip install flash-attn-4==4.0.0b19"),
+        ("out, lse", "(\n        out, lse, p, m, v\n    )", "5 results", "pip install flash-attn-4==4.0.0b36"),
+        ("out, lse", "out, lse, p", "3 results", "install another release of it, or of torch"),
+        ("out, lse", "(out,)", "1 result", "install another release of it, or of torch"),
+        ("out, lse", "out, lse, p, *_", "3 or more results", "pip install flash-attn-4==4.0.0b36"),
+    ],
+)
+def test_a_later_torch_that_unpacks_another_number_names_the_release_for_it(
+    returned, unpacked, needed, hint, flash_attn_4
+):
+    assert flash_attn_4(returned, unpacked) == [
+        f"needs a _flash_attn_fwd with {needed}, which this torch unpacks, found flash-attn-4 4.0.0b30 with 2 ({hint})"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "unpacked"),
+    [
+        ("out, lse, p", "out, lse, p"),
+        ("out, lse, p, m", "out, *_"),
+        ("out, lse, p", "results"),
+        ("results", ""),
+        ("(out, *more)", ""),
+        ("call(out, lse)", ""),
+    ],
+)
+def test_what_fits_or_cannot_be_told_is_no_reason(returned, unpacked, flash_attn_4):
+    assert flash_attn_4(returned, unpacked) == []
 
 
 RAN = {
