@@ -169,6 +169,7 @@ _COLUMNS: Mapping[str, Callable[[_Row], Value]] = {
     "Share of Datasheet Peak": _share_of_datasheet,
     "Share of Matmul": lambda row: share_of_matmul(row.record, row.launch),
     "Share of Copy Bandwidth": lambda row: share_of_copy(row.record, row.launch),
+    "Chose": lambda row: row.record.chose,
 }
 
 

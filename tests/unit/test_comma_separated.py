@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.model import Fingerprint, Launch, Reason, Sample, Verdict, VerdictKind
+from attnbench.report import kbt
 from attnbench.report.comma_separated import table
 from attnbench.report.gather import Gathered, GatheredRun, Kind, key_of
 from attnbench.workload import Workload
@@ -133,6 +134,7 @@ def test_the_row_of_a_measured_record(run_file, record, check):
         "Share of Datasheet Peak": f"{flop / 3e-3 / 989.4e12:.12g}",
         "Share of Matmul": "",
         "Share of Copy Bandwidth": "",
+        "Chose": "",
     }
 
 
@@ -143,6 +145,14 @@ def test_the_problem_has_columns_of_its_own(run_file, record):
     (row,) = rows(gathered(run_file(record(workload=workload))))
     names = ("Seq Length", "Heads", "Mask", "Direction", "KV Length", "KV Heads", "Dropout", "Layout")
     assert [row[name] for name in names] == ["1024", "32", "causal", "backward", "4096", "8", "0.1", "bhsd"]
+
+
+def test_the_kernel_that_a_library_chose_is_the_last_column_and_not_in_the_form_of_others(run_file, record):
+    chosen = record("torch_sdpa@eager", chose="cudnn")
+    (row,) = rows(gathered(run_file(chosen)))
+    assert list(row.items())[-1] == ("Chose", "cudnn")
+    (line,) = kbt.lines([chosen], {one.id: one for one in run_file().launches})
+    assert "cudnn" not in line
 
 
 def test_what_is_not_known_is_an_empty_cell(run_file, record, check):
