@@ -65,10 +65,27 @@ class Option:
         return [f"{self.flag}={one}" for one in values]
 
     def value(self, given: Any, source: str) -> Any:
-        """The value of its field. Raises pytest.UsageError that names the source."""
+        """The value of its field. Raises pytest.UsageError that names the source.
+
+        An option that may stand without a value takes the argument behind it for one, also where that is a path.
+        """
         if self.parse is not None:
-            return self.parse(given, source)
+            try:
+                return self.parse(given, source)
+            except pytest.UsageError as exc:
+                if not self.bare or source != self.flag or _is_number(given):
+                    raise
+                text = f"{exc}; if that is what to collect, write {self.flag}={self.bare} {given}"
+                raise pytest.UsageError(text) from None
         return tuple(given) if self.kind == "many" else given
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _folder(given: str, source: str) -> Path:

@@ -51,11 +51,17 @@ def test_a_case_that_is_not_timed_is_not_loaded(sim: Any) -> None:
     assert (record["status"], record["sustained"]) == ("incorrect", None)
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "tests", "nan"])
+@pytest.mark.parametrize("given", ["0", "-1", "nan"])
 def test_a_duration_that_is_none_is_refused(sim: Any, given: str) -> None:
     result = sim(*EAGER, f"--attn-sustained={given}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*--attn-sustained: expected a number of seconds above 0, got '{given}'"])
+    result.stderr.re_match_lines([f"ERROR: --attn-sustained: expected a number of seconds above 0, got '{given}'$"])
+
+
+def test_a_path_behind_the_option_is_told_how_to_be_collected(sim: Any) -> None:
+    result = sim("--attn-sustained", "test_suite.py")
+    said = "ERROR: --attn-sustained: expected a number of seconds above 0, got 'test_suite.py'; if that is what to collect, "
+    result.stderr.fnmatch_lines([f"{said}write --attn-sustained=5 test_suite.py"])
 
 
 KERNELS = """
