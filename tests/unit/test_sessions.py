@@ -14,6 +14,7 @@ from attnbench.storage.folders import Unlisted, numbered
 from attnbench.storage.sessions import load_baseline, refusal, refusals, write_session
 from attnbench.verdicts.noise import ASSUMED, noise_model_of
 from attnbench.verdicts.summary import CYCLES, SECONDS
+from attnbench.workload import Workload
 
 DEVICE = "NVIDIA H200"
 ROUNDS = tuple(1e-3 + 1e-6 * i for i in range(30))
@@ -221,6 +222,20 @@ def test_other_inputs_are_another_case_to_the_scatter(tmp_path, store, run_file,
         noise_model_of(load_baseline(tmp_path, launch(), DEVICE)).sd("pytorch", SECONDS).launch
         <= ASSUMED[SECONDS].launch
     )
+
+
+def test_a_name_that_stood_for_another_problem_is_another_case_to_the_scatter(tmp_path, store, run_file, record):
+    def freedom(*lengths):
+        for number, keys in enumerate(lengths, 1):
+            workload = Workload("mine", 1, 384, 24, 128, mask="padding", lengths=(keys,))
+            sample = Sample(tuple(keys * round_s for round_s in ROUNDS), "t")
+            one = launch(f"a{number}")
+            stored = record("b@eager", workload, launch=one.id, sample=sample, input_sha256="x")
+            store(f"000{number}_a.json", run_file(stored, launches=(one,)))
+        return noise_model_of(load_baseline(tmp_path, launch(), DEVICE)).sd("pytorch", SECONDS).session.seen_in.freedom
+
+    assert freedom(384, 384) > 0
+    assert freedom(384, 100) == 0
 
 
 def test_other_autotune_choices_are_another_case_to_the_scatter(tmp_path, store, run_file, record):
