@@ -52,7 +52,7 @@ class Pass:
         if self._workload.dropout:
             torch.manual_seed(self._workload.seed)
         if self._workload.direction == "backward":
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 self._output = self._attention(*self._triple)
             if self._keeps_output:
                 self.forward_output = self._output.detach()
@@ -67,7 +67,7 @@ class Pass:
         if self._workload.direction == "forward":
             with torch.no_grad():
                 return self._attention(*self._triple)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             if self._workload.direction == "backward":
                 output, self._output = self._output, None  # its graph is spent by the call
                 return torch.autograd.grad(output, self._triple, self._gradient)

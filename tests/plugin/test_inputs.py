@@ -109,3 +109,17 @@ def test_what_is_too_large_to_be_kept_is_drawn_once(monkeypatch):
     monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
     made("2x40x3x16:bf16")
     assert len(draws) == 1
+
+
+@pytest.mark.parametrize("direction", ["bwd", "fwdbwd"])
+def test_gradients_can_be_taken_under_inference_mode(direction):
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    from attnbench.execution.passes import Pass
+
+    ours = made(f"1x8x2x8:fp32:{direction}")
+    with torch.inference_mode():
+        run = Pass(scaled_dot_product_attention, ours.workload, ours.timed, ours.gradient)
+        run.ready()
+        assert len(run()) == (3 if direction == "bwd" else 4)
