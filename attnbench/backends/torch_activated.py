@@ -230,7 +230,6 @@ def torch_flash_3(workload: Workload) -> Iterator[AttentionFunction]:
     route={"cuda": FLASH_4},
     foreign={"cuda": f"{TORCHS_OWN}|{FLASH_2}|{FLASH_3}"},
     refuses=_refusals,
-    never_run=True,
 )
 @contextmanager
 def torch_flash_4(workload: Workload) -> Iterator[AttentionFunction]:
