@@ -25,6 +25,7 @@ from attnbench.fingerprint import slug
 from attnbench.model import Launch, Record, RunFile, Verdict
 from attnbench.report import jsonl, kbt
 from attnbench.report.quantities import device_name
+from attnbench.report.shown import shown_run
 from attnbench.storage.benchmark_json import MOST_BYTES, check_run, load_document
 from attnbench.storage.folders import NUMBERED
 from attnbench.units import counted
@@ -160,7 +161,7 @@ def gather(paths: Sequence[str]) -> Gathered:
 
 def gathered_from(run: RunFile, path: str = "this run") -> Gathered:
     """One run that is in memory, as `gather` gives what it reads."""
-    return _merged([_Read(path, Kind.RUN, Outcome.FOUND, runs=((Kind.RUN, _shown(run)),))])
+    return _merged([_Read(path, Kind.RUN, Outcome.FOUND, runs=((Kind.RUN, shown_run(run)),))])
 
 
 def summary(gathered: Gathered, most: int = 8) -> list[str]:
@@ -277,7 +278,7 @@ def _has_lines(path: str, content: bytes) -> bool:
 def _read_document(path: Path) -> _Read:
     try:
         document = load_document(path)
-        run = _shown(run_from(document))
+        run = shown_run(run_from(document))
     except Unreadable as exc:
         newer = isinstance(exc, NewerSchema) or isinstance(exc.__cause__, NewerSchema)
         problem = str(exc).removeprefix(f"{path} ").removeprefix(f"{path}: ")
@@ -288,20 +289,6 @@ def _read_document(path: Path) -> _Read:
     if not run.records:
         return _Read(str(path), kind, Outcome.EMPTY, "that run selected no case")
     return _Read(str(path), kind, Outcome.FOUND, runs=((kind, run),))
-
-
-def _shown(run: RunFile) -> RunFile:
-    """`printable.shown` of a run, which takes half of the time of reading one, and hardly ever changes anything."""
-    import msgspec
-
-    try:
-        text = msgspec.json.encode(run).decode()  # what does not show is an escape here, or no printable character
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return printable.shown(run)
-    escapes = text.replace("\\\\", "").replace('\\"', "")
-    longest = max(map(len, text.split('"')))
-    clean = "\\" not in escapes and text.isprintable() and longest <= printable.LONGEST_MESSAGE
-    return run if clean else printable.shown(run)
 
 
 def _is_session(path: Path, run: RunFile) -> bool:
@@ -341,7 +328,7 @@ def _read_lines(path: str, content: bytes) -> _Read:
             f"none of its {counted(len(skipped), 'line')} can be read; line {skipped[0].line}: {skipped[0].reason}"
         )
         return _Read(path, kind, outcome, problem, skipped=tuple(skipped))
-    runs = [(Kind.JSONL, _shown(jsonl.joined(lines))) for lines in ours.values()]
+    runs = [(Kind.JSONL, shown_run(jsonl.joined(lines))) for lines in ours.values()]
     launched = kbt.by_launch(theirs)
     runs += [(Kind.KBT, kbt.run_of(lines)) for lines in launched]
     peaks = {

@@ -12,14 +12,15 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import accumulate
 
 from attnbench import printable
 from attnbench.model import Record, RunFile, Status, Verdict, VerdictKind
 from attnbench.report import bearing, sustained
 from attnbench.report.pooling import marked, numbered_tests, pooled
+from attnbench.report.shown import shown_run
 from attnbench.report.table import wrapped
-from attnbench.report.terminal import section
+from attnbench.report.terminal import head
 from attnbench.report.unmeasured import unmeasured
 from attnbench.report.verdicts import IN_THE_ROW, left_undecided, marks, names, of_other_choices, worst_first
 from attnbench.units import counted, milliseconds, signed_percent
@@ -67,7 +68,7 @@ class _Block:
 
 def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
     """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut."""
-    run = printable.shown(run)
+    run = shown_run(run)
     records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
     elsewhere = [v for v in ordered if _is_of_the_set_up(v)]
@@ -119,7 +120,7 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
 
 def _head(run: RunFile) -> _Block:
     """The head of the terminal section: device, unknown fields, simulation, injections, timing."""
-    lines = takewhile(bool, section(run)[1:])
+    lines = head(run) if run.records else []
     without_columns = [line.partition("; CV:")[0] for line in lines if not line.startswith("CV:")]
     return _code_block("lines about the device", (), without_columns)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from bisect import bisect_left
 from collections.abc import Sequence
 
 #: No table and no sentence of a report is wider, unless a single name is. On a terminal tables are as wide as that is, from
@@ -34,7 +35,9 @@ def fitted(
     lines = [*header, *rows]
     width = [max(len(line[at]) for line in lines) + len(GAP) for at in range(len(header[0]))]
     fewest = len(_parts(width, left, most))
-    parts = next(some for enough in range(most + 1) if len(some := _parts(width, left, enough)) <= fewest)
+    # The wider a table may be, the fewer there are.
+    narrowest = bisect_left(range(most), -fewest, key=lambda enough: -len(_parts(width, left, enough)))
+    parts = _parts(width, left, narrowest)
     said: list[str] = []
     for part in parts:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))

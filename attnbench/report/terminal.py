@@ -14,6 +14,7 @@ from attnbench.report.charts.matrix_peak import matrix_peak
 from attnbench.report.latency import by_sequence, of_workload
 from attnbench.report.pooling import launches, numbered_tests, pooled
 from attnbench.report.quantities import device_name
+from attnbench.report.shown import shown_run
 from attnbench.report.spread import spread
 from attnbench.report.table import NARROWEST, WIDTH, wrapped
 from attnbench.report.unmeasured import named, unmeasured
@@ -37,8 +38,8 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
     """
     if not run.records:
         return []
-    run, width = printable.shown(run), max(NARROWEST, min(width, WIDTH))
-    blocks = [_head(run)]
+    run, width = shown_run(run), max(NARROWEST, min(width, WIDTH))
+    blocks = [head(run)]
     records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
@@ -60,7 +61,8 @@ def _heading(run: RunFile, width: int) -> str:
     return f" attnbench{' (simulated)' if _is_simulated(run) else ''} ".center(width, "-")
 
 
-def _head(run: RunFile) -> list[str]:
+def head(run: RunFile) -> list[str]:
+    """The first lines of the section of a run that `shown_run` gave: devices, what was chosen or changed, the method."""
     lines = [_device(launch) for launch in run.launches]
     unknown = sorted({name for launch in run.launches for name in unknown_fields(launch.fingerprint)})
     if unknown:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from attnbench.model import Record
 
@@ -22,6 +23,7 @@ TEMPLATE, LIBRARY = "triton_tem_", "extern_kernels."
 _NUMBERS = re.compile(r"\b0x[0-9a-f]+\b|[0-9a-f]{16,}|(?<=_)\d+(?=_|$)")
 
 
+@lru_cache(4096)
 def plain(name: str) -> str:
     """A kernel's name without the numbers and hashes that change from one build to the next."""
     return _NUMBERS.sub("#", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from attnbench import printable
@@ -103,6 +104,7 @@ def cut(name: str, longest: int) -> str:
     return marks.shortened(printable.message(name), longest)
 
 
+@lru_cache(4096)
 def text_width(text: str, size: float = FONT) -> float:
     """Pixels that matplotlib's own font takes; a browser's sans-serif takes about the same or less."""
     from matplotlib.backends.backend_agg import RendererAgg

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from attnbench import printable
 from attnbench.report import marks
 from attnbench.report.charts.chart import Chart
 from attnbench.report.plots import svg
 from attnbench.report.plots.canvas import PNG_SCALE
-from attnbench.report.plots.figure import figure_of
+from attnbench.report.plots.figure import figure_of, recolour
 from attnbench.report.plots.matplotlib_settings import settings, unavailable
 
 
@@ -24,16 +25,8 @@ def draw_svg(
     for a page with several plots. standalone: a file of its own, with a style for light and dark; otherwise an element
     for a page, whose text inherits `color`. Raises ImportError where `unavailable` says why.
     """
-    return svg.rewritten(_raw_svg(chart, families), chart, prefix, standalone)
-
-
-def _raw_svg(chart: Chart, families: Mapping[str, marks.Mark] | None) -> bytes:
-    """What matplotlib writes, from which both forms of the SVG are made."""
     with settings():
-        figure = figure_of(chart, families, marks.INK)
-        raw = io.BytesIO()
-        figure.savefig(raw, format="svg", transparent=True)
-    return raw.getvalue()
+        return svg.rewritten(_raw_svg(figure_of(chart, families, marks.INK)), chart, prefix, standalone)
 
 
 def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, dark: bool = False) -> bytes:
@@ -42,9 +35,19 @@ def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, 
     Raises ImportError where `unavailable` says why.
     """
     with settings():
-        figure = figure_of(chart, families, marks.DARK_INK if dark else marks.INK)
-        raw = io.BytesIO()
-        figure.savefig(raw, format="png", dpi=72 * PNG_SCALE, transparent=True, metadata={"Software": None})
+        return _png(figure_of(chart, families, marks.DARK_INK if dark else marks.INK))
+
+
+def _raw_svg(figure: Any) -> bytes:
+    """What matplotlib writes, from which both forms of the SVG are made."""
+    raw = io.BytesIO()
+    figure.savefig(raw, format="svg", transparent=True)
+    return raw.getvalue()
+
+
+def _png(figure: Any) -> bytes:
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=72 * PNG_SCALE, transparent=True, metadata={"Software": None})
     return raw.getvalue()
 
 
@@ -61,7 +64,7 @@ class Drawn:
 
 
 def draw_all(charts: Sequence[Chart], formats: Sequence[str] = ("svg",)) -> Drawn:
-    """Every chart in those of the formats svg, png and html (inline) that are asked for, each SVG drawn once.
+    """Every chart in those of the formats svg, png and html (inline) that are asked for, each laid out once.
 
     Never raises: a chart that fails is a sentence, and so is a matplotlib that is not there.
     """
@@ -75,15 +78,31 @@ def draw_all(charts: Sequence[Chart], formats: Sequence[str] = ("svg",)) -> Draw
     sentences = []
     for chart in charts:
         try:
-            raw = _raw_svg(chart, families) if "svg" in formats or "html" in formats else b""
-            if "svg" in formats:
-                files[f"{chart.stem}.svg"] = svg.rewritten(raw, chart, "", True).encode()
-            if "html" in formats:
-                figures.append((chart, svg.rewritten(raw, chart, f"{chart.stem}--", False)))
-            if "png" in formats:
-                files[f"{chart.stem}.png"] = draw_png(chart, families)
-                files[f"{chart.stem}-dark.png"] = draw_png(chart, families, dark=True)
+            drawn, inline = _drawn(chart, families, formats)
         except Exception as exc:  # a plot that fails never fails a run
             text = f"The plot {chart.stem} was not drawn: {type(exc).__name__}: {exc}"
             sentences.append(printable.message(text))
+        else:
+            files.update(drawn)
+            figures += [(chart, svg_text) for svg_text in inline]
     return Drawn(files, figures, sentences)
+
+
+def _drawn(
+    chart: Chart, families: Mapping[str, marks.Mark], formats: Sequence[str]
+) -> tuple[dict[str, bytes], list[str]]:
+    """The files of a chart, and the SVG for a page if it is asked for."""
+    files: dict[str, bytes] = {}
+    inline: list[str] = []
+    with settings():
+        figure = figure_of(chart, families, marks.INK)
+        raw = _raw_svg(figure) if "svg" in formats or "html" in formats else b""
+        if "svg" in formats:
+            files[f"{chart.stem}.svg"] = svg.rewritten(raw, chart, "", True).encode()
+        if "html" in formats:
+            inline.append(svg.rewritten(raw, chart, f"{chart.stem}--", False))
+        if "png" in formats:
+            files[f"{chart.stem}.png"] = _png(figure)
+            recolour(figure, marks.INK, marks.DARK_INK)
+            files[f"{chart.stem}-dark.png"] = _png(figure)
+    return files, inline

@@ -73,6 +73,16 @@ def figure_of(chart: Chart, families: Mapping[str, marks.Mark] | None, ink: str)
     return figure
 
 
+def recolour(figure: Any, ink: str, other: str) -> None:
+    """Text and lines of a figure that are drawn in one ink, in another: layout, which takes longest, stays as it is."""
+    from matplotlib.lines import Line2D
+
+    lines = [artist for artist in figure.artists if isinstance(artist, Line2D)]
+    for artist in (*figure.texts, *lines):
+        if artist.get_color() == ink:
+            artist.set_color(other)
+
+
 def _scale(canvas: Canvas, x_axis: Axis, y_axis: Axis) -> None:
     axes = canvas.axes
     axes.set_xscale("log" if x_axis.log else "linear")
