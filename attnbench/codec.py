@@ -151,7 +151,10 @@ def run_from(document: Any) -> RunFile:
         raise NewerSchema(
             f"its attnbench schema is {schema}, but this version reads up to {SCHEMA_VERSION}: upgrade attnbench"
         )
-    run = _convert({**plain, "records": expanded_records(plain)}, RunFile)
+    records = plain.get("records")
+    if isinstance(records, list) and any("like" in one for one in records if isinstance(one, dict)):
+        records = expanded_records(plain)
+    run = _convert({**plain, "records": records}, RunFile)
     assert isinstance(run, RunFile)
     return replace(run, launches=_once(run.launches), records=_once(run.records))
 
@@ -289,7 +292,7 @@ def _defaults(kind: type) -> Mapping[str, Any]:
 
 def _once(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     """The distinct parts, in order; compared by their text, because NaN never equals NaN."""
-    return tuple({repr(part): part for part in parts}.values())
+    return tuple({repr(part): part for part in parts}.values()) if len(parts) > 1 else parts
 
 
 def _convert(plain: Any, kind: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from attnbench.report.charts.every import charts
 from attnbench.report.gather import Gathered
 from attnbench.report.history import history_charts
 from attnbench.report.markdown import markdown
-from attnbench.report.page.render import Figure, render
+from attnbench.report.page.render import Downloads, Figure, render
 from attnbench.report.plots import drawing
 from attnbench.report.readme import latency_tables
 from attnbench.report.speedup_charts import speedup_charts
@@ -28,8 +29,8 @@ _LEAST_BYTES = 2000
 
 
 def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[], str]]:
-    """By format what makes its one text: all of `NAMES`."""
-    return {
+    """By format what makes its one text, once: all of `NAMES`."""
+    made: dict[str, Callable[[], str]] = {
         "text": lambda: "\n".join(tables(run, details) for run in _runs(gathered)),
         "markdown": lambda: runs_markdown(_runs(gathered)),
         "readme": lambda: _lines(latency_tables(_runs(gathered))),
@@ -40,6 +41,7 @@ def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[]
         "jsonl": lambda: _lines(line for source in gathered.runs for line in jsonl.lines(source.run)),
         "kbt": lambda: _lines(kbt.lines(gathered.records, gathered.launches)),
     }
+    return {name: cache(make) for name, make in made.items()}
 
 
 #: By format, the name of its file. Plots have a file each.
@@ -76,12 +78,12 @@ def rendered(
     found, missing = _charts(gathered, history) if _DRAWN.intersection(formats) else ((), ())
     drawn = drawing.draw_all(found, formats)
     files, sentences = dict(drawn.files), list(drawn.sentences)
+    made = texts(gathered)
     if "html" in formats:
         if find_spec("jinja2") is None:
             sentences.append("No page: it needs Jinja2, which is not installed (pip install 'attnbench[report]').")
         else:
-            files[PAGE] = _page(gathered, drawn, missing, descriptions, history)
-    made = texts(gathered)
+            files[PAGE] = _page(gathered, made, drawn, missing, descriptions, history)
     files |= {NAMES[one]: made[one]().encode() for one in formats if one in made}
     return files, sentences
 
@@ -103,6 +105,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _page(
     gathered: Gathered,
+    made: Mapping[str, Callable[[], str]],
     drawn: drawing.Drawn,
     missing: Sequence[Missing],
     descriptions: Mapping[str, str] | None,
@@ -112,6 +115,7 @@ def _page(
     return render(
         gathered,
         [_figure(chart, svg) for chart, svg in drawn.figures],
+        downloads=Downloads(made["jsonl"](), made["csv"]()),
         descriptions=descriptions,
         said=[*drawn.sentences, *(one.why for one in missing)],
         history=history,

@@ -101,8 +101,10 @@ class Box:
     def overlap(self, other: Box) -> float:
         """The area that both cover."""
         wide = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        if wide <= 0.0:
+            return 0.0
         high = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
-        return max(wide, 0.0) * max(high, 0.0)
+        return wide * max(high, 0.0)
 
     def holds(self, x: float, y: float) -> bool:
         """Whether this point is inside."""

@@ -69,6 +69,8 @@ _Piece = str | _Part
 
 def _piece(value: Any, name: str, known: dict[str, _Part]) -> _Piece:
     """A value as JSON, or as a part, which is looked into only where it is met for the first time."""
+    if isinstance(value, float):  # most of what there is, and none of it NaN
+        return repr(value)
     text = _json(value)
     if len(text) < SHORTEST or not isinstance(value, (dict, list, str)):
         return text

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -27,6 +27,7 @@ from attnbench.report.page.packing import deflated, shared
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 #: Names that are longer lose their middle on the page; the whole one is in the tooltip and in the downloads.
 LONGEST_NAME = 90
@@ -57,20 +58,37 @@ class Figure:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Downloads:
+    """What the page holds to be saved: the lines of `jsonl.lines` of all runs, and `comma_separated.table`."""
+
+    records_jsonl: str
+    table_csv: str
+
+
+def downloads_of(gathered: Gathered) -> Downloads:
+    """What a page of these records holds to be saved."""
+    lines = [f"{line}\n" for source in gathered.runs for line in jsonl.lines(source.run)]
+    return Downloads("".join(lines), comma_separated.table(gathered))
+
+
 def render(
     gathered: Gathered,
     figures: Sequence[Figure] = (),
     *,
+    downloads: Downloads | None = None,
     descriptions: Mapping[str, str] | None = None,
     said: Sequence[str] = (),
     history: bool = False,
 ) -> bytes:
     """The page, UTF-8.
 
+    downloads: `downloads_of` the same records, where they are made already.
     descriptions: by backend what it is, for hovers. said: sentences on plots that are missing, each shown once.
     history: with the table of each case's latency over time, for files of several days.
     Raises ImportError without Jinja2 (the extra `report`).
     """
+    downloads = downloads or downloads_of(gathered)
     content = Content(gathered, descriptions, with_history=history)
     shown, refused = [], []
     for figure in figures:
@@ -93,8 +111,8 @@ def render(
         style=environment.filters["trusted"](style),
         script=environment.filters["trusted"](script),
         data=script_json(content.data),
-        records_jsonl=deflated(shared([line for source in gathered.runs for line in jsonl.lines(source.run)])),
-        table_csv=deflated(comma_separated.table(gathered)),
+        records_jsonl=deflated(shared(downloads.records_jsonl.splitlines())),
+        table_csv=deflated(downloads.table_csv),
     )
     return text.lstrip().encode()
 
@@ -116,8 +134,19 @@ def _environment() -> Environment:
     environment.filters["trusted"] = Markup
     environment.filters["plot"] = lambda svg: Markup(_DECLARATION.sub("", svg).strip())
     environment.filters["shortened"] = shortened
-    environment.filters["breakable"] = lambda text: Markup("@<wbr>").join(str(text).split("@"))
+    environment.filters["name"] = _name
     return environment
+
+
+@lru_cache(8192)
+def _name(text: Any) -> Markup:
+    """A name that may break after an `@`; a long one loses its middle, and has the whole in its tooltip."""
+    from markupsafe import Markup
+
+    whole = str(text)
+    short = shortened(whole)
+    breakable = Markup("@<wbr>").join(short.split("@"))
+    return breakable if short == whole else Markup('<span title="{}">{}</span>').format(whole, breakable)
 
 
 def script_json(data: Any) -> str:

@@ -95,6 +95,8 @@ def _drawn(
     files: dict[str, bytes] = {}
     inline: list[str] = []
     with settings():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
         figure = figure_of(chart, families, marks.INK)
         raw = _raw_svg(figure) if "svg" in formats or "html" in formats else b""
         if "svg" in formats:
@@ -102,6 +104,7 @@ def _drawn(
         if "html" in formats:
             inline.append(svg.rewritten(raw, chart, f"{chart.stem}--", False))
         if "png" in formats:
+            FigureCanvasAgg(figure)  # the same for both, with the widths that the first one measures
             files[f"{chart.stem}.png"] = _png(figure)
             recolour(figure, marks.INK, marks.DARK_INK)
             files[f"{chart.stem}-dark.png"] = _png(figure)
