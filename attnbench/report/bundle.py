@@ -16,6 +16,7 @@ from attnbench.report.history import history_charts
 from attnbench.report.markdown import markdown
 from attnbench.report.page.render import Downloads, Figure, render
 from attnbench.report.plots import drawing
+from attnbench.report.plots.beside import pngs_beside
 from attnbench.report.readme import latency_tables
 from attnbench.report.speedup_charts import speedup_charts
 from attnbench.report.terminal import section
@@ -76,7 +77,8 @@ def rendered(
     latency of each case over the runs, as plots and in the page.
     """
     found, missing = _charts(gathered, history) if _DRAWN.intersection(formats) else ((), ())
-    drawn = drawing.draw_all(found, formats)
+    pngs = pngs_beside(found if "png" in formats else ())
+    drawn = drawing.draw_all(found, [one for one in formats if one != "png"])
     files, sentences = dict(drawn.files), list(drawn.sentences)
     made = texts(gathered)
     if "html" in formats:
@@ -85,7 +87,8 @@ def rendered(
         else:
             files[PAGE] = _page(gathered, made, drawn, missing, descriptions, history)
     files |= {NAMES[one]: made[one]().encode() for one in formats if one in made}
-    return files, sentences
+    drawn_png = pngs()
+    return files | dict(drawn_png.files), list(dict.fromkeys((*sentences, *drawn_png.sentences)))
 
 
 def _charts(gathered: Gathered, history: bool) -> tuple[tuple[Chart, ...], tuple[Missing, ...]]:

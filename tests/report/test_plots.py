@@ -21,6 +21,7 @@ from attnbench.report.charts.chart import HISTORY, Chart, Point, Series, Session
 from attnbench.report.charts.every import charts
 from attnbench.report.gather import Gathered, GatheredRun, Kind
 from attnbench.report.plots import canvas, drawing
+from attnbench.report.plots.beside import pngs_beside
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: no plot can be drawn (extra `report`)")
 
@@ -150,6 +151,22 @@ def test_the_same_records_give_the_same_bytes():
     first, again = ({**drawing.draw_all(found).files, **drawing.draw_all(found[:1], ("png",)).files} for _ in range(2))
     assert first == again
     assert not [name for name, content in first.items() if b"2026" in content and name.endswith("svg")]
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/no/such/python", "/bin/false"])
+def test_png_drawn_by_a_second_process_have_the_same_bytes_and_never_fail_for_it(python, monkeypatch):
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda of: {0, 1}, raising=False)
+    found = charts([run_of("a@eager", "b@default")])[0][:1]
+    assert pngs_beside(found)() == drawing.draw_all(found, ("png",))
+
+
+def test_a_dark_png_is_the_chart_drawn_in_light_ink():
+    (found,) = charts([run_of("a@eager", "b@default")])[0][:1]
+    files = drawing.draw_all([found], ("png",)).files
+    families = marks.family_marks(one.family for one in found.series)
+    assert files["latency.png"] == drawing.draw_png(found, families)
+    assert files["latency-dark.png"] == drawing.draw_png(found, families, dark=True) != files["latency.png"]
 
 
 def test_files_are_named_by_the_chart():

@@ -264,6 +264,7 @@ def test_lines_are_known_whatever_the_file_is_called(folder, run_file, record):
         "a\x1b[31mb",
         "\u202ec",
         "y" * 3000,
+        'y"' * 1500,
         "</script><svg onload=x>",
         "a|b`c",
     ],
