@@ -12,9 +12,24 @@ from functools import partial
 from types import MappingProxyType
 
 #: Series colours of middle luminance: each has a contrast of 3 or more with white and with `DARK`, which is what WCAG 2.2
-#: (1.4.11) asks of graphics. Two of them differ by 20 or more in CIE L*a*b* (1976), also as protanopes, deuteranopes and
-#: tritanopes see them (Machado, Oliveira and Fernandes 2009, severity 1); markers tell families apart besides.
-COLOURS = ("#4860cc", "#e46c18", "#c00c90", "#3c9ccc", "#606c3c", "#840cfc", "#fc0054", "#c07890")
+#: (1.4.11) asks of graphics. Two of the first eight differ by 20 or more in CIE L*a*b* (1976), any two by 15 or more, also
+#: as protanopes, deuteranopes and tritanopes see them (Machado, Oliveira and Fernandes 2009, severity 1); markers tell
+#: families apart besides.
+COLOURS = (
+    "#4860cc",
+    "#e46c18",
+    "#c00c90",
+    "#3c9ccc",
+    "#606c3c",
+    "#840cfc",
+    "#fc0054",
+    "#c07890",
+    "#f018fc",
+    "#90540c",
+    "#789c6c",
+    "#a83c6c",
+    "#fc3cc0",
+)
 #: The background that light text is meant for.
 DARK = "#0d1117"
 #: Text, axes and grid on a light and on a dark background; the page's CSS replaces them through `color`.
@@ -44,6 +59,7 @@ _FAMILIES = (
     "comfy-kitchen",
     "SpargeAttn",
     "aiter",
+    "numpy",
 )
 
 
@@ -233,7 +249,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def _mark(at: int) -> Mark:
-    # The shift after each round of colours keeps pairs apart: 8 colours, 11 markers, 88 pairs.
+    # The shift after each round of colours keeps pairs apart: 13 colours, 11 markers, 143 pairs.
     return Mark(COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)])
 
 
