@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from types import MappingProxyType
 
 #: Series colours of middle luminance: each has a contrast of 3 or more with white and with `DARK`, which is what WCAG 2.2
@@ -72,9 +73,13 @@ class Mark:
 
 
 def family_marks(families: Iterable[str]) -> dict[str, Mark]:
-    """A colour and a marker per family; one that is not known takes the next free pair, in alphabetical order."""
-    others = sorted(set(families) - set(_FAMILIES))
-    return {family: _mark(at) for at, family in enumerate((*_FAMILIES, *others))}
+    """A colour and a marker per family; those that are not known take, in alphabetical order, what no other one here has."""
+    asked = set(families)
+    known = {family: at for at, family in enumerate(_FAMILIES)}
+    unused = [at for family, at in known.items() if family not in asked]
+    others = sorted(asked - known.keys())
+    places = {**known, **dict(zip(others, chain(reversed(unused), count(len(known))), strict=False))}
+    return {family: _mark(at) for family, at in places.items() if family in asked}
 
 
 def dash(mode: str) -> tuple[float, ...]:

@@ -79,6 +79,11 @@ def test_families_differ_in_colour_or_marker_however_many_there_are():
     assert len({(mark.colour, mark.marker) for mark in marks.values()}) == len(marks)
 
 
+def test_a_family_that_is_not_known_has_a_colour_that_none_of_the_report_has():
+    marks = family_marks(["torch", "flash-attn", "mine", "yours"])
+    assert len({mark.colour for mark in marks.values()}) == 4
+
+
 def test_modes_differ_in_their_dash_and_an_unknown_one_has_one_too():
     assert len({dash(mode) for mode in ("eager", "default", "max-autotune", "another")}) == 4
 
