@@ -33,6 +33,8 @@ _TIMES = (partial(quantile, share=0.2), median_s, partial(quantile, share=0.8))
 def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDTH) -> list[str]:
     """One row per case and input distribution of one workload, fastest first; rounds with the timed inputs.
 
+    Where no check is of the timed inputs, the rounds have a row of their own.
+
     absmax, mae, mse: max |o − r|, mean |o − r| and mean (o − r)² of the output o against the fp64 reference r. of: the
     gradient, where it is one; 2×plain: whether its absmax is within twice that of plain attention.
     """
@@ -42,6 +44,8 @@ def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WID
         name = f"{record.variant}{marked(record.nodeid, tests)}"
         rounds = record.sample.rounds_s if record.sample else ()
         times = [milliseconds(of(rounds)) for of in _TIMES] if rounds else ["", "", ""]
+        if rounds and all(check.distribution != record.workload.distribution for check in record.checks):
+            rows.append([name, record.workload.distribution, "", *times, *[""] * (len(_COLUMNS) - 6)])
         for check in record.checks:
             timed = bool(rounds) and check.distribution == record.workload.distribution
             error = [f"{value:.2e}" for value in (check.error.max_abs, check.error.mean_abs, check.error.mse)]

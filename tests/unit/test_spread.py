@@ -40,3 +40,13 @@ def test_verbose_names_the_gradient_and_says_whether_it_is_within_twice_plain(ru
     assert [row[2] for row in rows[1:]] == ["dq", "dk", "dv"]
     assert [row[-1] for row in rows[1:]] == ["yes", "no", "yes"]
     assert any("3.00e-02" in line for line in section(run_file(record(checks=tuple(checks)))))  # the worst of them
+
+
+def test_rounds_without_a_check_of_the_timed_inputs_have_a_row_of_their_own(run_file, record, error):
+    found = error(max_abs=0.06)
+    lines = details(run_file(record(checks=(Check("randn", found, found, found, {}, "all", True),))))
+    (at,) = (number for number, line in enumerate(lines) if line.endswith(": rounds and errors"))
+    rounds, errors = (line.split() for line in lines[at + 4 : at + 6])
+    assert rounds[1] == record().workload.distribution
+    assert len(rounds) == 5
+    assert errors[1:3] == ["randn", "6.00e-02"]
