@@ -212,7 +212,7 @@ def test_paper_has_every_plot_and_no_controls(opened: Callable[..., Any]) -> Non
     assert page.locator("figure:visible").count() == 1
     page.emulate_media(media="print")
     assert page.locator("figure:visible").count() == 3
-    assert page.locator("nav, #filters, .tabs, .under, #downloads").locator("visible=true").count() == 0
+    assert page.locator("nav, #filters, .tabs, .under, .script-only, #downloads").locator("visible=true").count() == 0
 
 
 def test_without_its_script_the_page_has_every_plot_and_table(opened: Callable[..., Any]) -> None:
