@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -50,6 +51,7 @@ def _result(process: subprocess.Popen[bytes]) -> Drawn | None:
 
 def draw_for_parent() -> None:
     """Charts from standard input, what `draw_all` makes of them to standard output; both pickled."""
+    gc.set_threshold(700, 5, 1)  # a figure is a cycle that holds 10 MB: do not keep several
     charts = pickle.load(sys.stdin.buffer)
     sys.stdout.buffer.write(pickle.dumps(draw_all(charts, _FORMATS)))
 
