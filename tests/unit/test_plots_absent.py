@@ -8,6 +8,7 @@ import pytest
 
 from attnbench.report.charts.every import charts
 from attnbench.report.plots import drawing
+from attnbench.report.plots.beside import pngs_beside
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def absent(monkeypatch):
 
 def test_without_matplotlib_one_sentence_says_what_to_install(absent, record, run_file):
     found, _ = charts([run_file(record())])
-    expected = "No plots: matplotlib is not installed. To have them: pip install matplotlib"
+    expected = "No plots: matplotlib is not installed (pip install matplotlib)."
     assert drawing.unavailable() == expected
-    assert drawing.draw_all(found) == drawing.Drawn(sentences=[expected])
+    assert drawing.draw_all(found) == pngs_beside(found)() == drawing.Drawn(sentences=[expected])
 
 
 def test_without_a_chart_nothing_is_missed(absent):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from attnbench.report.charts.chart import Chart
 from attnbench.report.plots.drawing import Drawn, draw_all
+from attnbench.report.plots.matplotlib_settings import unavailable
 
 _FORMATS = ("png",)
 _COMMAND = f"from {__name__} import draw_for_parent; draw_for_parent()"
@@ -21,7 +22,7 @@ def pngs_beside(charts: Sequence[Chart]) -> Callable[[], Drawn]:
 
     Where there is one core, or the process fails in any way, the call draws them itself.
     """
-    if not charts or _cores() < 2:
+    if not charts or _cores() < 2 or unavailable():
         return lambda: draw_all(charts, _FORMATS)
     try:
         process = subprocess.Popen(

@@ -18,7 +18,7 @@ def unavailable() -> str:
             import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] == "matplotlib":
-            return "No plots: matplotlib is not installed. To have them: pip install matplotlib"
+            return "No plots: matplotlib is not installed (pip install matplotlib)."
         return f"No plots: matplotlib cannot be imported: {printable.message(str(exc))}"
     except Exception as exc:  # a build for another numpy, a broken matplotlibrc
         return f"No plots: matplotlib cannot be imported: {printable.message(f'{type(exc).__name__}: {exc}')}"
