@@ -26,7 +26,7 @@ def draw_svg(
     for a page, whose text inherits `color`. Raises ImportError where `unavailable` says why.
     """
     with settings():
-        return svg.rewritten(_raw_svg(figure_of(chart, families, marks.INK)), chart, prefix, standalone)
+        return svg.rewritten(_shapes(figure_of(chart, families, marks.INK)), chart, prefix, standalone)
 
 
 def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, dark: bool = False) -> bytes:
@@ -38,11 +38,11 @@ def draw_png(chart: Chart, families: Mapping[str, marks.Mark] | None = None, *, 
         return _png(figure_of(chart, families, marks.DARK_INK if dark else marks.INK))
 
 
-def _raw_svg(figure: Any) -> bytes:
-    """What matplotlib writes, from which both forms of the SVG are made."""
+def _shapes(figure: Any) -> svg.Shapes:
+    """What matplotlib draws, from which both forms of the SVG are made."""
     raw = io.BytesIO()
     figure.savefig(raw, format="svg", transparent=True)
-    return raw.getvalue()
+    return svg.shapes_of(raw.getvalue())
 
 
 def _png(figure: Any) -> bytes:
@@ -98,11 +98,12 @@ def _drawn(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         figure = figure_of(chart, families, marks.INK)
-        raw = _raw_svg(figure) if "svg" in formats or "html" in formats else b""
-        if "svg" in formats:
-            files[f"{chart.stem}.svg"] = svg.rewritten(raw, chart, "", True).encode()
-        if "html" in formats:
-            inline.append(svg.rewritten(raw, chart, f"{chart.stem}--", False))
+        if "svg" in formats or "html" in formats:
+            shapes = _shapes(figure)
+            if "svg" in formats:
+                files[f"{chart.stem}.svg"] = svg.rewritten(shapes, chart, "", True).encode()
+            if "html" in formats:
+                inline.append(svg.rewritten(shapes, chart, f"{chart.stem}--", False))
         if "png" in formats:
             FigureCanvasAgg(figure)  # the same for both, with the widths that the first one measures
             files[f"{chart.stem}.png"] = _png(figure)

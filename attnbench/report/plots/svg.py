@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from attnbench import printable
@@ -60,16 +61,31 @@ _USUAL = {
 _FONT = re.compile(r"(?:(?:normal|italic|oblique|\d+|bold)\s+)*([\d.]+px)\s+.*")
 
 
-def rewritten(raw: bytes, chart: Chart, prefix: str, standalone: bool) -> str:
-    """The SVG that `plots` had matplotlib draw of `chart`, in its final form.
+@dataclass(frozen=True)
+class Shapes:
+    """What matplotlib drew: the size in pixels, and by id of `plots` its shapes, flat, with presentation attributes."""
 
-    prefix: put before every id. standalone: with an XML declaration and a style of its own.
-    """
+    width: str
+    height: str
+    parts: dict[str, list[ET.Element]]
+
+
+def shapes_of(raw: bytes) -> Shapes:
+    """The shapes of an SVG that `plots` had matplotlib draw."""
     drawn = ET.fromstring(raw)
     parts: dict[str, list[ET.Element]] = {}
     for gid, shapes in _parts(drawn):
         parts.setdefault(gid, []).extend(shapes)
     width, height = drawn.get("viewBox", "0 0 0 0").split()[2:]
+    return Shapes(width, height, parts)
+
+
+def rewritten(shapes: Shapes, chart: Chart, prefix: str, standalone: bool) -> str:
+    """The SVG of `chart` in its final form, from the shapes that matplotlib drew; the same ones may be used again.
+
+    prefix: put before every id. standalone: with an XML declaration and a style of its own.
+    """
+    width, height, parts = shapes.width, shapes.height, shapes.parts
     root = ET.Element("svg", {"xmlns": SVG, "viewBox": f"0 0 {width} {height}", "class": "plot"})
     title = f"{prefix}figure--{chart.name}--title"
     root.attrib.update(width=width, height=height, role="img" if standalone else "group")
