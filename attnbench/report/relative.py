@@ -48,6 +48,7 @@ class Share:
 class RelativeTable:
     """One problem: `shares` are by variant, in order of registration, one per GPU of `gpus`.
 
+    left_out: GPUs on which the reference has no latency of this problem, so that there is nothing to be relative to.
     length: that of the first column of each pair. lengths: all that the reference has a latency of, on any GPU.
     reference_tflop_per_s: per GPU, at `length` and the harmonic mean over its lengths; None without a latency.
     """
@@ -59,6 +60,7 @@ class RelativeTable:
     lengths: tuple[int, ...]
     shares: Mapping[str, tuple[Share, ...]]
     reference_tflop_per_s: tuple[tuple[float | None, float | None], ...]
+    left_out: tuple[str, ...] = ()
 
 
 #: Median seconds by GPU, variant and sequence length, of one problem.
@@ -111,8 +113,10 @@ def _table(
     lengths = sorted({seq for _, variant, seq in latencies if variant == reference})
     if not lengths:
         return None
-    variants = tuple(dict.fromkeys(record.variant for record in records))
-    gpus = tuple(dict.fromkeys(gathered.gpu(record) for record in records))
+    of_reference = {gpu for gpu, variant, _ in latencies if variant == reference}
+    everywhere = tuple(dict.fromkeys(gathered.gpu(record) for record in records))
+    gpus = tuple(gpu for gpu in everywhere if gpu in of_reference)
+    variants = tuple(dict.fromkeys(record.variant for record in records if gathered.gpu(record) in of_reference))
     at = _most_common(latencies, lengths) if length is None else length
     flop = {record.workload.seq: record.workload.flop for record in records}
     return RelativeTable(
@@ -123,6 +127,7 @@ def _table(
         tuple(lengths),
         {variant: tuple(_share(latencies, gpu, variant, reference, at) for gpu in gpus) for variant in variants},
         tuple(_rates(latencies, gpu, reference, at, flop) for gpu in gpus),
+        tuple(gpu for gpu in everywhere if gpu not in of_reference),
     )
 
 
@@ -162,7 +167,10 @@ def _rates(
 
 def _mean_of(table: RelativeTable) -> str:
     lengths = f"{counted(len(table.lengths), 'length')} ({', '.join(map(str, table.lengths))})"
-    return f"harmonic mean over {lengths}; in brackets over how many, where fewer"
+    without = ", ".join(_shortened(gpu) for gpu in table.left_out)
+    return f"harmonic mean over {lengths}; in brackets over how many, where fewer" + (
+        f"; not on {without}, where the reference has no latency" if without else ""
+    )
 
 
 def _cells(table: RelativeTable) -> tuple[list[tuple[str, str]], list[list[str]]]:

@@ -90,6 +90,14 @@ def test_each_gpu_has_a_pair_of_columns_and_is_held_against_its_own_reference(ga
     ]
 
 
+def test_a_gpu_without_the_reference_is_named_and_has_neither_columns_nor_rows(gathered):
+    found = gathered({"H200": {"ref@eager": {256: 1.0}}, "L4": {"theirs@eager": {256: 3.0}}})
+    (table,) = relative_tables(found)
+    assert (table.gpus, table.left_out, list(table.shares)) == (("H200",), ("L4",), ["ref@eager"])
+    assert "not on L4, where the reference has no latency" in " ".join(as_markdown(table))
+    assert "not on L4, where the reference has no latency" in " ".join(as_text(table))
+
+
 def test_a_mean_over_fewer_lengths_says_so(gathered):
     found = gathered({"H200": {"ref@eager": {256: 1.0, 512: 1.0}, "mine@eager": {256: 2.0, 1024: 1.0}}})
     (table,) = relative_tables(found)

@@ -26,7 +26,7 @@ def relative_speed(index: Index) -> tuple[Relative, ...]:
 
 def _relative(index: Index, one: RelativeTable) -> Relative:
     pairs = [
-        (gpu if len(one.gpus) > 1 else "Speed", unit, meaning)
+        (gpu if len(index.gpus) > 1 else "Speed", unit, meaning)
         for gpu in one.gpus
         for unit, meaning in (
             (f"% at {one.length}", f"of the reference's speed at sequence length {one.length}"),
@@ -43,7 +43,8 @@ def _relative(index: Index, one: RelativeTable) -> Relative:
         for variant, shares in one.shares.items()
     ]
     rates = ("" if rate is None else significant(rate, 4) for pair in one.reference_tflop_per_s for rate in pair)
-    title = f"{one.problem}: speed in percent of {one.reference}"
+    without = f" (none on {', '.join(one.left_out)})" if one.left_out else ""
+    title = f"{one.problem}: speed in percent of {one.reference}{without}"
     return Relative(title, Table((("Variant", "", ""), *pairs), tuple(rows)), tuple(rates))
 
 
