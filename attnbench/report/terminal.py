@@ -51,7 +51,7 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
         if details:
             blocks.append(spread(mine, numbers, width))
     blocks.append([part for one in sustained.sentences(run) for part in wrapped(one)])
-    blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details)]]
+    blocks += [unmeasured(records, numbers, details=details), [*_baselines(run), *verdicts(run, details, width)]]
     blocks.append([*_counts(run, records, numbers), *undecided(run)])
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return [_heading(run, min(width, max(map(len, lines)))), *map(printable.line, lines)]

@@ -9,7 +9,7 @@ from attnbench import printable
 from attnbench.model import Reason, Record, RunFile, Verdict, VerdictKind
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
-from attnbench.report.table import aligned, wrapped
+from attnbench.report.table import WIDTH, aligned, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
 from attnbench.verdicts.judge import CHOICES, NOT_MEASURED
 
@@ -62,10 +62,11 @@ def line(verdict: Verdict, record: Record) -> str:
     return printable.lines("\n".join([*said, f"  reproduce: {verdict.reproduce}"]))
 
 
-def verdicts(run: RunFile, details: bool = False) -> list[str]:
+def verdicts(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:
     """The block of the section: how many of each kind, a row for every change, and which limit the baseline allows.
 
-    Unchanged cases are counted with their range. details: with what the intervals and limits rest on, too.
+    Unchanged cases are counted with their range. details: with what the intervals and limits rest on, too. width: where
+    the table is wider, the name of a case stands below its figures; from `WIDTH` on it never does.
     """
     if not run.verdicts:
         return []
@@ -74,7 +75,7 @@ def verdicts(run: RunFile, details: bool = False) -> list[str]:
     compared = [v for v in ordered if v.change is not None]
     unchanged = [v for v in compared if v.kind is VerdictKind.UNCHANGED]
     shown = [v for v in compared if v.kind is not VerdictKind.UNCHANGED]
-    lines = [_counted(ordered), *(_table(shown, name, details) if shown else [])]
+    lines = [_counted(ordered), *(_table(shown, name, details, width) if shown else [])]
     lines += [f"  {text}" for text in _unchanged(unchanged, details)]
     lines += [f"  {text}" for text in (*_explained(ordered, name), *_notes(ordered, name))]
     texts = [f"baseline: {_files(_sessions(compared))}"] if compared else []
@@ -142,7 +143,7 @@ def marks(verdict: Verdict) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details: bool) -> list[str]:
+def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details: bool, width: int) -> list[str]:
     """The rows, with a column on the clock where it differed from the baseline's in some calls."""
     legend = [*_LEGEND] if details else []
     header, rows = [*_HEADER], [_row(v, name) for v in verdicts]
@@ -154,7 +155,16 @@ def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details:
         header = [[*cells, head] for cells, head in zip(header, ("clock", "%"), strict=True)]
         clocks = ["–" if v.clock_change is None else _percent(v.clock_change, 1) for v in verdicts]
         rows = [[*row, clock] for row, clock in zip(rows, clocks, strict=True)]
-    return [*legend, *aligned(header, rows, left=2)]
+    table = aligned(header, rows, left=2)
+    fits = width >= WIDTH or max(map(len, table)) <= width
+    return [*legend, *(table if fits else _narrow(header, rows))]
+
+
+def _narrow(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The table with each case on a line of its own, below its figures."""
+    table = aligned(*([[kind, *figures] for kind, _, *figures in some] for some in (header, rows)))
+    head, body = table[: -len(rows)], table[-len(rows) :]
+    return [*head, *(line for figures, row in zip(body, rows, strict=True) for line in (figures, f"  {row[1]}"))]
 
 
 def _finds(verdict: Verdict) -> str:

@@ -55,6 +55,15 @@ def test_the_line_of_a_regressed_case_says_everything_at_once(record):
     )
 
 
+def test_on_a_narrow_terminal_a_case_stands_below_its_figures(run_file, record):
+    run = run_file(record("torch_flash@eager"), verdicts=(REGRESSED,))
+    (at,) = (number for number, row in enumerate(verdicts(run, width=80)) if row.startswith("regressed"))
+    figures, name = verdicts(run, width=80)[at : at + 2]
+    assert name.startswith("  torch_flash@eager · ")
+    assert figures.split() == [part for part in verdicts(run)[at].split() if part not in name.split()]
+    assert max(map(len, verdicts(run, details=True, width=80)[3:6])) <= 80
+
+
 def test_the_line_of_a_case_that_is_less_accurate_says_that_first(record):
     reasons = (Reason("accuracy", "less accurate: rel_l2 0.02"), Reason("below-limit", "at most"))
     first = line(replace(REGRESSED, reasons=reasons), record()).splitlines()[0]
