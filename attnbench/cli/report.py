@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.output is None and (len(options.formats) > 1 or options.formats[0] not in NAMES):
         options.parser.error(f"--format {' '.join(options.formats)}: name a folder with -o DIR")
     gathered = gather([str(file) for file in options.files])
+    gc.freeze()  # it stays to the end, so the garbage collector need not look through it again and again
     messages = sys.stderr if options.output is None else sys.stdout
     messages.write("".join(f"{line}\n" for line in summary(gathered)))
     if not gathered.records:
