@@ -162,7 +162,8 @@ def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details:
 
 def _narrow(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[str]:
     """The table with each case on a line of its own, below its figures."""
-    table = aligned(*([[kind, *figures] for kind, _, *figures in some] for some in (header, rows)))
+    without_case = [[[row[0], *row[2:]] for row in some] for some in (header, rows)]
+    table = aligned(without_case[0], without_case[1])
     head, body = table[: -len(rows)], table[-len(rows) :]
     return [*head, *(line for figures, row in zip(body, rows, strict=True) for line in (figures, f"  {row[1]}"))]
 
