@@ -287,7 +287,7 @@ def violations(
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]
     broken = [one for one in broken if not is_within(*one)]
     broken.sort(key=lambda one: -_times_over(*one))
-    texts = [_sentence(metric, found, limit, where) for metric, found, limit in broken]
+    texts = [_sentence(metric, value, limit, where) for metric, value, limit in broken]
     if texts and error.worst_expected is not None and error.worst_found is not None:
         texts[0] += (
             f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "

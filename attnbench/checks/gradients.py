@@ -160,8 +160,8 @@ class _Sums:
         """All three in `dtype`, scaled before, as `[batch, rows, heads, head_dim]`; dk and dv then summed by group."""
         import torch
 
-        found = _scaled({"dq": torch.cat(self.dq, dim=2), "dk": self.dk, "dv": self.dv}, factors)
-        found = {name: one.to(dtype) for name, one in found.items()}
+        tensors = _scaled({"dq": torch.cat(self.dq, dim=2), "dk": self.dk, "dv": self.dv}, factors)
+        tensors = {name: one.to(dtype) for name, one in tensors.items()}
         for name in ("dk", "dv"):
-            found[name] = found[name].unflatten(1, (self.key_heads, -1)).sum(dim=2)
-        return {name: one.transpose(1, 2) for name, one in found.items()}
+            tensors[name] = tensors[name].unflatten(1, (self.key_heads, -1)).sum(dim=2)
+        return {name: one.transpose(1, 2) for name, one in tensors.items()}

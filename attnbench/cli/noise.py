@@ -73,10 +73,10 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     del arguments
     sessions = [Session(f"{path.parent.name}/{path.name}", load_run(path)) for path in session_files(options.paths)]
     baselines = comparable(sessions)
-    said = [block for baseline in baselines for block in described(baseline, options.verbose)]
-    if not said:
+    blocks = [block for baseline in baselines for block in described(baseline, options.verbose)]
+    if not blocks:
         raise Unreadable("no session holds timings of a GPU whose noise is known: record one with `attnbench record`")
-    sys.stdout.write("\n".join("".join(f"{line}\n" for line in block) for block in said))
+    sys.stdout.write("\n".join("".join(f"{line}\n" for line in block) for block in blocks))
     return 0
 
 
@@ -85,19 +85,19 @@ def session_files(paths: Iterable[Path]) -> list[Path]:
 
     Raises Unreadable for a folder without one, and for a path that does not exist.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise Unreadable(f"{path} does not exist: name a file or a folder of stored sessions")
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         below = [file for file in path.rglob("*.json") if NUMBERED.fullmatch(file.name)]
         sessions = [file for file in below if not MACHINE_ID.fullmatch(file.resolve().parent.name)]
         if not sessions:
             raise Unreadable(f"{path} holds no session (NNNN_NAME.json): record one with `attnbench record`")
-        found += sorted(sessions, key=lambda file: (str(file.parent), int(re.split("_", file.name)[0]), file.name))
-    return list(dict.fromkeys(found))
+        files += sorted(sessions, key=lambda file: (str(file.parent), int(re.split("_", file.name)[0]), file.name))
+    return list(dict.fromkeys(files))
 
 
 def comparable(sessions: Iterable[Session]) -> list[Baseline]:
@@ -158,7 +158,7 @@ def _unit_lines(baseline: Baseline, unit: str | None, verbose: bool) -> list[str
 
 def judged(baseline: Baseline, unit: str | None) -> list[Judged]:
     """Every case that a unit measured, its newest stored launch held against all; CPU timings are left out."""
-    found = []
+    verdicts = []
     rule = Rule(cases=len(baseline.records))
     for stored in baseline.records.values():
         here = [(session, record) for session, record in stored if session.launches[record.launch].unit == unit]
@@ -171,8 +171,8 @@ def judged(baseline: Baseline, unit: str | None) -> list[Judged]:
             for of, one in here:
                 by_session.setdefault(of.name, []).append(one)
             widest = max(launch_spread(launches) for launches in by_session.values())
-            found.append(Judged(record, verdict, verdict.bearing, len(here), widest))
-    return found
+            verdicts.append(Judged(record, verdict, verdict.bearing, len(here), widest))
+    return verdicts
 
 
 def _family_rows(family: str, members: Sequence[Judged]) -> list[tuple[str, ...]]:

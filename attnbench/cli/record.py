@@ -128,8 +128,8 @@ def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str
 
 def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     before = look()
-    if found := disturbances(before, before):
-        return _refused(found[:1])
+    if complaints := disturbances(before, before):
+        return _refused(complaints[:1])
     try:  # before minutes are spent measuring
         options.into.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.into).close()
@@ -149,9 +149,9 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
             if code == NOTHING_SELECTED:
                 _say("to measure the suite of the package: attnbench record --pyargs attnbench.suite")
             return 128 - code if code < 0 else code or 1
-    found = [*refusals(run), *disturbances(before, look())]
-    if found or code:
-        return _refused(found or ["a test failed; see the lines above"])
+    complaints = [*refusals(run), *disturbances(before, look())]
+    if complaints or code:
+        return _refused(complaints or ["a test failed; see the lines above"])
     signals.hold()
     try:
         path = write_session(options.into, run, document)

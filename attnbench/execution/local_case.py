@@ -124,11 +124,11 @@ class TorchCase:
         if self.record.workload.dropout:
             kept = {} if forward_output is None else {"output": plain(forward_output)}
             return steps.judged_dropout({**kept, **outputs}, known, self._inputs, tolerance, distribution, poisoned)
-        found = [
+        judgements = [
             steps.judged(steps.error_of(output, known[name]), known[name], tolerance, distribution, poisoned, name)
             for name, output in outputs.items()
         ]
-        return tuple(check for check, _ in found), tuple(reason for _, broken in found for reason in broken)
+        return tuple(check for check, _ in judgements), tuple(reason for _, broken in judgements for reason in broken)
 
     def _other_layout(self) -> tuple[Reason, ...]:
         """That a wrong output is right where the kernel is taken to have the other layout; empty where it is not.
@@ -346,13 +346,13 @@ class TorchCase:
         With dropout they are compared with those that were found to be right, which dropped the same.
         """
         workload, tolerance = self.record.workload, self._variant.backend.tolerance
-        found: list[Reason] = []
+        reasons: list[Reason] = []
         for name, output in outputs.items():
             known = self._known[workload.distribution][name]
             right = steps.as_reference(self._checked[name], known) if workload.dropout else known
             limits = steps.limits_of(tolerance, workload.distribution, known, name)
-            found += violations(steps.error_of(output, right), limits, workload.distribution, name)
-        return tuple(found)
+            reasons += violations(steps.error_of(output, right), limits, workload.distribution, name)
+        return tuple(reasons)
 
     def _assert_form(self, returned: Any) -> None:
         with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):

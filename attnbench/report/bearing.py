@@ -26,7 +26,7 @@ def carried(verdicts: Sequence[Verdict], details: bool = True) -> list[str]:
     """
     compared = [verdict for verdict in verdicts if verdict.change is not None]
     known = [v for v in compared if v.known_unit and v.bearing is not None and v.carried is not None]
-    said = []
+    sentences = []
     for members in _grouped(known, _cause):
         limit, cases = f"limit {_range(v.limit for v in members)} %", _cases(members, compared)
         bearings = [v.bearing for v in members if v.bearing is not None]
@@ -34,22 +34,22 @@ def carried(verdicts: Sequence[Verdict], details: bool = True) -> list[str]:
         resolved = f"the baseline resolves {_range(v.carried for v in members)} % ({why})"
         if _is_below(members[0]):
             source = "the default maximum" if _is_capped(members[0]) else "--attn-limit"
-            said.append(f"{limit} ({cases}{source}), but {resolved}: slow-downs in between may stay undecided")
+            sentences.append(f"{limit} ({cases}{source}), but {resolved}: slow-downs in between may stay undecided")
         elif _is_raised(members[0]):
-            said.append(f"{limit} ({cases}--attn-limit or the timer's resolution); {resolved}")
+            sentences.append(f"{limit} ({cases}--attn-limit or the timer's resolution); {resolved}")
         elif details or _is_above_aim(members[0]):
             of = f" ({cases[:-2]})" if cases else ""
-            said.append(f"{limit}{of}: {why}{_what_to_do(members, bearings)}")
+            sentences.append(f"{limit}{of}: {why}{_what_to_do(members, bearings)}")
     unknown = [verdict for verdict in compared if not verdict.known_unit]
     if unknown:
         cases = _cases(unknown, compared)
         of = f" ({cases[:-2]})" if cases else ""
         is_told = any(reason.code == "unknown-unit" for verdict in unknown for reason in verdict.reasons)
-        said.append(
+        sentences.append(
             f"limit {_range(v.limit for v in unknown)} %{of}: no session of this GPU, so slow-downs are only suspected"
             + ("" if is_told else f"; record one with {_RECORD}")
         )
-    return said
+    return sentences
 
 
 def _cases(members: Sequence[Verdict], compared: Sequence[Verdict]) -> str:
@@ -61,12 +61,12 @@ def details(run: RunFile) -> list[str]:
     """What -v adds: noise by family, and the sessions of other versions, with what differs."""
     families = {record.case: record.family for record in run.records}
     known = [v for v in run.verdicts if v.bearing is not None and v.change is not None]
-    said = []
+    lines = []
     for members in _grouped(known, lambda v: (families.get(v.case, ""), v.bearing and v.bearing.sessions)):
         bearings = [v.bearing for v in members if v.bearing is not None]
         sessions = f"{_range(b.occasion for b in bearings)} % between sessions"
         assumed = " (assumed)" if all(b.assumed for b in bearings) else ""
-        said.append(
+        lines.append(
             f"noise of {families.get(members[0].case, '')} ({counted(len(members), 'case')}, limit "
             f"{_range(v.limit for v in members)} %, {counted(bearings[0].sessions, 'session')}): "
             f"{_range(b.launch for b in bearings)} % between launches, {sessions}{assumed}"
@@ -76,30 +76,30 @@ def details(run: RunFile) -> list[str]:
         for session in verdict.history:
             older[session] = older.get(session, 0) + 1
     if older:
-        said.append(f"not compared: {counted(len(older), 'older session')} of other versions")
-        said += [f"  {session} ({counted(count, 'case')})" for session, count in older.items()]
-    return said
+        lines.append(f"not compared: {counted(len(older), 'older session')} of other versions")
+        lines += [f"  {session} ({counted(count, 'case')})" for session, count in older.items()]
+    return lines
 
 
 def shared(run: RunFile) -> str:
     """That nearly all cases are slower by about the same, so that no kernel is the cause; empty where they are not."""
     records = {record.case: record for record in run.records}
-    found = [
+    compared = [
         (verdict.change, verdict)
         for verdict in run.verdicts
         if verdict.change is not None and verdict.case in records and records[verdict.case].injected is None
     ]
-    if len(found) < FEWEST_CASES:
+    if len(compared) < FEWEST_CASES:
         return ""
-    middle = median(change for change, _ in found)
+    middle = median(change for change, _ in compared)
     band = max(SHARED_BAND, middle / 2)
-    alike = [(change, verdict) for change, verdict in found if abs(change - middle) <= band]
+    alike = [(change, verdict) for change, verdict in compared if abs(change - middle) <= band]
     families = {records[verdict.case].family for _, verdict in alike}
-    if middle <= SHARED_SLOWDOWN or len(alike) < SHARED_BY * len(found) or len(families) < FEWEST_FAMILIES:
+    if middle <= SHARED_SLOWDOWN or len(alike) < SHARED_BY * len(compared) or len(families) < FEWEST_FAMILIES:
         return ""
     ends = sorted(change for change, _ in alike)
     text = (
-        f"{len(alike)} of {len(found)} compared cases, in {len(families)} families, are slower by about "
+        f"{len(alike)} of {len(compared)} compared cases, in {len(families)} families, are slower by about "
         f"{signed_percent(middle)} % ({signed_percent(ends[0])} to {signed_percent(ends[-1])}): suspect the device or "
         "driver, not a kernel"
     )
@@ -167,10 +167,10 @@ def _what_to_do(verdicts: Sequence[Verdict], bearings: Sequence[Bearing]) -> str
 
 
 def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> list[list[Verdict]]:
-    found: dict[Hashable, list[Verdict]] = {}
+    groups: dict[Hashable, list[Verdict]] = {}
     for verdict in verdicts:
-        found.setdefault(by(verdict), []).append(verdict)
-    return list(found.values())
+        groups.setdefault(by(verdict), []).append(verdict)
+    return list(groups.values())
 
 
 def _range(shares: Iterable[float | None]) -> str:

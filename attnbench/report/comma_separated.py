@@ -70,16 +70,16 @@ class _Row:
 
     def error(self, metric: str) -> float | None:
         check = timed_check(self.record)
-        found = getattr(check.error, metric) if check else None
-        return float(found) if found is not None else None
+        value = getattr(check.error, metric) if check else None
+        return float(value) if value is not None else None
 
     def sustained(self, field: str) -> float | None:
-        found: float | None = getattr(self.record.sustained, field) if self.record.sustained else None
-        return found
+        value: float | None = getattr(self.record.sustained, field) if self.record.sustained else None
+        return value
 
     def judged(self, field: str) -> Value:
-        found: Value = getattr(self.verdict, field) if self.verdict else None
-        return found
+        value: Value = getattr(self.verdict, field) if self.verdict else None
+        return value
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -63,7 +63,7 @@ class _Measured:
 def courses(gathered: Gathered) -> tuple[Course, ...]:
     """Every case that two files or more have a latency of. Records that were slowed down on purpose are left out."""
     tests = {gpu: numbered_tests([r for r in gathered.records if gathered.gpu(r) == gpu]) for gpu in gathered.gpus}
-    found: dict[tuple[str, str, Workload], list[_Measured]] = defaultdict(list)
+    by_case: dict[tuple[str, str, Workload], list[_Measured]] = defaultdict(list)
     for number, source in enumerate(gathered.runs):
         mine: dict[tuple[str, str, Workload], list[Record]] = defaultdict(list)
         for record in source.run.records:
@@ -72,8 +72,8 @@ def courses(gathered: Gathered) -> tuple[Course, ...]:
                 name = f"{record.variant}{marked(record.nodeid, tests[gpu])}"
                 mine[gpu, name, record.workload].append(record)
         for case, records in mine.items():
-            found[case].append(_measured(gathered, number, records))
-    return tuple(_course(gpu, name, measured) for (gpu, name, _), measured in found.items() if len(measured) > 1)
+            by_case[case].append(_measured(gathered, number, records))
+    return tuple(_course(gpu, name, measured) for (gpu, name, _), measured in by_case.items() if len(measured) > 1)
 
 
 def _measured(gathered: Gathered, run: int, records: Sequence[Record]) -> _Measured:

@@ -166,20 +166,20 @@ def gathered_from(run: RunFile, path: str = "this run") -> Gathered:
 
 def summary(gathered: Gathered, most: int = 8) -> list[str]:
     """What was found, empty, missing, unreadable, and how much went in: lines of text, `most` names of each."""
-    found = [file for file in gathered.files if file.outcome is Outcome.FOUND]
-    lines = [f"read {len(found)} of {counted(len(gathered.files), 'file')}: {_went_in(gathered)}"]
-    held = {kind: [file.records for file in found if file.kind is kind] for kind in Kind}
+    readable = [file for file in gathered.files if file.outcome is Outcome.FOUND]
+    lines = [f"read {len(readable)} of {counted(len(gathered.files), 'file')}: {_went_in(gathered)}"]
+    held = {kind: [file.records for file in readable if file.kind is kind] for kind in Kind}
     lines += [
         f"  {kind}: {counted(len(mine), 'file')}, {counted(sum(mine), 'record')}" for kind, mine in held.items() if mine
     ]
     for outcome in (Outcome.MISSING, Outcome.EMPTY, Outcome.OTHER_SCHEMA, Outcome.UNREADABLE):
         others = [file for file in gathered.files if file.outcome is outcome]
         lines += _some(str(outcome), [f"{file.path}: {file.problem}" for file in others], most)
-    skipped = [f"{file.path}, line {one.line}: {one.reason}" for file in found for one in file.skipped]
+    skipped = [f"{file.path}, line {one.line}: {one.reason}" for file in readable for one in file.skipped]
     lines += _some("skipped", skipped, most)
-    if repeated := sum(file.repeated for file in found):
+    if repeated := sum(file.repeated for file in readable):
         lines.append(f"counted once: {counted(repeated, 'record')} repeated from an earlier file or line")
-    lines += _some("conflict", [f"{file.path}: {note}" for file in found for note in file.notes], most)
+    lines += _some("conflict", [f"{file.path}: {note}" for file in readable for note in file.notes], most)
     if injected := sum(record.injected is not None for record in gathered.records):
         lines.append(f"slowed down on purpose (--attn-inject): {counted(injected, 'record')}")
     return [printable.line(printable.message(line)) if line.strip() == line else printable.line(line) for line in lines]
@@ -253,11 +253,11 @@ def _read(file: _Read | Path) -> _Read:
 
 def _content(path: Path) -> bytes:
     """What a regular file holds. Nothing else is opened: a FIFO would wait for a writer. Raises OSError, Unreadable."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise Unreadable("not a regular file")
-    if found.st_size > MOST_BYTES:
-        raise Unreadable(f"too large: {found.st_size / 2**20:.0f} MiB, at most {MOST_BYTES / 2**20:.0f} MiB are read")
+    if status.st_size > MOST_BYTES:
+        raise Unreadable(f"too large: {status.st_size / 2**20:.0f} MiB, at most {MOST_BYTES / 2**20:.0f} MiB are read")
     return path.read_bytes()
 
 
@@ -435,14 +435,14 @@ def _new_verdicts(run: RunFile, new: Sequence[Record], verdict_of: dict[RecordKe
     """The run's verdicts but for those whose records have one already; adds the others to `verdict_of`."""
     of_test = {(verdict.case, verdict.nodeid): verdict for verdict in reversed(run.verdicts)}
     known: set[tuple[str, str]] = set()
-    found: set[tuple[str, str]] = set()
+    fresh: set[tuple[str, str]] = set()
     for record in run.records:
         which = next((w for w in ((record.case, record.nodeid), (record.case, "")) if w in of_test), None)
         if which is not None:
-            (known if key_of(record) in verdict_of else found).add(which)
+            (known if key_of(record) in verdict_of else fresh).add(which)
             verdict_of.setdefault(key_of(record), of_test[which])
-    without_record = of_test.keys() - known - found if new else set()
-    return tuple(verdict for which, verdict in of_test.items() if which in found or which in without_record)[::-1]
+    without_record = of_test.keys() - known - fresh if new else set()
+    return tuple(verdict for which, verdict in of_test.items() if which in fresh or which in without_record)[::-1]
 
 
 def _row(file: _Read, tallies: Sequence[_Tally]) -> SourceFile:

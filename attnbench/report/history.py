@@ -86,14 +86,14 @@ def _sessions(drawn: Sequence[Course], units: Mapping[str, int]) -> dict[int, Se
     of_run: dict[int, list[Moment]] = defaultdict(list)
     for moment in (moment for one in drawn for moment in one.moments):
         of_run[moment.run].append(moment)
-    found: dict[int, Session] = {}
+    sessions: dict[int, Session] = {}
     for run, moments in of_run.items():
         mine = {moment.unit for moment in moments}
         unit = mine.pop() if len(mine) == 1 and len(units) > 1 else ""
-        found[run] = Session(
+        sessions[run] = Session(
             min(moment.started_at for moment in moments), f"unit {units[unit]}" if unit in units else ""
         )
-    return dict(sorted(found.items(), key=lambda item: (item[1].started_at, item[0])))
+    return dict(sorted(sessions.items(), key=lambda item: (item[1].started_at, item[0])))
 
 
 def _series(course: Course, slug: str, numbers: Mapping[int, int], units: Mapping[str, int]) -> Series:
@@ -155,5 +155,7 @@ def _version_notes(ordered: Sequence[Course]) -> tuple[str, ...]:
         for moment in one.moments:
             for change in moment.changed:
                 variants[moment.started_at[:10], change].add(one.name)
-    said = [f"{day} {change} ({counted(len(names), 'variant')})" for (day, change), names in sorted(variants.items())]
-    return (f"Versions that changed: {listed(said, MOST_CHANGES)}.",) if said else ()
+    changes = [
+        f"{day} {change} ({counted(len(names), 'variant')})" for (day, change), names in sorted(variants.items())
+    ]
+    return (f"Versions that changed: {listed(changes, MOST_CHANGES)}.",) if changes else ()

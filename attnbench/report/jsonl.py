@@ -44,7 +44,7 @@ def lines(run: RunFile) -> Iterator[str]:
     of_the_run = {"id": run.launches[0].id if run.launches else "", "reference": run.reference}
     of_the_run |= {name: plain[name] for name in _OF_THE_RUN if plain[name]}
     for record in plain["records"]:
-        found = {
+        fields = {
             "attnbench": run.attnbench,
             "schema": SCHEMA_VERSION,
             "run": of_the_run,
@@ -52,7 +52,7 @@ def lines(run: RunFile) -> Iterator[str]:
             "record": record,
             "verdict": verdicts.get((record["case"], record["nodeid"])),
         }
-        yield to_json({name: value for name, value in found.items() if value is not None})
+        yield to_json({name: value for name, value in fields.items() if value is not None})
 
 
 def to_json(plain: Any) -> str:

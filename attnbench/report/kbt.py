@@ -226,8 +226,8 @@ def _corr(record: Record, ok: bool) -> dict[str, Any]:
 
 
 def _why(record: Record) -> str:
-    said = "; ".join(reason.text for reason in record.reasons)
-    return said or "accurate, not timed"
+    reasons = "; ".join(reason.text for reason in record.reasons)
+    return reasons or "accurate, not timed"
 
 
 def _workload(wl: Mapping[str, Any]) -> Workload:
@@ -275,15 +275,15 @@ def _status(plain: Mapping[str, Any]) -> tuple[Status, tuple[Reason, ...]]:
     if ok is True and isinstance(latency, dict):
         return Status.MEASURED, ()
     if isinstance(err, dict):
-        kind, said = str(err.get("type") or "error"), str(err.get("msg") or "no message")
+        kind, message = str(err.get("type") or "error"), str(err.get("msg") or "no message")
         known = {str(status): status for status in Status if status is not Status.MEASURED}
         status = known.get(kind, Status.ERROR)
-        text = said if status is not Status.ERROR or kind == str(status) else f"{kind}: {said}"
+        text = message if status is not Status.ERROR or kind == str(status) else f"{kind}: {message}"
         return status, () if status is Status.CHECKED else (Reason(kind, text),)
     if ok is False and isinstance(latency, dict):
         corr = _part(plain, "corr")
-        found = ", ".join(f"{name} {corr[name]}" for name in ("absmax", "rtol", "atol") if corr.get(name) is not None)
-        return Status.INCORRECT, (Reason("accuracy", f"{SOURCE} found its output wrong: {found or 'no figures'}"),)
+        errors = ", ".join(f"{name} {corr[name]}" for name in ("absmax", "rtol", "atol") if corr.get(name) is not None)
+        return Status.INCORRECT, (Reason("accuracy", f"{SOURCE} found its output wrong: {errors or 'no figures'}"),)
     missing = "no 'ok'" if isinstance(latency, dict) else "neither 'lat_ms' nor 'err'"
     return Status.ERROR, (Reason("incomplete", f"its record has {missing}"),)
 

@@ -106,12 +106,12 @@ def of_workload(
         if record.sample is not None:
             row[:] = [cell or (UNKNOWN if known[at] and at != _KERNEL else "") for at, cell in enumerate(row)]
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
-    said = [f"{workload.name}  {workload.shown} {workload.distribution}"]
+    heading = [f"{workload.name}  {workload.shown} {workload.distribution}"]
     if base_s is not None:
-        said.append(f"speed against {reference}")
+        heading.append(f"speed against {reference}")
     elif any(r.sample for r in shown):
-        said.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
-    return ["; ".join(said), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
+        heading.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
+    return ["; ".join(heading), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
 
 
 def _name(record: Record, tests: Mapping[str, int]) -> str:
@@ -129,7 +129,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     unequal = [f"{variant} ({s.unequal} outputs)" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
-    said = {
+    doubts = {
         "waits for the device inside the call, so host time is part of its latency": waiting,
         "outputs within the tolerance, but not bit-equal to the checked one": unequal,
         "waited long for the clock to reach its ceiling (a warm or shared GPU?)": long,
@@ -137,7 +137,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
         "lowered its own clock": throttled,
         "checked at least once without poisoned memory, so an unwritten element may be missed": unpoisoned,
     }
-    return [line for doubt, names in said.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
+    return [line for doubt, names in doubts.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
 
 
 def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list[str]:

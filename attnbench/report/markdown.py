@@ -98,8 +98,8 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
 def without_run(problem: str) -> str:
     """The summary of a run whose file cannot be read, with the reason."""
     block = _code_block("lines", (), _wrapped(problem))
-    said = "The run left no readable result. See the log of the step that measured."
-    return _text(["## attnbench: no result", "", said, "", *_lines(block)])
+    sentence = "The run left no readable result. See the log of the step that measured."
+    return _text(["## attnbench: no result", "", sentence, "", *_lines(block)])
 
 
 def _heading(run: RunFile, records: Sequence[Record]) -> str:
@@ -109,13 +109,13 @@ def _heading(run: RunFile, records: Sequence[Record]) -> str:
     marks += ["baselines edited"] if run.edits_baselines else []
     title = f"attnbench ({', '.join(marks)})" if marks else "attnbench"
     if not run.verdicts:
-        found = Counter(record.status for record in records)
-        said = [f"{found[status]} {status}" for status in Status if found[status]]
-        return f"{title}: no verdicts; {', '.join(said) or 'no case was selected'}"
-    counts = Counter(verdict.kind for verdict in run.verdicts)
-    said = [f"{counts[kind]} {kind}" for kind in VerdictKind if counts[kind]]
+        by_status = Counter(record.status for record in records)
+        statuses = [f"{by_status[status]} {status}" for status in Status if by_status[status]]
+        return f"{title}: no verdicts; {', '.join(statuses) or 'no case was selected'}"
+    by_kind = Counter(verdict.kind for verdict in run.verdicts)
+    kinds = [f"{by_kind[kind]} {kind}" for kind in VerdictKind if by_kind[kind]]
     failed = len(_without_verdict(run, records))
-    return f"{title}: {', '.join(said)}" + (f"; {failed} failed without a verdict" if failed else "")
+    return f"{title}: {', '.join(kinds)}" + (f"; {failed} failed without a verdict" if failed else "")
 
 
 def _head(run: RunFile) -> _Block:
@@ -169,8 +169,8 @@ def _sustained(run: RunFile) -> list[_Block]:
 def _open(verdicts: Sequence[Verdict]) -> list[_Block]:
     """What the run could not decide or compare, so that a green run is not taken for an answer."""
     left, other = left_undecided(verdicts), of_other_choices(verdicts)
-    said = [f"**Undecided**: {left}."] if left else []
-    return [_sentence(" ".join([*said, *([f"{other}."] if other else [])]))] if left or other else []
+    sentences = [f"**Undecided**: {left}."] if left else []
+    return [_sentence(" ".join([*sentences, *([f"{other}."] if other else [])]))] if left or other else []
 
 
 def _is_of_the_set_up(verdict: Verdict) -> bool:
@@ -212,8 +212,8 @@ def _reasons(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> lis
     """Per kind, reasons and notes that some cases share and no row tells: cases, texts, and the command of each case."""
     groups: dict[tuple[VerdictKind, tuple[str, ...]], list[Verdict]] = {}
     for verdict in verdicts:
-        said = (*_told_below(verdict), *verdict.notes)
-        groups.setdefault((verdict.kind, said), []).append(verdict)
+        notes = (*_told_below(verdict), *verdict.notes)
+        groups.setdefault((verdict.kind, notes), []).append(verdict)
     title: tuple[str, ...] = ("### Reasons, notes, and how to measure again", "")
     blocks = []
     for (kind, texts), members in groups.items():
@@ -346,11 +346,11 @@ def _fitted(blocks: Iterable[_Block], limit_bytes: int) -> tuple[list[str], list
         if fitting:
             kept += _lines(block, fitting)
             left = room - sums[fitting - 1]
-    said = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
+    counts = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
     return kept, [
-        f"**Cut**, as GitHub shows no summary above 1 MiB: {said}. The stored run has them.",
+        f"**Cut**, as GitHub shows no summary above 1 MiB: {counts}. The stored run has them.",
         "",
-    ] if said else []
+    ] if counts else []
 
 
 def _lines(block: _Block, count: int | None = None) -> list[str]:

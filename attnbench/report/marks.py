@@ -104,10 +104,10 @@ def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
             blocks[-2:] = [[(mean * count + later * more) / (count + more), count + more]]
     starts = [mean for mean, count in blocks for _ in range(int(count))]
     last = high - max(len(wanted) - 1, 0) * gap
-    found = [0.0] * len(wanted)
+    positions = [0.0] * len(wanted)
     for place, (at, start) in enumerate(zip(order, starts, strict=True)):
-        found[at] = min(max(start, low), last) + place * gap
-    return found
+        positions[at] = min(max(start, low), last) + place * gap
+    return positions
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,17 @@ class Box:
 
 def clusters(places: Sequence[tuple[float, float]], wide: float, high: float) -> list[list[int]]:
     """Indices of places that lie within one box of this size, from left to right: those share one block of labels."""
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for at in sorted(range(len(places)), key=lambda at: places[at]):
         x, y = places[at]
-        for mine in found:
+        for mine in groups:
             ys = [places[one][1] for one in mine] + [y]
             if x - places[mine[0]][0] <= wide and max(ys) - min(ys) <= high:
                 mine.append(at)
                 break
         else:
-            found.append([at])
-    return found
+            groups.append([at])
+    return groups
 
 
 def placed(anchors: Sequence[Box], sizes: Sequence[tuple[float, float]], points: Sequence[Box], room: Box) -> list[Box]:
@@ -161,17 +161,17 @@ def placed(anchors: Sequence[Box], sizes: Sequence[tuple[float, float]], points:
     The largest block chooses first. Each tries 16 directions at growing distances and takes the nearest free place, or
     the one that covers least; a line from anchor to block that crosses a block counts as covering it.
     """
-    found: dict[int, Box] = {}
+    boxes: dict[int, Box] = {}
     lines: list[tuple[float, float]] = []
     for at in sorted(range(len(anchors)), key=lambda at: (-sizes[at][0] * sizes[at][1], at)):
-        anchor, blocks = anchors[at], list(found.values())
+        anchor, blocks = anchors[at], list(boxes.values())
         others = [one.grown(FOREIGN_GAP) for one in points if not anchor.overlap(one)]
-        found[at] = min(
+        boxes[at] = min(
             _around(anchor, *sizes[at], room),
             key=partial(_cost, anchor=anchor, blocks=blocks, points=[anchor, *others], lines=tuple(lines)),
         )
-        lines += _line(anchor, found[at])
-    return [found[at] for at in range(len(anchors))]
+        lines += _line(anchor, boxes[at])
+    return [boxes[at] for at in range(len(anchors))]
 
 
 def _cost(
@@ -220,8 +220,8 @@ def ticks(low: float, high: float, log: bool, most: int = 8) -> list[float]:
     if log:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for digits in ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
-            found = [_round(digit * 10.0**power) for power in powers for digit in digits]
-            inside = [one for one in found if low <= one <= high]
+            values = [_round(digit * 10.0**power) for power in powers for digit in digits]
+            inside = [one for one in values if low <= one <= high]
             if len(inside) <= most:
                 return inside
         return inside[:: math.ceil(len(inside) / most)]

@@ -92,8 +92,8 @@ def as_text(table: RelativeTable) -> list[str]:
     """Lines for a terminal, in as many tables as its width asks for."""
     header, rows = _cells(table)
     lines = [[name for name, _ in header], [unit for _, unit in header]]
-    said = f"{_shortened(table.problem, WIDTH)}: speed in percent of {_shortened(table.reference)}"
-    return [said, *wrapped(_mean_of(table)), *fitted(lines, rows, left=2)]
+    title = f"{_shortened(table.problem, WIDTH)}: speed in percent of {_shortened(table.reference)}"
+    return [title, *wrapped(_mean_of(table)), *fitted(lines, rows, left=2)]
 
 
 def as_markdown(table: RelativeTable) -> list[str]:
@@ -102,8 +102,8 @@ def as_markdown(table: RelativeTable) -> list[str]:
     heads = [f"{literal(name)}: {unit}" if unit else name for name, unit in header]
     rule = ["--:", "---", *["--:"] * (len(header) - 2)]
     named = [[cells[0], code(cells[1]) if cells[0] else cells[1], *cells[2:]] for cells in rows]
-    said = f"{code(_shortened(table.problem, WIDTH))}: speed in percent of {code(_shortened(table.reference))},"
-    return [said, f"{_mean_of(table)}.", "", *(f"| {' | '.join(cells)} |" for cells in (heads, rule, *named))]
+    title = f"{code(_shortened(table.problem, WIDTH))}: speed in percent of {code(_shortened(table.reference))},"
+    return [title, f"{_mean_of(table)}.", "", *(f"| {' | '.join(cells)} |" for cells in (heads, rule, *named))]
 
 
 def _table(

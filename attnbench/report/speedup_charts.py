@@ -98,7 +98,7 @@ def _series(
     table: SpeedupTable, ratio: _Ratio, records: Mapping[str, Record], slugs: Mapping[str, str]
 ) -> list[Series]:
     """The variants that have a ratio at a length or more."""
-    found = []
+    series = []
     for variant in table.variants:
         values = {length: ratio(variant, length) for length in table.lengths}
         points = tuple(
@@ -108,8 +108,8 @@ def _series(
         )
         if points:
             record = records[variant]
-            found.append(Series(variant, slugs[variant], variant, record.backend, record.family, record.mode, points))
-    return found
+            series.append(Series(variant, slugs[variant], variant, record.backend, record.family, record.mode, points))
+    return series
 
 
 def _notes(why: str, lengths: Sequence[int]) -> list[str]:

@@ -70,7 +70,7 @@ def _statistics(records: Sequence[Record], tests: Mapping[str, int]) -> list[str
     lines = []
     for record in records:
         for check in (check for check in record.checks if check.statistics):
-            found = (f"{one.name} {one.found:.3g} ({one.low:.3g} to {one.high:.3g})" for one in check.statistics)
+            figures = (f"{one.name} {one.found:.3g} ({one.low:.3g} to {one.high:.3g})" for one in check.statistics)
             name = f"{record.variant}{marked(record.nodeid, tests)}"
-            lines += wrapped(f"{name}, {check.output} on {check.distribution} inputs: {', '.join(found)}", "  ")
+            lines += wrapped(f"{name}, {check.output} on {check.distribution} inputs: {', '.join(figures)}", "  ")
     return lines

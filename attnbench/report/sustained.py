@@ -117,28 +117,28 @@ def _row(record: Record, name: str) -> list[str]:
 
 def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
     """Which of the figures above were taken under other conditions, and why power or energy is missing."""
-    said: dict[str, list[str]] = {}
+    doubts: dict[str, list[str]] = {}
     for record in records:
         load, name = record.sustained, f"{record.variant}{marked(record.nodeid, tests)}"
         assert load is not None
         if record.injected is not None:
-            said.setdefault("slowed down on purpose (--attn-inject)", []).append(name)
+            doubts.setdefault("slowed down on purpose (--attn-inject)", []).append(name)
         if load.starved:
             share = f"{name} ({load.starved} of {load.batches} batches)"
-            said.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
+            doubts.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
         if not load.steady:
-            said.setdefault("latency under load was not steady when counting began", []).append(name)
+            doubts.setdefault("latency under load was not steady when counting began", []).append(name)
         if "heat" in load.held_by:
-            said.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
+            doubts.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
         if load.note:
-            said.setdefault(load.note, []).append(name)
-    return [line for what, names in said.items() for line in wrapped(f"{what}: {', '.join(names)}")]
+            doubts.setdefault(load.note, []).append(name)
+    return [line for what, names in doubts.items() for line in wrapped(f"{what}: {', '.join(names)}")]
 
 
 def _settled_s(record: Record) -> float:
-    found = median_s(record)
-    assert found is not None
-    return found
+    median = median_s(record)
+    assert median is not None
+    return median
 
 
 def _sustained_s(record: Record) -> float:

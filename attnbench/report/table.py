@@ -38,11 +38,11 @@ def fitted(
     # The wider a table may be, the fewer there are.
     narrowest = bisect_left(range(most), -fewest, key=lambda enough: -len(_parts(width, left, enough)))
     parts = _parts(width, left, narrowest)
-    said: list[str] = []
+    texts: list[str] = []
     for part in parts:
         head, body = ([[line[at] for at in part] for line in some] for some in (header, rows))
-        said += [*([""] if said else []), *aligned(head, body, left)]
-    return said
+        texts += [*([""] if texts else []), *aligned(head, body, left)]
+    return texts
 
 
 def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:

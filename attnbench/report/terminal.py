@@ -82,11 +82,13 @@ def head(run: RunFile) -> list[str]:
 
 def _ceilings(launches: Sequence[Launch]) -> list[str]:
     """What GPUs reached in a product and a copy (--attn-roofline), medians over launches, and the datasheet's peak."""
-    found: dict[str, list[DeviceCeilings]] = {}
+    by_device: dict[str, list[DeviceCeilings]] = {}
     for launch in launches:
         if launch.ceilings is not None:
-            found.setdefault(device_name(launch), []).append(launch.ceilings)
-    return [line for device, mine in found.items() for line in wrapped(f"reached: {'; '.join(_reached(device, mine))}")]
+            by_device.setdefault(device_name(launch), []).append(launch.ceilings)
+    return [
+        line for device, mine in by_device.items() for line in wrapped(f"reached: {'; '.join(_reached(device, mine))}")
+    ]
 
 
 def _reached(device: str, found: Sequence[DeviceCeilings]) -> Iterator[str]:
@@ -101,8 +103,8 @@ def _reached(device: str, found: Sequence[DeviceCeilings]) -> Iterator[str]:
 
 def _sources(records: Sequence[Record]) -> list[str]:
     """What a backend loaded (a commit, a build), where its name does not tell."""
-    said = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
-    return [line for source in said for line in wrapped(source)]
+    sources = dict.fromkeys(f"{record.backend}: {record.source}" for record in records if record.source)
+    return [line for source in sources for line in wrapped(source)]
 
 
 def _choices(records: Sequence[Record]) -> list[str]:
@@ -132,8 +134,8 @@ def _injected(records: Sequence[Record]) -> list[str]:
     if len(cases) > _FEW and by is not None and not others:
         measured = {record.case for record in records if record.sample is not None}
         return [f"INJECTED slow-down: {format_change(by)} in all {len(measured)} measured cases"]
-    said = (f"{slowed} ({counted(len(names), 'case')})" for slowed, names in cases.items())
-    return wrapped(f"INJECTED slow-down: {', '.join(said)}")
+    slow_downs = (f"{slowed} ({counted(len(names), 'case')})" for slowed, names in cases.items())
+    return wrapped(f"INJECTED slow-down: {', '.join(slow_downs)}")
 
 
 def _apart(records: Sequence[Record]) -> list[str]:
@@ -221,11 +223,11 @@ def _baselines(run: RunFile) -> list[str]:
 
 
 def _counts(run: RunFile, records: Sequence[Record], numbers: Mapping[str, int]) -> list[str]:
-    found = Counter(record.status for record in records)
-    said = ", ".join(f"{found[status]} {status}" for status in Status if found[status])
+    counts = Counter(record.status for record in records)
+    statuses = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     cases = len({record.case for record in records})
     tests = f" in {len(records)} tests" if len(records) > cases else ""
-    lines = [f"{counted(cases, 'case')}{tests}: {said}"]
+    lines = [f"{counted(cases, 'case')}{tests}: {statuses}"]
     lines += [*_first_calls(run), *_compilers(run), *_graph_breaks(records, numbers)]
     if run.interrupted:
         lines.append(f"the run ended early: {run.interrupted}")
@@ -238,11 +240,11 @@ def _first_calls(run: RunFile) -> list[str]:
     for record in run.records:
         if record.compilation and record.compilation.cache and record.first_call_s is not None:
             spent.setdefault(record.compilation.cache, []).append(record.first_call_s)
-    said = (
+    by_cache = (
         f"{seconds(sum(spent[cache]))} s with a {cache} Inductor cache ({counted(len(spent[cache]), 'case')})"
         for cache in sorted(spent)
     )
-    return [f"first calls of compiled cases: {', '.join(said)}"] if spent else []
+    return [f"first calls of compiled cases: {', '.join(by_cache)}"] if spent else []
 
 
 def _compilers(run: RunFile) -> list[str]:
@@ -251,8 +253,8 @@ def _compilers(run: RunFile) -> list[str]:
     for record in run.records:
         if record.mode == "eager" and record.compilers_s:
             spent[record.variant] = spent.get(record.variant, 0.0) + record.compilers_s
-    said = ", ".join(f"{variant} {seconds(taken_s)} s" for variant, taken_s in spent.items())
-    return wrapped(f"compiler CPU time in eager cases: {said}") if said else []
+    by_variant = ", ".join(f"{variant} {seconds(taken_s)} s" for variant, taken_s in spent.items())
+    return wrapped(f"compiler CPU time in eager cases: {by_variant}") if by_variant else []
 
 
 def _graph_breaks(records: Sequence[Record], numbers: Mapping[str, int]) -> list[str]:

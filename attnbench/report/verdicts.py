@@ -55,11 +55,11 @@ def line(verdict: Verdict, record: Record) -> str:
             f"limit {_limit(verdict.limit)} %",
         ]
         unit = "this GPU" if verdict.known_unit else "unknown unit: another GPU of this model"
-        said = [f"{head}: {', '.join(figures)}", f"  baseline: {_files(verdict.compared_with)} ({unit})"]
+        lines = [f"{head}: {', '.join(figures)}", f"  baseline: {_files(verdict.compared_with)} ({unit})"]
     else:
-        said = [f"{head}: {'; '.join(reason.text for reason in verdict.reasons)}"]
-    said += [f"  {text}" for text in (*_more(verdict), *_clock(verdict), *verdict.notes)]
-    return printable.lines("\n".join([*said, f"  reproduce: {verdict.reproduce}"]))
+        lines = [f"{head}: {'; '.join(reason.text for reason in verdict.reasons)}"]
+    lines += [f"  {text}" for text in (*_more(verdict), *_clock(verdict), *verdict.notes)]
+    return printable.lines("\n".join([*lines, f"  reproduce: {verdict.reproduce}"]))
 
 
 def verdicts(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:
@@ -137,10 +137,10 @@ def names(run: RunFile) -> Callable[[Verdict], str]:
 
 def marks(verdict: Verdict) -> str:
     """What qualifies the figures of a verdict: ` (unknown unit)`, ` (measured once)`, ` (chose cudnn, baseline flash)`."""
-    said = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
-    said += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
-    said += [verdict.chose] if verdict.chose else []
-    return f" ({', '.join(said)})" if said else ""
+    words = ["unknown unit"] if verdict.change is not None and not verdict.known_unit else []
+    words += ["measured once"] if any(reason.code == MEASURED_ONCE for reason in verdict.reasons) else []
+    words += [verdict.chose] if verdict.chose else []
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _table(verdicts: Sequence[Verdict], name: Callable[[Verdict], str], details: bool, width: int) -> list[str]:
@@ -209,13 +209,13 @@ def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
     if not verdicts:
         return []
     changes = sorted(v.change for v in verdicts if v.change is not None)
-    found = sorted(v.found_by for v in verdicts if v.found_by is not None)
+    smallest = sorted(v.found_by for v in verdicts if v.found_by is not None)
     screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
     limits = sorted({v.limit for v in verdicts if v.limit is not None})
     text = f"unchanged: {counted(len(verdicts), 'case')}, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
     text += f", limit {_limits(limits)} %"
-    if found and details:
-        text += f"; finds {_percent(found[len(found) // 2], 2)} % (median), {_percent(found[-1], 2)} % (worst)"
+    if smallest and details:
+        text += f"; finds {_percent(smallest[len(smallest) // 2], 2)} % (median), {_percent(smallest[-1], 2)} % (worst)"
     if screened:
         text += f"; unknown unit: the intervals end at {_percent(max(screened), 2)} % or below"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)

@@ -16,17 +16,17 @@ def accuracy(
     device: str, where: str, rows: Sequence[Row], slugs: Mapping[str, str], notes: Sequence[str]
 ) -> Chart | Missing:
     """Relative L2 error on the timed inputs over latency: what a quantised kernel trades."""
-    found = []
+    points = []
     for row in rows:
         error = rel_l2_of(row.record)
         if error is not None:
             latency, low, high = latency_of(row.record, 1e3)
             workload = row.record.workload
-            found.append((row, Point(workload.seq, workload.name, error, low, high, x=latency)))
-    if not found:
+            points.append((row, Point(workload.seq, workload.name, error, low, high, x=latency)))
+    if not points:
         why = f"Accuracy against latency: no measured record on {where} has an accuracy check."
         return Missing("accuracy", device, why)
-    known = {row.name for row, _ in found}
+    known = {row.name for row, _ in points}
     return Chart(
         "accuracy",
         "",
@@ -37,7 +37,7 @@ def accuracy(
         "median latency (ms)",
         "relative L2 error on the timed inputs",
         "",
-        series_of(found, slugs),
+        series_of(points, slugs),
         notes=(*notes, *absent("no accuracy check", (row.name for row in rows if row.name not in known))),
     )
 
@@ -46,17 +46,17 @@ def kernel_times(
     device: str, where: str, rows: Sequence[Row], slugs: Mapping[str, str], notes: Sequence[str]
 ) -> Chart | Missing:
     """Latency of the call beside the attention kernel's own time: the rest is quantisation, layout and other kernels."""
-    found = []
+    points = []
     for row in rows:
         kernel_s = row.record.kernel_s
         if kernel_s is not None and math.isfinite(kernel_s) and kernel_s > 0:
             value, low, high = latency_of(row.record, 1e3)
             workload = row.record.workload
-            found.append((row, Point(workload.seq, workload.name, value, low, high, inner=kernel_s * 1e3)))
-    if not found:
+            points.append((row, Point(workload.seq, workload.name, value, low, high, inner=kernel_s * 1e3)))
+    if not points:
         why = f"Kernel time against call time: no record on {where} has the attention kernel's own time."
         return Missing("kernel", device, why)
-    known = {row.name for row, _ in found}
+    known = {row.name for row, _ in points}
     return Chart(
         "kernel",
         "",
@@ -67,7 +67,7 @@ def kernel_times(
         "time (ms)",
         "",
         "ms",
-        series_of(found, slugs),
+        series_of(points, slugs),
         notes=(*notes, *absent("no kernel time", (row.name for row in rows if row.name not in known))),
     )
 

@@ -96,7 +96,7 @@ class Missing:
 
 def unique_slugs(names: Iterable[str]) -> dict[str, str]:
     """By name a part of an XML id: lower-case ASCII letters, digits and dashes, at most about 60 characters, unique."""
-    found: dict[str, str] = {}
+    slugs: dict[str, str] = {}
     taken: set[str] = set()
     for name in dict.fromkeys(names):
         stem = device_slug(name)[:LONGEST_SLUG].strip("-") or "variant"
@@ -105,8 +105,8 @@ def unique_slugs(names: Iterable[str]) -> dict[str, str]:
             number += 1
             slug = f"{stem}-{number}"
         taken.add(slug)
-        found[name] = slug
-    return found
+        slugs[name] = slug
+    return slugs
 
 
 def named(drawn: Sequence[Chart]) -> tuple[Chart, ...]:

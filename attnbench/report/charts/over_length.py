@@ -19,12 +19,12 @@ def over_length(
     notes: Sequence[str],
 ) -> Chart | Missing:
     """The chart of a measure, or why there is none. where: device and problem in words; notes: on what the rows lack."""
-    found = [(row, value) for row in rows if (value := measure.of(row.record)) is not None and _is_drawable(value)]
-    if not found:
+    values = [(row, value) for row in rows if (value := measure.of(row.record)) is not None and _is_drawable(value)]
+    if not values:
         return Missing(measure.name, device, f"{measure.title}: no record on {where} has data for this plot.")
-    known = {row.name for row, _ in found}
-    lengths = sorted({row.record.workload.seq for row, _ in found})
-    series = series_of(((row, _point(row, value)) for row, value in found), slugs)
+    known = {row.name for row, _ in values}
+    lengths = sorted({row.record.workload.seq for row, _ in values})
+    series = series_of(((row, _point(row, value)) for row, value in values), slugs)
     banded = any(point.low is not None for one in series for point in one.points)
     better = f" · {'lower' if measure.lower_is_better else 'higher'} is better"
     band = f"{better} · band: 20 to 80 % of the rounds" if banded else better

@@ -16,13 +16,14 @@ from attnbench.units import significant
 
 def reached_by_device(runs: Sequence[RunFile]) -> dict[str, tuple[float, float]]:
     """By device what it reached in FLOP and bytes per second: medians over the launches that measured both."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    by_device: dict[str, list[tuple[float, float]]] = {}
     for launch in {launch.id: launch for run in runs for launch in run.launches}.values():
         one = launch.ceilings
         if one is not None and one.matmul_flop_per_s and one.copy_bytes_per_s:
-            found.setdefault(device_name(launch), []).append((one.matmul_flop_per_s, one.copy_bytes_per_s))
+            by_device.setdefault(device_name(launch), []).append((one.matmul_flop_per_s, one.copy_bytes_per_s))
     return {
-        device: (median(flop for flop, _ in mine), median(moved for _, moved in mine)) for device, mine in found.items()
+        device: (median(flop for flop, _ in mine), median(moved for _, moved in mine))
+        for device, mine in by_device.items()
     }
 
 
@@ -42,20 +43,20 @@ def roofline(
     ridge = matmul / copy
     across = [ridge, *(x for _, _, x in points)]
     low, high = min(across) / 8, max(across) * 2  # so far down that both axes are logarithmic, and the slope a line
-    said = [f"this GPU: product {significant(matmul, 3)} TFLOP/s, copy {significant(copy, 3)} TB/s"]
+    roof_words = [f"this GPU: product {significant(matmul, 3)} TFLOP/s, copy {significant(copy, 3)} TB/s"]
     roofs: list[tuple[tuple[float, float], ...]] = [((low, low * copy), (ridge, matmul), (high, matmul))]
     peaks = (("16-bit", matrix_peak(device)), ("8-bit", eight_bit_peak(device)))
     for name, peak in peaks:
         if peak is not None:
             roofs.append(((peak / copy, peak), (high, peak)))
-            said.append(f"{name} datasheet {significant(peak, 4)}")
+            roof_words.append(f"{name} datasheet {significant(peak, 4)}")
     yield Chart(
         "roofline",
         "",
         device,
         SCATTER,
         "Roofline",
-        f"{device} · {problem} · {', '.join(said)}",
+        f"{device} · {problem} · {', '.join(roof_words)}",
         "arithmetic intensity (FLOP per byte that must be moved at least)",
         "throughput (TFLOP/s)",
         "TFLOP/s",

@@ -25,12 +25,12 @@ class Row:
 
 def by_device(runs: Sequence[RunFile]) -> dict[str, list[Record]]:
     """The records of each device in order of appearance; a simulated one says so in its name."""
-    found: dict[str, list[Record]] = {}
+    records_of: dict[str, list[Record]] = {}
     for run in runs:
         devices = {launch.id: device_name(launch) for launch in run.launches}
         for record in run.records:
-            found.setdefault(devices.get(record.launch, UNKNOWN_DEVICE), []).append(record)
-    return found
+            records_of.setdefault(devices.get(record.launch, UNKNOWN_DEVICE), []).append(record)
+    return records_of
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:

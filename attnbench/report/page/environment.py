@@ -39,17 +39,17 @@ def environments(index: Index) -> tuple[Environment, ...]:
 
 
 def _fields(launches: Sequence[Launch]) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
-    found: dict[tuple[str, bool], dict[str, None]] = {}
+    values_of: dict[tuple[str, bool], dict[str, None]] = {}
     for launch in launches:
         for part, compared in ((launch.fingerprint.key, True), (launch.fingerprint.context, False)):
             for name, value in part.items():
-                found.setdefault((name, compared), {})["unknown" if value is None else str(value)] = None
-    return tuple((name, tuple(values), compared) for (name, compared), values in found.items())
+                values_of.setdefault((name, compared), {})["unknown" if value is None else str(value)] = None
+    return tuple((name, tuple(values), compared) for (name, compared), values in values_of.items())
 
 
 def _nvidia_smi(launches: Sequence[Launch]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found: dict[str, dict[str, None]] = {}
+    values_of: dict[str, dict[str, None]] = {}
     for launch in launches:
         for name, value in launch.nvidia_smi.items():
-            found.setdefault(name, {})[value] = None
-    return tuple((name, tuple(values)) for name, values in found.items())
+            values_of.setdefault(name, {})[value] = None
+    return tuple((name, tuple(values)) for name, values in values_of.items())

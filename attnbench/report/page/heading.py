@@ -25,7 +25,7 @@ def facts(gathered: Gathered) -> tuple[str, ...]:
     variants, workloads = {r.variant for r in records}, {r.workload.name for r in records}
     launches = {r.launch for r in records}
     plural = "launch" if len(launches) == 1 else "launches"
-    said = [
+    sentences = [
         f"{counted(len(variants), 'variant')} × {counted(len(workloads), 'workload')}",
         f"{counted(len(records), 'record')} from {len(launches)} {plural}",
         span(gathered.launches[launch].started_at for launch in launches),
@@ -33,28 +33,28 @@ def facts(gathered: Gathered) -> tuple[str, ...]:
     for field, spelt in _SOFTWARE:
         known = _context(gathered, field)
         if len(known) == 1:
-            said.append(f"{spelt} {known[0]}")
+            sentences.append(f"{spelt} {known[0]}")
         elif known:
-            said.append(f"{len(known)} versions of {spelt}")
-    return tuple(one for one in said if one)
+            sentences.append(f"{len(known)} versions of {spelt}")
+    return tuple(one for one in sentences if one)
 
 
 def warnings(gathered: Gathered) -> tuple[str, ...]:
     """What a reader must know before the first figure."""
-    said = []
+    sentences = []
     if any(launch.simulated for launch in gathered.launches.values()):
-        said.append("A simulated device: its latencies are computed and not measured.")
+        sentences.append("A simulated device: its latencies are computed and not measured.")
     if slowed := sum(record.injected is not None for record in gathered.records):
-        said.append(
+        sentences.append(
             f"{slowed} of {counted(len(gathered.records), 'record')} were slowed down on purpose (--attn-inject) "
             "to see whether the rule finds it."
         )
-    said += list(dict.fromkeys(f"Ended early: {s.run.interrupted}" for s in gathered.runs if s.run.interrupted))
+    sentences += list(dict.fromkeys(f"Ended early: {s.run.interrupted}" for s in gathered.runs if s.run.interrupted))
     if failed := sum(file.outcome is not Outcome.FOUND for file in gathered.files):
-        said.append(f"{failed} of {counted(len(gathered.files), 'file')} could not be used: see Files below.")
+        sentences.append(f"{failed} of {counted(len(gathered.files), 'file')} could not be used: see Files below.")
     if skipped := sum(len(file.skipped) for file in gathered.files if file.outcome is Outcome.FOUND):
-        said.append(f"{counted(skipped, 'line')} could not be read: see Files below.")
-    return tuple(said)
+        sentences.append(f"{counted(skipped, 'line')} could not be read: see Files below.")
+    return tuple(sentences)
 
 
 def has_problems(gathered: Gathered) -> bool:

@@ -53,17 +53,17 @@ def _of_point(index: Index, case: Case) -> list[str]:
     timed = [record for record in case.records if record.sample is not None]
     rounds = sum(len(record.sample.rounds_s) for record in timed if record.sample)
     plural = "launch" if len(timed) == 1 else "launches"
-    said = [f"{counted(rounds, 'round')} in {len(timed)} {plural}"] if timed else []
+    lines = [f"{counted(rounds, 'round')} in {len(timed)} {plural}"] if timed else []
     check = timed_check(case.first)
     if check is not None and math.isfinite(check.error.rel_l2):
-        said.append(f"rel. L2 {scientific(check.error.rel_l2)}, cosine {check.error.cosine:.6f}")
+        lines.append(f"rel. L2 {scientific(check.error.rel_l2)}, cosine {check.error.cosine:.6f}")
     verdicts = [found for record in case.records if (found := index.gathered.verdict(record)) is not None]
     if verdicts:
         worst = worst_first(verdicts)[0]
         change = change_with_interval(worst)
         figures = f" {change}, limit {worst.limit * 100:.3g} %" if worst.limit and change else ""
-        said.append(f"{worst.kind}{figures}")
-    said += sorted({one.chose for one in verdicts if one.chose} or {f"chose {r.chose}" for r in timed if r.chose})
+        lines.append(f"{worst.kind}{figures}")
+    lines += sorted({one.chose for one in verdicts if one.chose} or {f"chose {r.chose}" for r in timed if r.chose})
     if any(record.injected is not None for record in case.records):
-        said.append("slowed down on purpose")
-    return said
+        lines.append("slowed down on purpose")
+    return lines

@@ -40,8 +40,8 @@ class Case:
     @cached_property
     def median_s(self) -> float | None:
         """Median over the launches of each launch's median; those slowed down on purpose are left out."""
-        found = [median_s(record) for record in self.records if record.injected is None]
-        known = [value for value in found if value is not None]
+        medians = [median_s(record) for record in self.records if record.injected is None]
+        known = [value for value in medians if value is not None]
         return median(known) if known else None
 
 
@@ -68,18 +68,18 @@ class Index:
     @cached_property
     def launches(self) -> Mapping[str, tuple[Launch, ...]]:
         """Launches by GPU, also those that no record is of."""
-        found: dict[str, list[Launch]] = {}
+        by_gpu: dict[str, list[Launch]] = {}
         for launch in self.gathered.launches.values():
-            found.setdefault(self._gpus[launch.id], []).append(launch)
-        return {gpu: tuple(launches) for gpu, launches in found.items()}
+            by_gpu.setdefault(self._gpus[launch.id], []).append(launch)
+        return {gpu: tuple(launches) for gpu, launches in by_gpu.items()}
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
-        found: dict[tuple[str, str, Workload], dict[RecordKey, Record]] = {}
+        by_case: dict[tuple[str, str, Workload], dict[RecordKey, Record]] = {}
         for record in self.gathered.records:
             where = (self.gpu(record), self.name(record), record.workload)
-            found.setdefault(where, {})[key_of(record)] = record
-        return tuple(Case(gpu, name, tuple(mine.values())) for (gpu, name, _), mine in found.items())
+            by_case.setdefault(where, {})[key_of(record)] = record
+        return tuple(Case(gpu, name, tuple(mine.values())) for (gpu, name, _), mine in by_case.items())
 
     def gpu(self, record: Record) -> str:
         return self._gpus[record.launch]

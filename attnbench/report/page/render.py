@@ -182,10 +182,10 @@ def shortened(name: str, longest: int = LONGEST_NAME) -> str:
 
 def _tabs(figures: Sequence[Figure]) -> list[tuple[str, str, list[Figure]]]:
     """Figures by what they plot: its name, its label, and one figure per device and problem."""
-    found: dict[str, list[Figure]] = {}
+    tabs: dict[str, list[Figure]] = {}
     for figure in figures:
-        found.setdefault(figure.name, []).append(figure)
-    return [(name, mine[0].title.removesuffix(" over sequence length"), mine) for name, mine in found.items()]
+        tabs.setdefault(figure.name, []).append(figure)
+    return [(name, mine[0].title.removesuffix(" over sequence length"), mine) for name, mine in tabs.items()]
 
 
 def _part(name: str) -> str:

@@ -48,7 +48,7 @@ def _fastest(index: Index) -> list[Tile]:
 
     At the longest of the workloads that most variants have: a quantised kernel is faster, but at another accuracy.
     """
-    found = []
+    fastest = []
     for gpu in index.gpus:
         cases = [case for case in index.cases if case.gpu == gpu and case.median_s is not None]
         if not cases:
@@ -66,8 +66,8 @@ def _fastest(index: Index) -> list[Tile]:
         where = f" · {gpu}" if len(index.gpus) > 1 else ""
         label = f"Fastest {kind}at {at.seq} tokens{where}"
         lines = (f"{_best_line(main)} ({at.name})", *_some(others, MOST_LINES - 1))
-        found.append(Tile(label, main[0].name, lines, "", "#figures"))
-    return found
+        fastest.append(Tile(label, main[0].name, lines, "", "#figures"))
+    return fastest
 
 
 def _regressed(rows: Sequence[VerdictRow]) -> Tile:
@@ -77,13 +77,13 @@ def _regressed(rows: Sequence[VerdictRow]) -> Tile:
     bad = [row for row in rows if row.kind == "regressed"]
     lines = [f"{row.name} · {row.workload} {row.change.text} %".strip() for row in bad]
     others = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "regressed")
-    said = (*_some(lines, MOST_LINES - 1), others) if others else _some(lines)
+    shown = (*_some(lines, MOST_LINES - 1), others) if others else _some(lines)
     judged = sum(counts[kind] for kind in _DECIDED)
     if bad:
-        return Tile("Regressed", f"{len(bad)} of {len(rows)}", said, "bad", "#verdicts")
+        return Tile("Regressed", f"{len(bad)} of {len(rows)}", shown, "bad", "#verdicts")
     if not judged:
-        return Tile("Regressed", "not judged", said, "", "#verdicts")
-    return Tile("Regressed", "none" if judged == len(rows) else f"none of {judged}", said, "good", "#verdicts")
+        return Tile("Regressed", "not judged", shown, "", "#verdicts")
+    return Tile("Regressed", "none" if judged == len(rows) else f"none of {judged}", shown, "good", "#verdicts")
 
 
 def _not_measured(index: Index, unmeasured: Sequence[Unmeasured]) -> Tile:
@@ -101,8 +101,8 @@ def _not_measured(index: Index, unmeasured: Sequence[Unmeasured]) -> Tile:
     del cases[str(Status.CHECKED)]
     counts = ", ".join(f"{cases[str(status)]} {status}" for status in STATUSES if cases[str(status)])
     value = f"{sum(cases.values())} of {counted(len(index.cases), 'case')}"
-    said = (counts, *_some(lines, MOST_LINES - 1))
-    return Tile("Not measured", value, said, "bad" if bad else "", "#unmeasured")
+    shown = (counts, *_some(lines, MOST_LINES - 1))
+    return Tile("Not measured", value, shown, "bad" if bad else "", "#unmeasured")
 
 
 def _best_first(cases: Sequence[Case]) -> list[Case]:
@@ -115,8 +115,8 @@ def _best_line(cases: Sequence[Case]) -> str:
     assert best.median_s is not None
     rate = stats.tflop_per_s(best.first.workload.flop, best.median_s)
     tied = sum(case.median_s is not None and case.median_s <= best.median_s * (1 + TIE) for case in cases[1:])
-    said = f"{milliseconds(best.median_s)} ms, {significant(rate, 3)} TFLOP/s"
-    return f"{said}; {counted(tied, 'other')} within {TIE * 100:.0f} %" if tied else said
+    figures = f"{milliseconds(best.median_s)} ms, {significant(rate, 3)} TFLOP/s"
+    return f"{figures}; {counted(tied, 'other')} within {TIE * 100:.0f} %" if tied else figures
 
 
 def _class_line(cases: Sequence[Case]) -> str:

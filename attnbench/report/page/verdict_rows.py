@@ -105,13 +105,13 @@ def _row(index: Index, judged: _Judged, scale: tuple[float, float]) -> VerdictRo
 
 def _said(verdict: Verdict, record: Record | None) -> tuple[str, ...]:
     """What stands under the case's name, each sentence once."""
-    said = [reason.text for reason in verdict.reasons if verdict.change is None or reason.code not in IN_THE_ROW]
+    sentences = [reason.text for reason in verdict.reasons if verdict.change is None or reason.code not in IN_THE_ROW]
     if verdict.change is not None and not verdict.known_unit:
-        said.append("a GPU unit that the baseline does not know: a slow-down is only suspected")
-    said += [*([verdict.chose] if verdict.chose else []), *verdict.notes]
-    if record is not None and record.injected is not None and not any("INJECTED" in one for one in said):
-        said.insert(0, f"slowed down on purpose by {signed_percent(record.injected, 1)} %")
-    return tuple(dict.fromkeys(said))
+        sentences.append("a GPU unit that the baseline does not know: a slow-down is only suspected")
+    sentences += [*([verdict.chose] if verdict.chose else []), *verdict.notes]
+    if record is not None and record.injected is not None and not any("INJECTED" in one for one in sentences):
+        sentences.insert(0, f"slowed down on purpose by {signed_percent(record.injected, 1)} %")
+    return tuple(dict.fromkeys(sentences))
 
 
 def _ends(verdict: Verdict) -> str:

@@ -48,8 +48,8 @@ def axes_of(chart: Chart, area: Area) -> tuple[Axis, Axis]:
 
 
 def _values(points: Iterable[Point]) -> list[float]:
-    found = (part for point in points for part in (point.value, point.low, point.high, point.inner))
-    return [part for part in found if part is not None]
+    parts = (part for point in points for part in (point.value, point.low, point.high, point.inner))
+    return [part for part in parts if part is not None]
 
 
 def _value_axis(values: Sequence[float], unit: str) -> Axis:
@@ -64,8 +64,8 @@ def _value_axis(values: Sequence[float], unit: str) -> Axis:
     else:
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         low, high = low - margin, high + margin
-    found = tuple(marks.ticks(low, high, log))
-    return Axis(low, high, log, found, tuple(map(_digits, found)))
+    places = tuple(marks.ticks(low, high, log))
+    return Axis(low, high, log, places, tuple(map(_digits, places)))
 
 
 def _length_axis(lengths: Sequence[int], width: float) -> Axis:

@@ -154,20 +154,22 @@ def _shapes(group: ET.Element, markers: Mapping[str, ET.Element]) -> Iterator[ET
 
 def _attributes(element: ET.Element) -> dict[str, str]:
     """Style declarations as presentation attributes, and the place of a text."""
-    found: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     if element.tag.rpartition("}")[2] != "use":
-        found.update((name, _flat(element.attrib[name])) for name in ("x", "y", "transform") if name in element.attrib)
+        attributes.update(
+            (name, _flat(element.attrib[name])) for name in ("x", "y", "transform") if name in element.attrib
+        )
     for declaration in element.get("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":  # the shorthand is no presentation attribute
-            found["font-size"] = _FONT.sub(r"\1", value)
+            attributes["font-size"] = _FONT.sub(r"\1", value)
             if value.startswith(("700", "bold")):
-                found["font-weight"] = "700"
+                attributes["font-weight"] = "700"
         elif name and name != "font-family":
-            found[name] = "currentColor" if value == marks.INK else value
-    if found.get("transform", "").startswith("rotate(-0 "):
-        del found["transform"]
-    return {name: value for name, value in found.items() if (name, value) not in _USUAL}
+            attributes[name] = "currentColor" if value == marks.INK else value
+    if attributes.get("transform", "").startswith("rotate(-0 "):
+        del attributes["transform"]
+    return {name: value for name, value in attributes.items() if (name, value) not in _USUAL}
 
 
 def _add_series(axes: ET.Element, parts: dict[str, list[ET.Element]], chart: Chart, one: Series, prefix: str) -> None:
