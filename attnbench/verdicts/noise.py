@@ -126,7 +126,8 @@ def noise_model_of(baseline: Baseline) -> NoiseModel:
         for number, version in enumerate(code_versions.by_version(stored)):
             for session, record in version:
                 summary = summarise(record, session.launches.get(record.launch), session.name)
-                alike[case, number, record.input_sha256, autotuned.choices_key(record, small)].append(summary)
+                choices = autotuned.choices_key(record, small)
+                alike[case, number, record.workload.problem, record.input_sha256, choices].append(summary)
     return noise_model(alike.values())
 
 
