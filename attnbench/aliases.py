@@ -50,3 +50,9 @@ VARIANTS: Mapping[str, str] = MappingProxyType(
 def aliases(variant: str) -> tuple[str, ...]:
     """Other projects' names of a variant, in alphabetical order; none for most."""
     return tuple(sorted(name for name, meant in VARIANTS.items() if meant == variant))
+
+
+def flux_name(variant: str) -> str:
+    """What the Flux benchmark calls a variant: eager ones by the backend alone; what it does not have, by our own name."""
+    names = (name for name in aliases(variant) if name.endswith(tuple(_SUFFIXES)) or name.startswith("sageattn_qk_"))
+    return next(names, variant.removesuffix("@eager"))

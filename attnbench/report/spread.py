@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from attnbench.aliases import flux_name
 from attnbench.model import Record, Status
 from attnbench.report.pooling import marked
 from attnbench.report.table import WIDTH, fitted, without_empty, wrapped
@@ -26,6 +27,9 @@ _COLUMNS = (
     ("2×plain", ""),
 )
 
+
+#: Inputs of the correctness part of the Flux benchmark.
+_FLUX_INPUTS = "randn"
 
 _TIMES = (partial(quantile, share=0.2), median_s, partial(quantile, share=0.8))
 
@@ -62,7 +66,23 @@ def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WID
     workload = records[0].workload
     left = 3 if any(row[2] for row in rows) else 2
     table = fitted(*without_empty(header, rows), left=left, most=width)
-    return [f"{workload.name}: rounds and errors", *table, *_statistics(ran, tests)]
+    lines = [f"{workload.name}: rounds and errors", *table, *_statistics(ran, tests)]
+    return [*lines, "", *printed] if (printed := _as_the_flux_benchmark(ran)) else lines
+
+
+def _as_the_flux_benchmark(records: Sequence[Record]) -> list[str]:
+    """The errors of the outputs on `randn` inputs as the Flux benchmark prints its own; empty where there are none.
+
+    Its reference is math attention in fp32, this one fp64.
+    """
+    lines = [
+        f"{flux_name(record.variant):<30}: absmax={error.max_abs:.6f}, mae={error.mean_abs:.6f}, mse={error.mse:.6f}"
+        for record in records
+        for check in record.checks
+        if check.distribution == _FLUX_INPUTS and check.output == "output" and not check.statistics
+        for error in (check.error,)
+    ]
+    return [f"===== Testing shape: {records[0].workload.q_shape} =====", *lines] if lines else []
 
 
 def _statistics(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:

@@ -50,3 +50,23 @@ def test_rounds_without_a_check_of_the_timed_inputs_have_a_row_of_their_own(run_
     assert rounds[1] == record().workload.distribution
     assert len(rounds) == 5
     assert errors[1:3] == ["randn", "6.00e-02"]
+
+
+def test_verbose_prints_errors_on_randn_in_the_flux_benchmarks_own_form(run_file, record, error):
+    def checks(output="output"):
+        return tuple(Check(name, one, one, one, {}, "all", True, output) for name in ("randn", "outlier-k"))
+
+    one = error(max_abs=0.0019531, mean_abs=2e-5, mse=1e-9)
+    names = ("torch_cudnn@max-autotune", "torch_flash@eager", "sage_int8_fp16_cuda@eager", "numpy@eager")
+    records = [record(name, checks=checks()) for name in names]
+    lines = details(run_file(*records))
+    at = lines.index("===== Testing shape: (1, 384, 24, 128) =====")
+    error_text = "absmax=0.001953, mae=0.000020, mse=0.000000"
+    assert lines[at + 1 : at + 5] == [
+        f"torch_cudnn_compile_ma        : {error_text}",
+        f"torch_flash                   : {error_text}",
+        f"sageattn_qk_int8_pv_fp16_cuda : {error_text}",
+        f"numpy                         : {error_text}",
+    ]
+    assert not any("Testing shape" in line for line in section(run_file(*records)))
+    assert not any("Testing shape" in line for line in details(run_file(record(checks=checks("dq")))))
