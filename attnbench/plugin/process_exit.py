@@ -21,18 +21,25 @@ class QuickExit:
 
     def __init__(self) -> None:
         self._session: pytest.Session | None = None
+        self._code: int | None = None
         atexit.register(self._leave)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._session = session  # its exit status is final only after the last report
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        if self._session is not None:
+            self._code = int(self._session.exitstatus)
+            self._session = None  # a program that calls pytest many times must not keep all that they collected
+
     def _leave(self) -> None:
         route = sys.modules.get("attnbench.checks.route")  # nobody traced without it
-        if self._session is None or route is None or not route.cuda_was_traced() or not _is_the_pytest_program():
+        if self._code is None or route is None or not route.cuda_was_traced() or not _is_the_pytest_program():
             return
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(int(self._session.exitstatus))
+        os._exit(self._code)
 
 
 def _is_the_pytest_program() -> bool:

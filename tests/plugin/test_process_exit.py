@@ -15,7 +15,14 @@ sys.aborts_at_the_end = AbortsAtTheEnd()
 if {traced}:
     route._CUDA_TRACES.append("cuda")
 """
-BY_MAIN = "import sys, pytest; pytest.main(sys.argv[1:]); print('the program goes on'); sys.exit(7)"
+BY_MAIN = """
+import gc, sys, pytest
+for _ in range(3):
+    pytest.main(sys.argv[1:])
+gc.collect()
+print("the program goes on with", sum(isinstance(one, pytest.Session) for one in gc.get_objects()), "sessions")
+sys.exit(7)
+"""
 
 
 @pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--attn-sim=torch_math:incorrect",), 1)])
@@ -31,9 +38,9 @@ def test_an_untraced_run_is_torn_down_as_ever(sim, pytester):
     assert sim.fresh("--benchmark-only", "--attn-mode=eager").ret == -6
 
 
-def test_a_program_that_calls_pytest_is_not_ended_by_it(sim, pytester):
+def test_a_program_that_calls_pytest_is_not_ended_by_it_and_keeps_nothing_of_it(sim, pytester):
     pytester.makeconftest("from attnbench.checks import route\nroute._CUDA_TRACES.append('cuda')\n")
     command = [sys.executable, "-c", BY_MAIN, "-p", "attnbench.plugin", "--attn-device=sim", "--collect-only"]
     run = pytester.run(*command)
     assert run.ret == 7
-    run.stdout.fnmatch_lines(["the program goes on"])
+    run.stdout.fnmatch_lines(["the program goes on with 0 sessions"])
