@@ -52,7 +52,9 @@ make_venv() {
 
 install() {
     local group=$1 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
-    local args=(--constraint constraints.txt --build-constraint constraints.txt --editable '.[nvml,report]')
+    # Of what is installed a quarter of the files is ever imported: Python compiles those then, on all cores.
+    local pinned=(install --no-compile --constraint constraints.txt)
+    local args=(--build-constraint constraints.txt --editable '.[nvml,report]')
     [[ ! -e $venv || -d $venv/.attnbench ]] || die "$venv was not made by this script; remove it to have one made here," \
         "or use it as it stands with ATTN_PYTHON=$venv/bin/python"
     if [[ -x $venv/bin/python && $(head -n 2 "$stamp" 2>/dev/null) == "$(origin)" ]]; then
@@ -65,7 +67,7 @@ install() {
     [[ -t 2 ]] || pip+=(--quiet) # a progress bar only where someone may be watching
     say "installing into $venv (on the first start and when pins change)"
     # pip first: the one that a venv is born with may be too old to know --group and --build-constraint.
-    { attended "${pip[@]}" install --constraint constraints.txt --upgrade pip && attended "${pip[@]}" install "${args[@]}"; } >&2 ||
+    { attended "${pip[@]}" "${pinned[@]}" --upgrade pip && attended "${pip[@]}" "${pinned[@]}" "${args[@]}"; } >&2 ||
         die "installing into $venv failed; the lines above say why. The next start begins again;" \
             "where torch is installed already, ATTN_PYTHON=python3 uses that interpreter instead"
     [[ $group == run ]] || touch "$venv/.attnbench/$group"
@@ -89,6 +91,7 @@ if [[ -n ${ATTN_PYTHON:-} ]]; then
     # attnbench need not be installed there: it is imported from this clone, and conftest.py loads its plugin.
     export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 else
+    unset PYTHONDONTWRITEBYTECODE # some containers set it, and every process would compile what it imports again
     use_venv "$1"
     python=$venv/bin/python
 fi
