@@ -114,6 +114,10 @@ def test_a_faulthandler_that_only_prints_is_no_limit(sim):
     assert "faulthandler" not in header(sim("-o", "faulthandler_timeout=30", "--attn-backend=numpy"))
 
 
+#: `bench` leaves it out.
+RERUNS = ("-p", "rerunfailures")
+
+
 @pytest.mark.parametrize("place", ["option", "marker"])
 def test_a_wrong_output_is_not_repeated_until_it_is_right(kernels, pytester, place):
     if place == "marker":
@@ -122,7 +126,7 @@ def test_a_wrong_output_is_not_repeated_until_it_is_right(kernels, pytester, pla
             test_suite=f"import pytest\n@pytest.mark.flaky(reruns=2)\ndef test_mine(attn_case):\n{steps}"
         )
     given = ("--reruns=2",) if place == "option" else ()
-    result = kernels(*CPU, "--attn-backend=wrong_at_first", "--attn-mode=eager", *given)
+    result = kernels(*CPU, "--attn-backend=wrong_at_first", "--attn-mode=eager", *RERUNS, *given)
     result.assert_outcomes(failed=1)
     assert [record["status"] for record in kernels.records().values()] == ["incorrect"]
     assert header(result).endswith("pytest-rerunfailures does not repeat attention cases") == (place == "option")
@@ -130,7 +134,7 @@ def test_a_wrong_output_is_not_repeated_until_it_is_right(kernels, pytester, pla
 
 @pytest.mark.parametrize("given", [("--force-reruns=1",), ("--reruns=1", "--reruns-mode=append")], ids=" ".join)
 def test_an_option_that_would_repeat_a_case_all_the_same_is_refused(sim, given):
-    result = sim(*given)
+    result = sim(*RERUNS, *given)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         ["ERROR: --* would repeat a case that is wrong or regressed until it passes: drop it.*"]
@@ -139,7 +143,7 @@ def test_an_option_that_would_repeat_a_case_all_the_same_is_refused(sim, given):
 
 def test_other_tests_are_repeated_as_ever(sim, pytester):
     pytester.makepyfile(test_other="tried = []\ndef test_other():\n    tried.append(1)\n    assert len(tried) > 1\n")
-    result = sim("--reruns=1", "--attn-backend=numpy", "--attn-sim=numpy:error")
+    result = sim(*RERUNS, "--reruns=1", "--attn-backend=numpy", "--attn-sim=numpy:error")
     result.assert_outcomes(passed=1, failed=1)
     assert "1 rerun" in result.stdout.str()
 
