@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,3 +35,17 @@ def fresh_triton(*command: str, cwd: Path, interpreted: bool, may_exit_with: tup
     )
     assert ended.returncode in may_exit_with, ended.stdout + ended.stderr
     return ended.stdout
+
+
+ONE_AFTER_THE_OTHER = """
+import json, sys
+for script in json.loads(sys.argv[1]):
+    exec(script, {})
+"""
+
+
+def interpreted(*scripts: str, cwd: Path) -> list[Any]:
+    """What each of these scripts prints, which is one line of JSON, in one process in which Triton interprets."""
+    printed = fresh_triton("-c", ONE_AFTER_THE_OTHER, json.dumps(scripts), cwd=cwd, interpreted=True).splitlines()
+    assert len(printed) == len(scripts), printed
+    return [json.loads(line) for line in printed]

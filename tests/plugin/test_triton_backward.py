@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from processes import fresh_triton
+from processes import fresh_triton, interpreted
 
 from attnbench.backends.triton.triton_backward import backward_configuration
 
@@ -29,7 +29,7 @@ def _triton_is_here() -> None:
 
 
 GRADIENTS = """
-import json, math, sys
+import json, math
 import torch
 from attnbench.backends.triton.triton_backward import differentiable
 
@@ -64,24 +64,8 @@ def errors(head_dim, causal, shape, dtype=torch.float32):
     )
     return [relative(*pair) for pair in pairs]
 
-print(json.dumps([errors(*case) for case in json.loads(sys.argv[1])] + [errors(64, True, (40, 40, 2, 1), torch.float16)]))
+print(json.dumps([errors(*case) for case in CASES] + [errors(64, True, (40, 40, 2, 1), torch.float16)]))
 """
-
-
-@pytest.fixture(scope="module")
-def gradients(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[float]]:
-    """Relative errors of the output, dq, dk and dv by case, in fp32, and one in fp16."""
-    found = fresh_triton("-c", GRADIENTS, json.dumps(CASES), cwd=tmp_path_factory.mktemp("gradients"), interpreted=True)
-    return dict(zip((*CASES, "fp16"), json.loads(found), strict=True))
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_output_and_gradients_are_those_of_autograd_in_fp64(gradients, case):
-    assert max(gradients[case]) < 2e-6  # NaN is not
-
-
-def test_gradients_in_16_bits_are_as_exact_as_their_rounding(gradients):
-    assert max(gradients["fp16"]) < 1e-3
 
 
 #: Rows that see none of these keys have NaN gradients: a block that is read, and only masked, makes NaN of the sums.
@@ -99,10 +83,6 @@ print(json.dumps([x[:, 16:].isfinite().all().item() for x in torch.autograd.grad
 """
 
 
-def test_causal_skips_the_blocks_that_see_nothing_of_each_other(tmp_path):
-    assert json.loads(fresh_triton("-c", SKIPPED, cwd=tmp_path, interpreted=True)) == [True] * 3
-
-
 ROWS_WITHOUT_KEYS = """
 import json
 import torch
@@ -116,8 +96,35 @@ print(json.dumps([*(x[:, :33].abs().max().item() for x in (out, q.grad)), q.grad
 """
 
 
-def test_rows_without_keys_give_zeros_and_get_no_gradient(tmp_path):
-    out, q_grad, of_the_others = json.loads(fresh_triton("-c", ROWS_WITHOUT_KEYS, cwd=tmp_path, interpreted=True))
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the three scripts above print."""
+    scripts = (GRADIENTS, SKIPPED, ROWS_WITHOUT_KEYS)
+    found = interpreted(*(f"CASES = {CASES}\n{one}" for one in scripts), cwd=tmp_path_factory.mktemp("scripts"))
+    return dict(zip(scripts, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def gradients(printed: dict[str, Any]) -> dict[Any, list[float]]:
+    """Relative errors of the output, dq, dk and dv by case, in fp32, and one in fp16."""
+    return dict(zip((*CASES, "fp16"), printed[GRADIENTS], strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_output_and_gradients_are_those_of_autograd_in_fp64(gradients, case):
+    assert max(gradients[case]) < 2e-6  # NaN is not
+
+
+def test_gradients_in_16_bits_are_as_exact_as_their_rounding(gradients):
+    assert max(gradients["fp16"]) < 1e-3
+
+
+def test_causal_skips_the_blocks_that_see_nothing_of_each_other(printed):
+    assert printed[SKIPPED] == [True] * 3
+
+
+def test_rows_without_keys_give_zeros_and_get_no_gradient(printed):
+    out, q_grad, of_the_others = printed[ROWS_WITHOUT_KEYS]
     assert (out, q_grad) == (0, 0)
     assert of_the_others >= 0  # NaN is not
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import fresh_triton
+from processes import fresh_triton, interpreted
 
 import attnbench
 from attnbench.backends.registry import all_backends
@@ -45,7 +45,7 @@ def _triton_is_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def of_the_suite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Records by workload, of one run of the suite under Triton's interpreter."""
     project = tmp_path_factory.mktemp("interpreted")
     (project / "test_suite.py").write_text("from attnbench.suite import test_attention\n")
@@ -61,8 +61,8 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workload", RIGHT)
-def test_it_is_right_and_measured_under_the_interpreter(interpreted, workload):
-    record = interpreted[workload]
+def test_it_is_right_and_measured_under_the_interpreter(of_the_suite, workload):
+    record = of_the_suite[workload]
     assert (record["status"], record["reasons"]) == ("measured", [])
     assert len(record["sample"]["rounds_s"]) == 2
     assert len(record["checks"]) == 3
@@ -72,8 +72,8 @@ def test_it_is_right_and_measured_under_the_interpreter(interpreted, workload):
 
 
 @pytest.mark.parametrize("workload", REFUSED)
-def test_what_it_cannot_run_is_unsupported_with_the_reason(interpreted, workload):
-    record = interpreted[workload]
+def test_what_it_cannot_run_is_unsupported_with_the_reason(of_the_suite, workload):
+    record = of_the_suite[workload]
     assert record["status"] == "unsupported"
     assert [reason["text"] for reason in record["reasons"]] == [REFUSED[workload]]
 
@@ -116,12 +116,6 @@ print(json.dumps([error.rel_l2, error.nonfinite]))
 """
 
 
-def test_strided_inputs_are_read_where_they_lie_and_nothing_behind_them(tmp_path):
-    rel_l2, nonfinite = json.loads(fresh_triton("-c", STRIDED, cwd=tmp_path, interpreted=True))
-    assert nonfinite == 0
-    assert rel_l2 < 1e-6
-
-
 #: Behind the blocks that the first rows see, the values are NaN: a block that is read, and only masked, makes NaN of them.
 SKIPPED = """
 import json
@@ -135,8 +129,22 @@ print(json.dumps(out[:, :48].isfinite().all().item()))
 """
 
 
-def test_causal_skips_the_blocks_of_keys_that_no_row_sees(tmp_path):
-    assert json.loads(fresh_triton("-c", SKIPPED, cwd=tmp_path, interpreted=True))
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the two scripts above print."""
+    return dict(
+        zip((STRIDED, SKIPPED), interpreted(STRIDED, SKIPPED, cwd=tmp_path_factory.mktemp("scripts")), strict=True)
+    )
+
+
+def test_strided_inputs_are_read_where_they_lie_and_nothing_behind_them(printed):
+    rel_l2, nonfinite = printed[STRIDED]
+    assert nonfinite == 0
+    assert rel_l2 < 1e-6
+
+
+def test_causal_skips_the_blocks_of_keys_that_no_row_sees(printed):
+    assert printed[SKIPPED]
 
 
 COMPILED = """
