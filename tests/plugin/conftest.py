@@ -27,6 +27,8 @@ assert families.FAMILIES, "registered before the registry is copied for a test"
 # Torch's threads on the CPU would wait by spinning, which takes the cores from the other tests. Its OpenMP reads this as
 # it is loaded, here and in fresh processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Inductor would compile a program for each set of instructions of this CPU, to try it, with every cache that is new.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 SUITE = '''"""A kernel author's own suite."""
 from attnbench.suite import test_attention

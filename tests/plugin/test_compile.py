@@ -30,8 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Of one code object two graphs for a backend and one for another, where the limit lets one pass; dynamo's own is eight.
 SHAPES = [f"1x{16 * n}x1x16:fp32" for n in (1, 2)]
 LIMIT = "\nimport torch._dynamo\ntorch._dynamo.config.recompile_limit = 1\n"
-#: Inductor compiles a program for each set of instructions that the CPU has, to try it: here for the first alone.
-ONE_SET = "torch.cpu._is_avx512_supported = torch.cpu._is_amx_tile_supported = lambda: False\n"
 ONE = SHAPES[:1]  # its C++ is compiled once: `eager_first`, which comes later, has the same as `spelt_out`
 
 BACKENDS = """
@@ -103,7 +101,7 @@ class Compiled:
 def compile_cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[str, list[str]]], Compiled]:
     """`compile_cases(name, {backend: workloads})`: in a fresh process on the CPU; all share one cache of Inductor's."""
     project = tmp_path_factory.mktemp("compiled")
-    (project / "conftest.py").write_text(BACKENDS + LIMIT + ONE_SET)
+    (project / "conftest.py").write_text(BACKENDS + LIMIT)
     (project / "test_suite.py").write_text("from attnbench.suite import test_attention\n")
     (project / "pytest.ini").write_text("[pytest]\n")
     # Without the second variable it compiles a program for each set of instructions, to try it.
