@@ -17,7 +17,7 @@ import json
 import os
 import re
 import secrets
-import select
+import selectors
 import signal
 import subprocess
 import tempfile
@@ -100,7 +100,7 @@ class Child:
     def is_ready(self) -> bool:
         """Whether it waits for a question: it lives, has its folder, and has written nothing that nobody asked for."""
         lives = self._process.poll() is None and Path(self._folder.name).is_dir()
-        return lives and not self._received and not select.select([self._answers], [], [], 0)[0]
+        return lives and not self._received and not _ready(self._answers, None, 0)[0]
 
     def refuse(self, message: str) -> ChildEnded:
         """End the child because of what it answered."""
@@ -114,8 +114,8 @@ class Child:
             if left <= 0:
                 raise self.refuse(f"gave no answer within {timeout_s:g} s (--attn-timeout) and was killed")
             dead = self._process.poll() is not None  # asked first: what it wrote before is then there to read
-            writes = [self._go] if self._unsent and not dead else []
-            readable, writable, _ = select.select([self._answers], writes, [], 0 if dead else min(left, POLL_S))
+            write_to = self._go if self._unsent and not dead else None
+            readable, writable = _ready(self._answers, write_to, 0 if dead else min(left, POLL_S))
             if writable:
                 self._send_more()
             if readable:
@@ -210,6 +210,19 @@ class Child:
         lines = [line.removeprefix("E  ").strip(" .") for line in printed.splitlines()]  # pytest's progress is dots
         last_words = next((line for line in reversed([*lines, *usage]) if set(line) - set("=-_ ")), None)
         return f"{how}; its last output: {last_words}" if last_words else how
+
+
+def _ready(read_from: int, write_to: int | None, timeout_s: float) -> tuple[bool, bool]:
+    """Whether there is something to read, and whether something can be written, after this time at most.
+
+    `select.select` takes no descriptor from 1024 on, which a process with many open files has.
+    """
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(read_from, selectors.EVENT_READ)
+        if write_to is not None:
+            waiting.register(write_to, selectors.EVENT_WRITE)
+        ready = {key.fd for key, _ in waiting.select(timeout_s)}
+    return read_from in ready, write_to in ready
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -131,3 +132,17 @@ def test_a_number_of_launches_that_is_none_is_a_usage_error(sim: Any, value: str
     result = sim(*RUN, f"--attn-launches={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --attn-launches: expected an integer >= 1, got '{value}'"])
+
+
+def test_a_process_with_many_open_files_can_start_launches(sim: Any) -> None:
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 2048:
+        pytest.skip("this machine allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, 2048), most))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        sim(*RUN, "--attn-launches=1").assert_outcomes(passed=2)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
