@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 import sysconfig
 import warnings
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = sysconfig.get_path("purelib")
 
 assert families.FAMILIES, "registered before the registry is copied for a test"
+
+# Under `nohup` it is ignored, by what the tests start too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Torch's threads on the CPU would wait by spinning, which takes the cores from the other tests. Its OpenMP reads this as
 # it is loaded, here and in fresh processes.
