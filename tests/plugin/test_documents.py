@@ -243,7 +243,7 @@ import contextlib, json, sys, pytest
 codes = []
 for arguments in json.load(sys.stdin):
     with contextlib.redirect_stdout(sys.stderr):
-        command = [*arguments, "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "attnbench.plugin"]
+        command = [*arguments, "-n0", "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "attnbench.plugin"]
         codes.append(int(pytest.main(command)))
 print(json.dumps(codes))
 """
