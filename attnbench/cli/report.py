@@ -72,6 +72,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         return _print_tables(options.files, options.verbose)
     if options.output is None and (len(options.formats) > 1 or options.formats[0] not in NAMES):
         options.parser.error(f"--format {' '.join(options.formats)}: name a folder with -o DIR")
+    gc.set_threshold(50_000, 20, 20)  # of the millions of objects that follow hardly any are garbage
     gathered = gather([str(file) for file in options.files])
     gc.freeze()  # it stays to the end, so the garbage collector need not look through it again and again
     messages = sys.stderr if options.output is None else sys.stdout

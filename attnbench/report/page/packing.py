@@ -39,8 +39,11 @@ def shared(lines: Sequence[str]) -> str:
     First the parts, one a line, then an empty line, then the lines. In both a letter beyond ASCII stands for a part: the
     code point `FIRST` for the first one, and so on, save for surrogates.
     """
+    import msgspec
+
     known: dict[str, _Part] = {}
-    written = [_inside(json.loads(line), "", known) for line in lines]
+    read = msgspec.json.Decoder().decode
+    written = [_inside(read(line), "", known) for line in lines]
     by_name: dict[str, list[_Part]] = {}
     for part in known.values():
         if part.count > 1 or part.name in COLUMNS:
