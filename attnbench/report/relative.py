@@ -1,7 +1,8 @@
 """Percent of a reference, as kernel authors report the iterations of their kernel: at one length, and over all lengths.
 
 A table is of one problem (`attnbench.report.problem`) over its sequence lengths, with a pair of columns for each GPU. Rows
-are numbered in the order of registration, which is that of the records. 100 is the speed of the reference, more is faster.
+are numbered in the order of registration, which is that of a run's records; of several runs, which may each have a part of
+the variants, the orders are merged. 100 is the speed of the reference, more is faster.
 Over the lengths the percents are averaged by the harmonic mean, n / Σ(1/p), as rates are: that
 is the reference's time over the variant's when each length is weighted alike. The last row is the reference's TFLOP/s, at
 the one length and as harmonic mean.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench import printable, stats
@@ -84,7 +85,8 @@ def relative_tables(
     problems: dict[Problem, list[Record]] = defaultdict(list)
     for record in records:
         problems[problem(record.workload)].append(record)
-    tables = (_table(gathered, of.words, mine, named, length) for of, mine in problems.items())
+    order = _merged([dict.fromkeys(record.variant for record in source.run.records) for source in gathered.runs])
+    tables = (_table(gathered, of.words, mine, named, length, order) for of, mine in problems.items())
     return tuple(table for table in tables if table is not None)
 
 
@@ -107,7 +109,12 @@ def as_markdown(table: RelativeTable) -> list[str]:
 
 
 def _table(
-    gathered: Gathered, words: str, records: Sequence[Record], reference: str, length: int | None
+    gathered: Gathered,
+    words: str,
+    records: Sequence[Record],
+    reference: str,
+    length: int | None,
+    order: Sequence[str],
 ) -> RelativeTable | None:
     latencies = _latencies(gathered, records)
     lengths = sorted({seq for _, variant, seq in latencies if variant == reference})
@@ -116,7 +123,7 @@ def _table(
     of_reference = {gpu for gpu, variant, _ in latencies if variant == reference}
     everywhere = tuple(dict.fromkeys(gathered.gpu(record) for record in records))
     gpus = tuple(gpu for gpu in everywhere if gpu in of_reference)
-    variants = tuple(dict.fromkeys(record.variant for record in records if gathered.gpu(record) in of_reference))
+    variants = sorted({record.variant for record in records if gathered.gpu(record) in of_reference}, key=order.index)
     at = _most_common(latencies, lengths) if length is None else length
     flop = {record.workload.seq: record.workload.flop for record in records}
     return RelativeTable(
@@ -129,6 +136,18 @@ def _table(
         tuple(_rates(latencies, gpu, reference, at, flop) for gpu in gpus),
         tuple(gpu for gpu in everywhere if gpu not in of_reference),
     )
+
+
+def _merged(orders: Iterable[Iterable[str]]) -> list[str]:
+    """One order of the names of several runs: what a run adds stands behind what stands before it there."""
+    merged: list[str] = []
+    for names in orders:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
 
 
 def _latencies(gathered: Gathered, records: Sequence[Record]) -> _Latencies:

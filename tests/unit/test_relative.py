@@ -69,6 +69,14 @@ def test_rows_are_numbered_in_the_order_of_the_records(gathered):
     ]
 
 
+def test_runs_with_a_part_of_the_variants_each_are_merged_in_the_order_of_registration(gathered):
+    def run(*variants):
+        return {f"{variant}@eager": {256: 1.0} for variant in ("ref", *variants)}
+
+    (table,) = relative_tables(gathered({"H200": run("b", "d"), "H100": run("a", "b", "c", "d", "e")}))
+    assert list(table.shares) == [f"{name}@eager" for name in ("ref", "a", "b", "c", "d", "e")]
+
+
 def test_each_gpu_has_a_pair_of_columns_and_is_held_against_its_own_reference(gathered):
     found = gathered(
         {
