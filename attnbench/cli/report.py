@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,9 +73,24 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         return _print_tables(options.files, options.verbose)
     if options.output is None and (len(options.formats) > 1 or options.formats[0] not in NAMES):
         options.parser.error(f"--format {' '.join(options.formats)}: name a folder with -o DIR")
-    gc.set_threshold(50_000, 20, 20)  # of the millions of objects that follow hardly any are garbage
+    with _seldom_collected():
+        return _report(options)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """The garbage collector runs seldom: of the millions of objects of a report hardly any are garbage."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Write the formats that were asked for. The exit code is the worst of all files."""
     gathered = gather([str(file) for file in options.files])
-    gc.freeze()  # it stays to the end, so the garbage collector need not look through it again and again
     messages = sys.stderr if options.output is None else sys.stdout
     messages.write("".join(f"{line}\n" for line in summary(gathered)))
     if not gathered.records:

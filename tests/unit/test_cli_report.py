@@ -1,5 +1,6 @@
 """`attnbench report FILE…` and `attnbench summary FILE`, on stored runs and on what is none."""
 
+import gc
 import json
 import os
 import subprocess
@@ -60,6 +61,13 @@ def test_bad_input_is_one_sentence_and_exit_code_four(tmp_path, capsys, run_file
 def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, capsys, name, said):
     assert main(["report", str(tmp_path / name)]) == 4
     assert capsys.readouterr().err == f"attnbench: {tmp_path / name} cannot be read: {said}\n"
+
+
+def test_a_report_leaves_the_garbage_collector_as_it_was(tmp_path, run_file, record):
+    (tmp_path / "run.json").write_text(document(run_file(record())))
+    before = gc.get_threshold(), gc.get_freeze_count()
+    assert main(["report", str(tmp_path / "run.json"), "-o", str(tmp_path / "out"), "--format", "csv"]) == 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_a_fifo_is_not_waited_for(tmp_path):
