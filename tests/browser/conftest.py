@@ -91,7 +91,8 @@ def gathered() -> Gathered:
 @pytest.fixture(scope="session")
 def report(browser: Any, gathered: Gathered, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as a file."""
-    from attnbench.report.page.render import Figure, render
+    from attnbench.report.bundle import texts
+    from attnbench.report.page.render import Downloads, Figure, render
 
     charts, _ = every_chart([source.run for source in gathered.runs])
     figures = [
@@ -109,7 +110,10 @@ def report(browser: Any, gathered: Gathered, tmp_path_factory: pytest.TempPathFa
         if chart.name in DRAWN
     ]
     path = tmp_path_factory.mktemp("report") / "index.html"
-    path.write_bytes(render(gathered, figures, descriptions={"flash_attn_3": "FlashAttention-3, for Hopper"}))
+    made = texts(gathered)
+    downloads = Downloads(made["jsonl"](), made["csv"]())
+    described = {"flash_attn_3": "FlashAttention-3, for Hopper"}
+    path.write_bytes(render(gathered, figures, downloads=downloads, descriptions=described))
     return path
 
 

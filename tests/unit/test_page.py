@@ -8,7 +8,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
@@ -17,11 +17,12 @@ import pytest
 
 from attnbench.model import Fingerprint, Launch, Reason, Record, RunFile, Sample, SustainedLoad, Verdict, VerdictKind
 from attnbench.report import comma_separated, jsonl
+from attnbench.report.bundle import texts
 from attnbench.report.gather import Gathered, GatheredRun, Kind, Outcome, Skipped, SourceFile, key_of
 from attnbench.report.page.content import Content
 from attnbench.report.page.documentation import documentation
 from attnbench.report.page.packing import shared
-from attnbench.report.page.render import Figure, refusal, render, script_json
+from attnbench.report.page.render import Downloads, Figure, refusal, render, script_json
 from attnbench.workload import Workload
 
 pytest.importorskip("jinja2", reason="the page needs Jinja2, which the extra `report` brings")
@@ -104,13 +105,18 @@ class Page(HTMLParser):
             self.tables[self._table][-1][-1] += data
 
 
+def rendered(found: Gathered, figures: Sequence[Figure] = (), **options: Any) -> bytes:
+    made = texts(found)
+    return render(found, figures, downloads=Downloads(made["jsonl"](), made["csv"]()), **options)
+
+
 def shown(found: Gathered, *figures: Figure, **options: Any) -> Page:
-    return Page(render(found, figures, **options).decode())
+    return Page(rendered(found, figures, **options).decode())
 
 
 def test_the_same_records_give_the_same_bytes(record: Callable[..., Record]) -> None:
     found = gathered(record(), record("numpy@eager", SHORT, "unsupported"))
-    assert render(found, [figure(DRAWING)]) == render(found, [figure(DRAWING)])
+    assert rendered(found, [figure(DRAWING)]) == rendered(found, [figure(DRAWING)])
 
 
 def test_the_page_needs_nothing_else_and_its_policy_allows_its_own_script_and_style_alone(
@@ -410,7 +416,7 @@ def test_a_kernel_that_wins_settled_and_loses_under_load_is_said_above_the_recor
         load = SustainedLoad(median_s, median_s, median_s, 9, 3, 2.0, 2.0, True, 0.0, 0, 650.0, 0.975, note=note)
         return record(variant, sample=Sample((settled_s,), "t"), sustained=load)
 
-    page = render(gathered(loaded("fast@eager", 1.0e-3, 1.5e-3), loaded("cool@eager", 1.1e-3, 1.2e-3))).decode()
+    page = rendered(gathered(loaded("fast@eager", 1.0e-3, 1.5e-3), loaded("cool@eager", 1.1e-3, 1.2e-3))).decode()
     assert "fast@eager is the fastest when settled (1.000 ms, cool@eager 1.100) and not under continuous load" in page
     assert "J/call" in page
-    assert "J/call" not in render(gathered(record("a@eager"))).decode()
+    assert "J/call" not in rendered(gathered(record("a@eager"))).decode()

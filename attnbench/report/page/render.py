@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from attnbench import printable
-from attnbench.report import comma_separated, jsonl
 from attnbench.report.charts.chart import HISTORY
 from attnbench.report.gather import Gathered
 from attnbench.report.page.content import Content
@@ -60,35 +59,27 @@ class Figure:
 
 @dataclass(frozen=True)
 class Downloads:
-    """What the page holds to be saved: the lines of `jsonl.lines` of all runs, and `comma_separated.table`."""
+    """What the page holds to be saved: every record as JSON lines and as a table."""
 
     records_jsonl: str
     table_csv: str
-
-
-def downloads_of(gathered: Gathered) -> Downloads:
-    """What a page of these records holds to be saved."""
-    lines = [f"{line}\n" for source in gathered.runs for line in jsonl.lines(source.run)]
-    return Downloads("".join(lines), comma_separated.table(gathered))
 
 
 def render(
     gathered: Gathered,
     figures: Sequence[Figure] = (),
     *,
-    downloads: Downloads | None = None,
+    downloads: Downloads,
     descriptions: Mapping[str, str] | None = None,
     said: Sequence[str] = (),
     history: bool = False,
 ) -> bytes:
     """The page, UTF-8.
 
-    downloads: `downloads_of` the same records, where they are made already.
     descriptions: by backend what it is, for hovers. said: sentences on plots that are missing, each shown once.
     history: with the table of each case's latency over time, for files of several days.
     Raises ImportError without Jinja2 (the extra `report`).
     """
-    downloads = downloads or downloads_of(gathered)
     content = Content(gathered, descriptions, with_history=history)
     shown, refused = [], []
     for figure in figures:
