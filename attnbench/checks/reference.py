@@ -59,14 +59,14 @@ def _of_call(triple: Triple, inputs: Inputs) -> dict[str, Reference]:
     With dropout an output beside gradients has their heads, because their statistics relate it to them.
     """
     workload, gradient = inputs.workload, inputs.gradient
-    found: dict[str, Reference] = {}
+    references: dict[str, Reference] = {}
     if workload.direction == "forward" or (workload.direction != "backward" and not workload.dropout):
         output = {"output": make_reference(triple, workload.seed, workload)}
-        found |= _with_spreads(output, triple, None, workload)
+        references |= _with_spreads(output, triple, None, workload)
     if gradient is not None:
-        found |= _of_some_heads(triple, gradient, workload)
+        references |= _of_some_heads(triple, gradient, workload)
     every_row_sees_a_key = _keyless(triple[0], triple[1], None, workload) is None
-    return {name: replace(one, every_row_sees_a_key=every_row_sees_a_key) for name, one in found.items()}
+    return {name: replace(one, every_row_sees_a_key=every_row_sees_a_key) for name, one in references.items()}
 
 
 def _of_some_heads(triple: Triple, gradient: torch.Tensor, workload: Workload) -> dict[str, Reference]:
@@ -75,24 +75,26 @@ def _of_some_heads(triple: Triple, gradient: torch.Tensor, workload: Workload) -
     if part is not None:
         q, k, v = (part.of(name).of(one) for name, one in zip("qkv", triple, strict=True))
         triple, gradient, workload = (q, k, v), part.of("do").of(gradient), part.problem(workload)
-    found: dict[str, Reference] = {}
+    references: dict[str, Reference] = {}
     if workload.dropout and workload.direction != "backward":
-        found["output"] = make_reference(triple, workload.seed, workload, Excerpt())
-    found |= make_gradient_references(triple, gradient, workload)
-    found = _with_spreads(found, triple, gradient, workload)
-    return found if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in found.items()}
+        references["output"] = make_reference(triple, workload.seed, workload, Excerpt())
+    references |= make_gradient_references(triple, gradient, workload)
+    references = _with_spreads(references, triple, gradient, workload)
+    return (
+        references if part is None else {name: replace(one, excerpt=part.of(name)) for name, one in references.items()}
+    )
 
 
 def _with_spreads(
-    found: dict[str, Reference], triple: Triple, gradient: torch.Tensor | None, workload: Workload
+    references: dict[str, Reference], triple: Triple, gradient: torch.Tensor | None, workload: Workload
 ) -> dict[str, Reference]:
     """With dropout the same references with what their tensors scatter by, else what is given."""
     if not workload.dropout:
-        return found
-    rows = found["output"].excerpt.rows if "output" in found else None
-    expected = {name: one.output for name, one in found.items()}
+        return references
+    rows = references["output"].excerpt.rows if "output" in references else None
+    expected = {name: one.output for name, one in references.items()}
     scattered = spreads(triple, expected, gradient, rows, workload)
-    return {name: replace(one, spread=scattered.get(name)) for name, one in found.items()}
+    return {name: replace(one, spread=scattered.get(name)) for name, one in references.items()}
 
 
 def make_reference(
@@ -199,15 +201,10 @@ def first_true(where: torch.Tensor) -> tuple[int, ...]:
 
 
 def _place(at: torch.Tensor, shape: torch.Size) -> tuple[int, ...]:
-    """The index along each axis of the element at this place of the flattened tensor.
+    """The index along each axis of the element at this place of the flattened tensor."""
+    import numpy as np  # torch's own imports SymPy when it is first called
 
-    Not by `torch.unravel_index`, whose first call in a process imports SymPy.
-    """
-    left, index = int(at.item()), []
-    for size in reversed(shape):
-        left, along = divmod(left, size)
-        index.append(along)
-    return tuple(reversed(index))
+    return tuple(int(i) for i in np.unravel_index(int(at.item()), shape))
 
 
 def _ratio(value: float, norm: float) -> float:
