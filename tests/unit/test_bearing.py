@@ -156,7 +156,10 @@ def test_verbose_adds_the_noise_of_each_family_and_what_is_history(run_of):
     plain, verbose = sentences(run), sentences(run, details=True)
     assert not any("older session" in line for line in plain)
     assert said(run)[0].startswith("limit 2.1 % (2 cases): 1 session of this GPU and these versions; 3 more ")
-    added = [line for line in verbose if line not in plain and line.startswith(("noise of ", "not compared"))]
+    verdicts = verbose[
+        next(at for at, line in enumerate(verbose) if line.startswith("verdicts: ")) :
+    ]  # behind the rounds
+    added = [line for line in verdicts if line not in plain and not line.startswith(("limit ", "---"))]
     assert added == [
         "noise of torch (2 cases, limit 2.1 %, 1 session): 0.08 % between launches, 0.24 % between sessions (assumed)",
         "noise of flash-attn (1 case, limit 1 %, 5 sessions): 0.06 % between launches, 0.03 % between sessions",
