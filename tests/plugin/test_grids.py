@@ -149,20 +149,21 @@ def test_the_tiny_siblings_are_measured_on_a_cpu(name, outcomes):
     } == {}
 
 
-def test_the_gradients_of_the_tiny_siblings_are_measured_on_a_cpu(outcomes):
-    rows = tiny("flash-attn", "backward", "forward+backward")
-    found = outcomes("flash-attn")
+@pytest.mark.parametrize("name", ["flash-attn", "flash-attn-masks", "flash-attn-16k-d64"])
+def test_the_gradients_of_the_tiny_siblings_are_measured_on_a_cpu(name, outcomes):
+    rows = tiny(name, "backward", "forward+backward")
+    found = outcomes(name)
     assert {
         (b, row): found[b, row] for b in ("numpy", "torch_math") for row in rows if found[b, row] != "measured"
     } == {}
 
 
 def test_dropout_is_measured_on_a_cpu(outcomes):
-    found = outcomes("flash-attn")
+    found = outcomes("flash-attn-masks")
     assert found["torch_math", "tiny-fa-dropout-fwd"] == "measured"
 
 
 def test_the_oracle_has_no_dropout_and_says_so(outcomes):
-    found = outcomes("flash-attn")
-    rows = tiny("flash-attn", "forward", "backward", "forward+backward", dropout=True)
+    found = outcomes("flash-attn-masks")
+    rows = tiny("flash-attn-masks", "forward", "backward", "forward+backward", dropout=True)
     assert all(found["numpy", row].startswith("unsupported: needs dropout, found a backend for plain") for row in rows)

@@ -1,4 +1,7 @@
-"""What FlashAttention is quoted by: the shapes of its README over the length, and its benchmark at 16 K tokens."""
+"""What FlashAttention is quoted by: the shapes of its README over the length, and its benchmark at 16 K tokens.
+
+A grid per shape, so that none takes long; `--attn-grid='flash-attn*'` runs all.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,11 @@ from attnbench.workload import SPELT_DIRECTIONS, Workload
 from attnbench.workloads.grids.grid import Grid, usual_lengths
 
 #: Batch, heads and head_dim, and the GPU that the README shows them on.
-_README = (
-    (8, 12, 64, "an A100, the shape of BERT-base"),
-    (16, 12, 128, "an A100 with head_dim 128"),
-    (12, 12, 64, "an RTX 3090 and a T4"),
-)
+_BERT = (8, 12, 64, "an A100, the shape of BERT-base")
+_WIDE = (16, 12, 128, "an A100 with head_dim 128")
+_DESKTOP = (12, 12, 64, "an RTX 3090 and a T4")
 _LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-#: Where plain attention no longer fits. Time-boxed: the first shape only, without mask and dropout.
+#: Where plain attention no longer fits. Time-boxed: BERT's shape only, without mask and dropout.
 _LONG = (8192, 16384, 32768, 65536)
 _TOKENS, _HIDDEN = 16384, 2048
 DROPOUT = 0.1
@@ -34,36 +35,45 @@ def _directions(name: str, workload: Workload) -> Iterator[Workload]:
         yield replace(workload, name=f"{name}-{spelt}", direction=direction, why=why)
 
 
-def _of_the_readme() -> Iterator[Workload]:
-    for batch, heads, head_dim, shown in _README:
-        name, is_first = f"fa-b{batch}h{heads}d{head_dim}", (batch, head_dim) == (8, 64)
-        for seq in (*_LENGTHS, *(_LONG if is_first else ())):
-            why = f"as shown for {shown}"
-            plain = Workload("", batch, seq, heads, head_dim, "fp16", why=why, source=_OF_README)
-            if seq in _LONG:
-                plain = replace(plain, why=f"{why}, on to lengths at which plain attention no longer fits")
-            yield from _directions(f"{name}-{seq}", plain)
-            if seq in _LONG:
-                continue
-            yield from _directions(f"{name}-{seq}-causal", replace(plain, mask="causal", why=f"{why}, causal"))
-            if is_first:
-                yield from _directions(
-                    f"{name}-{seq}-dropout", replace(plain, dropout=DROPOUT, why=f"{why}, with dropout")
-                )
-                yield from _directions(
-                    f"{name}-{seq}-padding", replace(_padded(plain), why=f"{why}, with padding of the keys")
-                )
+def _over_the_length(shape: tuple[int, int, int, str]) -> Iterator[Workload]:
+    for seq in _LENGTHS:
+        yield from _plain_and_causal(*_of_the_readme(shape, seq))
 
 
-def _of_16k_tokens() -> Iterator[Workload]:
+def _long() -> Iterator[Workload]:
+    for seq in _LONG:
+        name, plain = _of_the_readme(_BERT, seq)
+        why = f"{plain.why}, on to lengths at which plain attention no longer fits"
+        yield from _directions(name, replace(plain, why=why))
+
+
+def _dropout_and_padding() -> Iterator[Workload]:
+    for seq in _LENGTHS:
+        name, plain = _of_the_readme(_BERT, seq)
+        dropout = replace(plain, dropout=DROPOUT, why=f"{plain.why}, with dropout")
+        yield from _directions(f"{name}-dropout", dropout)
+        padding = replace(_padded(plain), why=f"{plain.why}, with padding of the keys")
+        yield from _directions(f"{name}-padding", padding)
+
+
+def _of_the_readme(shape: tuple[int, int, int, str], seq: int) -> tuple[str, Workload]:
+    """The name of a problem without its direction, and the problem."""
+    batch, heads, head_dim, shown = shape
+    why = f"as shown for {shown}"
+    workload = Workload("", batch, seq, heads, head_dim, "fp16", why=why, source=_OF_README)
+    return f"fa-b{batch}h{heads}d{head_dim}-{seq}", workload
+
+
+def _plain_and_causal(name: str, plain: Workload) -> Iterator[Workload]:
+    yield from _directions(name, plain)
+    yield from _directions(f"{name}-causal", replace(plain, mask="causal", why=f"{plain.why}, causal"))
+
+
+def _of_16k_tokens(head_dim: int) -> Iterator[Workload]:
     why = "16 K tokens and a hidden size of 2048, whatever the length"
-    for head_dim in (64, 128):
-        for seq in (512, 1024, 2048, 4096, 8192, 16384):
-            plain = Workload("", _TOKENS // seq, seq, _HIDDEN // head_dim, head_dim, why=why, source=_OF_BENCHMARKS)
-            yield from _directions(f"fa-16k-d{head_dim}-{seq}", plain)
-            yield from _directions(
-                f"fa-16k-d{head_dim}-{seq}-causal", replace(plain, mask="causal", why=f"{why}, causal")
-            )
+    for seq in (512, 1024, 2048, 4096, 8192, 16384):
+        plain = Workload("", _TOKENS // seq, seq, _HIDDEN // head_dim, head_dim, why=why, source=_OF_BENCHMARKS)
+        yield from _plain_and_causal(f"fa-16k-d{head_dim}-{seq}", plain)
 
 
 def _packed() -> Iterator[Workload]:
@@ -75,28 +85,66 @@ def _packed() -> Iterator[Workload]:
     yield from _directions("fa-packed8h12d64", workload)
 
 
-def _tiny() -> Iterator[Workload]:
-    source = "the rows of this grid, small enough for a CPU"
-    plain = Workload("", 2, 24, 2, 16, "fp32", why="a small one", source=source)
-    yield from _directions("tiny-fa", plain)
-    yield from _directions("tiny-fa-causal", replace(plain, mask="causal", why="a small causal one"))
+def _small(dtype: str = "fp32", why: str = "a small one") -> Workload:
+    return Workload("", 2, 24, 2, 16, dtype, why=why, source="the rows of this grid, small enough for a CPU")
+
+
+def _tiny_masks() -> Iterator[Workload]:
+    plain = _small()
     yield from _directions("tiny-fa-padding", replace(_padded(plain), why="a small one with padding of the keys"))
     yield from _directions("tiny-fa-dropout", replace(plain, dropout=DROPOUT, why="a small one with dropout"))
     packed = replace(plain, batch=1, packed=(11, 7, 6), why="three small sequences, packed")
     yield from _directions("tiny-fa-packed", packed)
-    yield replace(plain, name="tiny-fa-bf16", dtype="bf16", why="a small one in 16 bits")
 
 
 def _padded(workload: Workload) -> Workload:
     return replace(workload, mask="padding", lengths=usual_lengths(workload.batch, workload.seq))
 
 
+_TINY = tuple(_plain_and_causal("tiny-fa", _small()))
+_TINY_BF16 = tuple(_plain_and_causal("tiny-fa-bf16", _small("bf16", "a small one in 16 bits")))
+
 FLASH_ATTN = Grid(
     "flash-attn",
-    "Forward, backward and both over the length, with and without a causal mask, dropout and key padding; fp16 and bf16",
-    f"{_OF_README}; {_OF_BENCHMARKS}",
-    rows=(*_of_the_readme(), *_of_16k_tokens(), *_packed()),
-    tiny=tuple(_tiny()),
-    wall_time="not seen to its end: 477 of 504 cases of 84 of its rows with six backends took 508 s, half of it "
-    "from 8192 tokens on, before long calls took fewer rounds (H200, once, 2026-11-28)",
+    "BERT's shape in fp16, 128 to 64 K tokens: forward, backward and both, plain and causal",
+    _OF_README,
+    rows=(*_over_the_length(_BERT), *_long()),
+    tiny=_TINY,
 )
+MASKS = Grid(
+    "flash-attn-masks",
+    "BERT's shape in fp16, 128 to 4096 tokens: the three directions with dropout, with padding, and packed",
+    f"{_OF_README}; flash_attn/bert_padding.py",
+    rows=(*_dropout_and_padding(), *_packed()),
+    tiny=tuple(_tiny_masks()),
+)
+WIDE = Grid(
+    "flash-attn-b16-d128",
+    "Batch 16, 12 heads × 128 in fp16, 128 to 4096 tokens: the three directions, plain and causal",
+    _OF_README,
+    rows=tuple(_over_the_length(_WIDE)),
+    tiny=_TINY,
+)
+DESKTOP = Grid(
+    "flash-attn-b12-d64",
+    "Batch 12, 12 heads × 64 in fp16, 128 to 4096 tokens: the three directions, plain and causal",
+    _OF_README,
+    rows=tuple(_over_the_length(_DESKTOP)),
+    tiny=_TINY,
+)
+TOKENS_D64 = Grid(
+    "flash-attn-16k-d64",
+    "16 K tokens at each of six lengths, 32 heads × 64 in bf16: the three directions, plain and causal",
+    _OF_BENCHMARKS,
+    rows=tuple(_of_16k_tokens(64)),
+    tiny=_TINY_BF16,
+)
+TOKENS_D128 = Grid(
+    "flash-attn-16k-d128",
+    "16 K tokens at each of six lengths, 16 heads × 128 in bf16: the three directions, plain and causal",
+    _OF_BENCHMARKS,
+    rows=tuple(_of_16k_tokens(128)),
+    tiny=_TINY_BF16,
+)
+#: In the order in which the documents show them.
+GRIDS_OF_FLASH_ATTN = (FLASH_ATTN, MASKS, WIDE, DESKTOP, TOKENS_D64, TOKENS_D128)

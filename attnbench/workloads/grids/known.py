@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from attnbench.globs import select
-from attnbench.workloads.grids.flash_attn import FLASH_ATTN
+from attnbench.workloads.grids.flash_attn import GRIDS_OF_FLASH_ATTN
 from attnbench.workloads.grids.flux import FLUX
 from attnbench.workloads.grids.grid import Grid
 from attnbench.workloads.grids.kernel_author import KERNEL_AUTHOR
 from attnbench.workloads.grids.models import MODELS
 from attnbench.workloads.grids.sage import SAGE
 
-GRIDS = (FLUX, FLASH_ATTN, SAGE, KERNEL_AUTHOR, MODELS)
+GRIDS = (FLUX, *GRIDS_OF_FLASH_ATTN, SAGE, KERNEL_AUTHOR, MODELS)
 #: The grid that runs when nobody names one.
 DEFAULT = FLUX.name
 
