@@ -14,6 +14,7 @@ import pytest
 from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.codec import rounded, to_digits
+from attnbench.execution.ending_signals import answered_by_python
 from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST
 from attnbench.execution.round_plan import RoundPlan
@@ -218,6 +219,7 @@ class AttnCase:
         except CaseEnded as ended:
             self._end(ended)
         finally:
+            answered_by_python()  # a step may have compiled
             self._spent_s[name] = time.perf_counter() - start
 
     def _limit(self) -> AbstractContextManager[None]:

@@ -180,6 +180,39 @@ def test_a_signal_that_is_ignored_stays_ignored(hanging: Any, pytester: pytest.P
     assert run.poll() is None
 
 
+#: LLVM does so when it first compiles: from then on the signal is answered by C code, which Python knows nothing of.
+TAKEN_BY_C = """
+import ctypes, os, signal, torch
+from attnbench import register
+
+def attention(q, k, v):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        ctypes.CDLL(None).signal(int(number), None)  # the default: the process ends
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+@register("compiles", "example")
+def compiles(_):
+    return attention
+
+def pytest_runtest_call(item):
+    if "64" in item.name:
+        os.kill(os.getpid(), signal.{name})
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_a_compiler_has_taken_keeps_what_was_measured(
+    bench: Any, pytester: pytest.Pytester, name: str
+) -> None:
+    pytester.makeconftest(TAKEN_BY_C.replace("{name}", name))
+    shapes = ("--attn-workload=1x32x2x16:fp32", "--attn-workload=1x64x2x16:fp32")
+    tiny = ("--benchmark-only", "--attn-device=cpu", "--attn-backend=compiles", "--attn-mode=eager", "--attn-rounds=1")
+    result = bench.fresh(*tiny, *shapes, "--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [record["status"] for record in bench.records().values()] == ["measured", "not-run"]
+
+
 def test_a_killed_run_leaves_earlier_files_alone_and_no_new_one(
     hanging: Any, sim: Any, pytester: pytest.Pytester
 ) -> None:
