@@ -25,8 +25,9 @@ from attnbench.timing.settling import TimingProtocol, probed
 
 #: A call of this many seconds lowers its own clock whatever the device did before it.
 SELF_THROTTLING_S = 0.1
-#: A case takes as many rounds of a long call as fit into this time, but so many at least.
-TIME_BOX_S, FEWEST_ROUNDS = 1.0, 5
+#: A case takes as many rounds of a long call as fit into this time, 30 of 12 ms, but so many at least. Settling the clock
+#: before each takes several times as long (docs/measurements/sampling.md: what fewer rounds change).
+TIME_BOX_S, FEWEST_ROUNDS = 0.36, 5
 #: Rounds with nothing in them, whose median is subtracted from every round.
 EMPTY_ROUNDS = 9
 
@@ -124,7 +125,7 @@ class CudaPacer:
         self._pending: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
-        """`count`, or of a long call as many as fit into 1 s, at least 5."""
+        """`count`, or of a long call as many as fit into `TIME_BOX_S`, at least 5."""
         return min(count, max(FEWEST_ROUNDS, int(TIME_BOX_S / self._call_s)))
 
     def warm_up(self) -> None:
