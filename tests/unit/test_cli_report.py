@@ -65,9 +65,10 @@ def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, capsys, name, 
 
 def test_a_report_leaves_the_garbage_collector_as_it_was(tmp_path, run_file, record):
     (tmp_path / "run.json").write_text(document(run_file(record())))
-    before = gc.get_threshold(), gc.get_freeze_count()
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
     assert main(["report", str(tmp_path / "run.json"), "-o", str(tmp_path / "out"), "--format", "csv"]) == 0
-    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    assert gc.get_threshold() == threshold
+    assert gc.get_freeze_count() <= frozen  # what the tests froze may have been freed since
 
 
 def test_a_fifo_is_not_waited_for(tmp_path):
