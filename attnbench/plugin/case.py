@@ -14,7 +14,7 @@ import pytest
 from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.codec import rounded, to_digits
-from attnbench.execution.ending_signals import answered_by_python
+from attnbench.ending_signals import answered_by_python
 from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST
 from attnbench.execution.round_plan import RoundPlan

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.execution.ending_signals import ENDING
+from attnbench.ending_signals import ENDING
 from attnbench.plugin.run_kind import is_ours
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import is_case
