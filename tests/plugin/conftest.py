@@ -46,11 +46,17 @@ class _OfTorch:
 
     def __init__(self) -> None:
         self._modules: dict[str, ModuleType] = {}
+        self._others: set[str] = set()
 
     def pytest_unconfigure(self) -> None:
-        for name, module in list(sys.modules.items()):
+        before = len(self._modules)
+        for name in sys.modules.keys() - self._modules.keys() - self._others:
             if name.partition(".")[0] in ("torch", "sympy", "mpmath"):
-                self._modules.setdefault(name, module)
+                self._modules[name] = sys.modules[name]
+            else:
+                self._others.add(name)
+        if len(self._modules) > before + 100:  # Inductor: hundreds of collections would go through all of it
+            gc.freeze()
 
     def put_back(self) -> None:
         for name, module in self._modules.items():
@@ -93,7 +99,7 @@ def _extensions_once() -> None:
     """pytester drops the modules that a test was first to import: these do not survive it, or would cost every test."""
     import msgspec  # noqa: F401
     import numpy  # noqa: F401, ICN001
-    import torch._inductor.test_operators  # noqa: F401  # the profiler imports Inductor, which registers operators
+    import torch  # noqa: F401
 
     import attnbench.plugin.case_list
     import attnbench.plugin.retest
@@ -120,6 +126,24 @@ def _metadata_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata.PathDistribution, "read_text", read_text)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _project_name_without_a_process() -> Iterator[None]:
+    """pytest-benchmark asks git and hg for the project's name before every run; from a large process that takes a while.
+
+    Where there is no repository, the answer is the folder's name.
+    """
+    from pytest_benchmark import utils
+
+    asked = utils.get_project_name
+
+    def name() -> str:
+        return asked() if any(map(utils.in_any_parent, (".git", ".hg"))) else Path.cwd().name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "get_project_name", name)
         yield
 
 
