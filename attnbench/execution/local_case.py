@@ -190,6 +190,7 @@ class TorchCase:
         Raises CaseEnded: incorrect where the case wrote into its inputs, error where loading cannot be undone.
         """
         written = self._put_back_inputs() if verify else ()
+        self._touched = False  # unverified they stay so: an interrupt leaves them between the contents of two rounds
         compiled = self._call is not None and self._variant.mode != "eager"
         self._call = self._timed = self._loaded = None
         self._checked = {}

@@ -213,6 +213,44 @@ def test_a_signal_that_a_compiler_has_taken_keeps_what_was_measured(
     assert [record["status"] for record in bench.records().values()] == ["measured", "not-run"]
 
 
+#: Sends SIGINT from among the timed rounds, whose inputs are then between the contents of two rounds.
+INTERRUPTS = """
+import os, signal, torch
+from attnbench import register
+
+calls = []
+
+def attention(q, k, v):
+    calls.append(q.shape[1])
+    if calls.count(64) == 200:
+        os.kill(os.getpid(), signal.SIGINT)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+@register("interrupts", "example")
+def interrupts(_):
+    return attention
+"""
+
+
+def test_an_interrupted_round_accuses_nobody_and_keeps_the_table(bench: Any, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(f"{INTERRUPTS}\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n")
+    shapes = ("--attn-workload=1x32x2x16:fp32", "--attn-workload=1x64x2x16:fp32")
+    tiny = (
+        "--benchmark-only",
+        "--attn-device=cpu",
+        "--attn-backend=interrupts",
+        "--attn-mode=eager",
+        "--attn-rounds=300",
+    )
+    result = bench.fresh(*tiny, *shapes, "--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [record["status"] for record in bench.records().values()] == ["measured", "not-run"]
+    result.stdout.fnmatch_lines(["interrupts@eager *"])
+    result.stdout.no_fnmatch_line("*could not show its table*")
+    result.stdout.no_fnmatch_line("*wrote into its input*")
+
+
 def test_a_killed_run_leaves_earlier_files_alone_and_no_new_one(
     hanging: Any, sim: Any, pytester: pytest.Pytester
 ) -> None:
