@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 TEXT = f"""\
 Show stored runs again. No GPU is needed, and the same files give the same bytes.
 
-Without -o and --format it prints what each run printed after its tests. With -o it writes a folder with one page for
-everything, {", ".join(USUAL[1:])}. FILES are sessions, runs, JSON lines of attnbench
+Without -o and --format it prints what each run printed after its tests, of files only. With -o it writes a folder with
+one page for everything, {", ".join(USUAL[1:])}. FILES are sessions, runs, JSON lines of attnbench
 or of kernels-benchmarks, and folders of them, of one GPU or several.
 
 examples:
@@ -36,7 +36,7 @@ examples:
   attnbench report --format csv run.json > latency.csv
 
 exit codes: 0 done, 1 no record was found, 2 wrong usage, 4 a file is missing, damaged or of another schema (the others
-are shown).
+are shown), or DIR cannot be written to.
 """
 
 
@@ -127,10 +127,14 @@ def _descriptions() -> dict[str, str]:
 
 
 def _print_tables(files: list[Path], details: bool) -> int:
-    """Print every file, with its name above it if there are several."""
+    """Print every file, with its name above it if there are several. A folder is refused: it may hold hundreds of runs."""
     code = 0
     for file in files:
         try:
+            if file.is_dir():
+                raise Unreadable(
+                    f"{file} is a folder, which takes -o DIR or --format: attnbench report -o report {file}"
+                )
             text = shown(file, partial(tables, details=details))
         except Unreadable as exc:
             sys.stdout.flush()

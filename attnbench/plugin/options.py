@@ -162,7 +162,8 @@ OPTIONS = (
     Option(
         "rounds",
         "one",
-        f"Timed calls per case and launch (default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}).",
+        "Timed calls per case and launch, at most: on a GPU, long calls take as many as fit into 0.36 s, and at least 5 "
+        f"(default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}).",
         "N",
         parse=_whole_number(),
         inherited=True,

@@ -25,9 +25,9 @@ from attnbench.timing.settling import TimingProtocol, probed
 
 #: A call of this many seconds lowers its own clock whatever the device did before it.
 SELF_THROTTLING_S = 0.1
-#: A case takes as many rounds of a long call as fit into this time, 30 of 12 ms, but so many at least. Settling the clock
-#: before each takes several times as long (docs/measurements/sampling.md: what fewer rounds change).
-TIME_BOX_S, FEWEST_ROUNDS = 0.36, 5
+#: A case takes as many rounds of a long call as fit into this time (30 of 12 ms), and at least the second number. Settling
+#: the clock before each round takes several times as long (docs/measurements/sampling.md: what fewer rounds change).
+TIME_BOX_S, FEWEST_LONG_ROUNDS = 0.36, 5
 #: Rounds with nothing in them, whose median is subtracted from every round.
 EMPTY_ROUNDS = 9
 
@@ -125,8 +125,8 @@ class CudaPacer:
         self._pending: PendingRound | None = None
 
     def rounds_for(self, count: int) -> int:
-        """`count`, or of a long call as many as fit into `TIME_BOX_S`, at least 5."""
-        return min(count, max(FEWEST_ROUNDS, int(TIME_BOX_S / self._call_s)))
+        """`count`; of a long call as many as fit into `TIME_BOX_S`, at least `FEWEST_LONG_ROUNDS`, if that is fewer."""
+        return min(count, max(FEWEST_LONG_ROUNDS, int(TIME_BOX_S / self._call_s)))
 
     def warm_up(self) -> None:
         """Take paced rounds that are not kept: right after idling a kernel is 0.1 to 0.2 % off.
@@ -226,7 +226,7 @@ class CudaPacer:
     def _costs(self) -> tuple[float, float]:
         """Median seconds that the call takes to return while the device is busy, and that the device takes for it.
 
-        Of five calls, or of as many as fit into the time box.
+        Of five calls, or of the first that together take `TIME_BOX_S`.
         """
         host_s: list[float] = []
         call_s: list[float] = []

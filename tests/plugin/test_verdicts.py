@@ -730,6 +730,13 @@ def pytest_unconfigure():
     result.stdout.fnmatch_lines(["heavy: []"])
 
 
+def test_a_folder_of_baselines_that_is_not_there_is_named(sim, baseline, pytester):
+    baseline(*TWO)
+    said = f"attn_baselines: there is no folder {pytester.path / 'baselnes'}"
+    assert said in sim(*RUN, "-o", "attn_baselines=baselnes").outlines
+    assert not any(line.startswith("attn_baselines:") for line in sim(*RUN).outlines)
+
+
 def test_sessions_that_no_ini_key_names_are_pointed_at(sim, baseline, pytester):
     baseline(*TWO)
     ini = pytester.path / "tox.ini"

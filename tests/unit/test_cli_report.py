@@ -57,10 +57,15 @@ def test_bad_input_is_one_sentence_and_exit_code_four(tmp_path, capsys, run_file
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "said"), [("none.json", "No such file or directory"), ("", "Is a directory")])
-def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, capsys, name, said):
-    assert main(["report", str(tmp_path / name)]) == 4
-    assert capsys.readouterr().err == f"attnbench: {tmp_path / name} cannot be read: {said}\n"
+def test_a_missing_file_is_named(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "none.json")]) == 4
+    assert capsys.readouterr().err == f"attnbench: {tmp_path}/none.json cannot be read: No such file or directory\n"
+
+
+def test_a_folder_without_a_format_says_which_option_takes_it(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 4
+    said = f"attnbench: {tmp_path} is a folder, which takes -o DIR or --format: attnbench report -o report {tmp_path}\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_report_leaves_the_garbage_collector_as_it_was(tmp_path, run_file, record):
