@@ -104,7 +104,9 @@ class RunState:
                 self.results.remark(hint)
             return
         if self.settings.baselines_from is None and not self.settings.baselines.exists():
-            self.results.remark(f"attn_baselines: there is no folder {self.settings.baselines}")
+            self.results.remark(
+                f"attn_baselines: there is no folder {self.settings.baselines}; attnbench record makes it"
+            )
         named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else ()
         overrides = [part for override in config.option.override_ini or () for part in ("-o", override)]
         here = self.here

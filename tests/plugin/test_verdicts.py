@@ -732,7 +732,7 @@ def pytest_unconfigure():
 
 def test_a_folder_of_baselines_that_is_not_there_is_named(sim, baseline, pytester):
     baseline(*TWO)
-    said = f"attn_baselines: there is no folder {pytester.path / 'baselnes'}"
+    said = f"attn_baselines: there is no folder {pytester.path / 'baselnes'}; attnbench record makes it"
     assert said in sim(*RUN, "-o", "attn_baselines=baselnes").outlines
     assert not any(line.startswith("attn_baselines:") for line in sim(*RUN).outlines)
 
