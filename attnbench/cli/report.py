@@ -16,7 +16,7 @@ from attnbench.cli.stored_run import shown
 from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable
 from attnbench.report.bundle import FORMATS, NAMES, USUAL, rendered, tables, texts, write
-from attnbench.report.gather import Gathered, Outcome, gather, summary
+from attnbench.report.gather import SUFFIXES_OF_LINES, Gathered, Outcome, gather, summary
 
 if TYPE_CHECKING:
     from attnbench.cli.subparser import Subparsers
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 TEXT = f"""\
 Show stored runs again. No GPU is needed, and the same files give the same bytes.
 
-Without -o and --format it prints what each run printed after its tests, of files only. With -o it writes a folder with
-one page for everything, {", ".join(USUAL[1:])}. FILES are sessions, runs, JSON lines of attnbench
-or of kernels-benchmarks, and folders of them, of one GPU or several.
+Without -o and --format it prints what each run printed after its tests, as --format text does. With -o it writes a
+folder with one page for everything, {", ".join(USUAL[1:])}. FILES are sessions, runs,
+JSON lines of attnbench or of kernels-benchmarks, and folders of them, of one GPU or several.
 
 examples:
   attnbench report run.json
@@ -69,12 +69,19 @@ def add_parser(commands: Subparsers) -> None:
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Print or write. The exit code is the worst of all files."""
     del arguments
+    if options.output is None and options.formats is None and any(map(_holds_several, options.files)):
+        options.formats = ["text"]
     if options.output is None and options.formats is None:
         return _print_tables(options.files, options.verbose)
     if options.output is None and (len(options.formats) > 1 or options.formats[0] not in NAMES):
         options.parser.error(f"--format {' '.join(options.formats)}: name a folder with -o DIR")
     with _seldom_collected():
         return _report(options)
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether it may hold several runs: a folder, or JSON lines."""
+    return path.is_dir() or path.suffix.lower() in SUFFIXES_OF_LINES
 
 
 @contextmanager
@@ -127,14 +134,10 @@ def _descriptions() -> dict[str, str]:
 
 
 def _print_tables(files: list[Path], details: bool) -> int:
-    """Print every file, with its name above it if there are several. A folder is refused: it may hold hundreds of runs."""
+    """Print every file, with its name above it if there are several."""
     code = 0
     for file in files:
         try:
-            if file.is_dir():
-                raise Unreadable(
-                    f"{file} is a folder, which takes -o DIR or --format: attnbench report -o report {file}"
-                )
             text = shown(file, partial(tables, details=details))
         except Unreadable as exc:
             sys.stdout.flush()

@@ -30,9 +30,10 @@ from attnbench.storage.benchmark_json import MOST_BYTES, check_run, load_documen
 from attnbench.storage.folders import NUMBERED
 from attnbench.units import counted
 
-_SUFFIXES_OF_LINES = (".jsonl", ".ndjson")
+#: Files of JSON lines, which may be of several runs.
+SUFFIXES_OF_LINES = (".jsonl", ".ndjson")
 #: Files of a folder that are looked at.
-SUFFIXES = (".json", *_SUFFIXES_OF_LINES)
+SUFFIXES = (".json", *SUFFIXES_OF_LINES)
 #: First lines by which a file of another name is told.
 _LOOKED_AT = 20
 
@@ -263,7 +264,7 @@ def _content(path: Path) -> bytes:
 
 def _has_lines(path: str, content: bytes) -> bool:
     """Whether each line is a JSON value of its own: by the file's name, else by the first lines."""
-    if path.lower().endswith(_SUFFIXES_OF_LINES):
+    if path.lower().endswith(SUFFIXES_OF_LINES):
         return True
     for line in content.split(b"\n", _LOOKED_AT)[:_LOOKED_AT]:
         try:

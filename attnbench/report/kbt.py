@@ -274,6 +274,8 @@ def _status(plain: Mapping[str, Any]) -> tuple[Status, tuple[Reason, ...]]:
     err, latency, ok = plain.get("err"), plain.get("lat_ms"), plain.get("ok")
     if ok is True and isinstance(latency, dict):
         return Status.MEASURED, ()
+    if isinstance(err, str) and err:
+        err = {"msg": err}
     if isinstance(err, dict):
         kind, message = str(err.get("type") or "error"), str(err.get("msg") or "no message")
         known = {str(status): status for status in Status if status is not Status.MEASURED}

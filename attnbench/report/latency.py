@@ -109,7 +109,7 @@ def of_workload(
     heading = [f"{workload.name}  {workload.shown} {workload.distribution}"]
     if base_s is not None:
         heading.append(f"speed against {reference}")
-    elif any(r.sample for r in shown):
+    elif reference and any(r.sample for r in shown):
         heading.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
     return ["; ".join(heading), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
 

@@ -139,15 +139,27 @@ def _table(
 
 
 def _merged(orders: Iterable[Iterable[str]]) -> list[str]:
-    """One order of the names of several runs: what a run adds stands behind what stands before it there."""
-    merged: list[str] = []
+    """One order of the names of several runs: by first appearance, and behind all that any run has before it.
+
+    Where two runs contradict each other, the first appearance decides.
+    """
+    before: dict[str, dict[str, None]] = {}
     for names in orders:
-        at = 0
+        previous: dict[str, None] = {}
         for name in names:
-            if name not in merged:
-                merged.insert(at, name)
-            at = merged.index(name) + 1
-    return merged
+            before.setdefault(name, {}).update(previous)
+            previous = {name: None}
+    merged: dict[str, None] = {}
+    for name in before:
+        waiting = {} if name in merged else {name: None}
+        while waiting:
+            last = next(reversed(waiting))
+            missing = next((one for one in before[last] if one not in merged and one not in waiting), None)
+            if missing is not None:
+                waiting[missing] = None
+            else:
+                merged[waiting.popitem()[0]] = None
+    return list(merged)
 
 
 def _latencies(gathered: Gathered, records: Sequence[Record]) -> _Latencies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench.model import Launch, Record, RunFile
@@ -55,7 +55,32 @@ def table(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDT
         return []
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
     rows = [_row(record, f"{record.variant}{marked(record.nodeid, tests)}") for record in ran]
-    return [*fitted(*without_empty(header, rows), left=1, most=width), *_doubts(ran, tests)]
+    named = [(f"{record.variant}{marked(record.nodeid, tests)}", record) for record in ran]
+    slowed = [name for name, record in named if record.injected is not None]
+    found = {**({"slowed down on purpose (--attn-inject)": slowed} if slowed else {}), **doubts(named)}
+    return [
+        *fitted(*without_empty(header, rows), left=1, most=width),
+        *(line for what, names in found.items() for line in wrapped(f"{what}: {', '.join(names)}")),
+    ]
+
+
+def doubts(named: Iterable[tuple[str, Record]]) -> dict[str, list[str]]:
+    """What limits the figures under load, or why power or energy is missing: a clause, and the names it is true of."""
+    found: dict[str, list[str]] = {}
+    for name, record in named:
+        load = record.sustained
+        if load is None:
+            continue
+        if load.starved:
+            share = f"{name} ({load.starved} of {load.batches} batches)"
+            found.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
+        if not load.steady:
+            found.setdefault("latency under load was not steady when counting began", []).append(name)
+        if "heat" in load.held_by:
+            found.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
+        if load.note:
+            found.setdefault(load.note, []).append(name)
+    return found
 
 
 def reversals(records: Sequence[Record], launches: Sequence[Launch]) -> tuple[Reversal, ...]:
@@ -113,26 +138,6 @@ def _row(record: Record, name: str) -> list[str]:
         "" if load.temperature_c is None else f"{load.temperature_c:.0f}",
         f"{load.drift * 100:+.1f}",
     ]
-
-
-def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
-    """Which of the figures above were taken under other conditions, and why power or energy is missing."""
-    doubts: dict[str, list[str]] = {}
-    for record in records:
-        load, name = record.sustained, f"{record.variant}{marked(record.nodeid, tests)}"
-        assert load is not None
-        if record.injected is not None:
-            doubts.setdefault("slowed down on purpose (--attn-inject)", []).append(name)
-        if load.starved:
-            share = f"{name} ({load.starved} of {load.batches} batches)"
-            doubts.setdefault("the GPU waited for the host, so latency under load is the host's too", []).append(share)
-        if not load.steady:
-            doubts.setdefault("latency under load was not steady when counting began", []).append(name)
-        if "heat" in load.held_by:
-            doubts.setdefault("heat lowered the clock, so a cooler GPU is faster under load", []).append(name)
-        if load.note:
-            doubts.setdefault(load.note, []).append(name)
-    return [line for what, names in doubts.items() for line in wrapped(f"{what}: {', '.join(names)}")]
 
 
 def _settled_s(record: Record) -> float:

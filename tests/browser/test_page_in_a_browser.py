@@ -134,6 +134,14 @@ def test_filters_hold_for_tables_and_plots(opened: Callable[..., Any]) -> None:
     assert rows(page) == ["torch_cudnn@default"] * 3
 
 
+def test_a_panel_whose_plots_are_all_filtered_says_so(opened: Callable[..., Any]) -> None:
+    page = opened()
+    said = "getComputedStyle(document.querySelector('#panel--latency'), '::before').content"
+    assert page.evaluate(said) == "none"
+    page.get_by_role("searchbox").fill("no such variant")
+    assert page.evaluate(said) == '"No plot here matches the filter."'
+
+
 def test_tables_are_sorted_by_number_and_what_is_unknown_is_last(opened: Callable[..., Any]) -> None:
     page = opened()
     for order in ("ascending", "descending"):

@@ -336,6 +336,29 @@ def test_continuous_load_has_plots_only_where_a_case_ran_under_it(record, run_fi
     assert (trade.points[0].x, trade.points[0].value) == (1.5, 2e-3)
 
 
+def test_load_is_held_against_the_settled_latency_of_the_same_launches(record, run_file):
+    fields = {"workload": LONG, "checks": (checked(2e-3),)}
+    there = run_file(record(sample=timed(9e-3), **fields))
+    here = run_file(
+        record(launch="two", sample=timed(1e-3), sustained=loaded(1.6e-3, 1.5), **fields),
+        launches=(replace(there.launches[0], id="two"),),
+    )
+    found, _ = charts([there, here])
+    (load,) = (one for one in found if one.name == "sustained")
+    (point,) = load.series[0].points
+    assert (point.inner, point.told[0]) == (1.0, "1.600× settled")
+
+
+def test_plots_under_load_name_what_the_host_limited_and_what_was_not_steady(record, run_file):
+    doubtful = replace(loaded(1.6e-3, 1.5), starved=2, steady=False)
+    run = run_file(record("slow@eager", workload=LONG, sample=timed(1e-3), sustained=doubtful, checks=(checked(2e-3),)))
+    for name in ("energy", "sustained", "error-energy"):
+        assert drawn(run, name).notes == (
+            "The GPU waited for the host, so latency under load is the host's too: slow@eager (2 of 3 batches).",
+            "Latency under load was not steady when counting began: slow@eager.",
+        )
+
+
 def test_a_load_without_an_energy_counter_says_which_plots_there_are_not(record, run_file):
     found, missing = charts([run_file(record(sample=timed(1e-3), sustained=loaded(1.6e-3, None)))])
     assert "sustained" in {one.name for one in found}

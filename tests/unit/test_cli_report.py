@@ -11,6 +11,7 @@ import pytest
 
 from attnbench.cli.command import main
 from attnbench.codec import to_plain
+from attnbench.report.jsonl import lines
 from attnbench.report.markdown import markdown
 from attnbench.report.terminal import section
 
@@ -57,15 +58,21 @@ def test_bad_input_is_one_sentence_and_exit_code_four(tmp_path, capsys, run_file
     assert captured.err.count("\n") == 1
 
 
-def test_a_missing_file_is_named(tmp_path, capsys):
+def test_a_path_that_is_no_file_says_the_systems_reason(tmp_path, capsys):
     assert main(["report", str(tmp_path / "none.json")]) == 4
-    assert capsys.readouterr().err == f"attnbench: {tmp_path}/none.json cannot be read: No such file or directory\n"
-
-
-def test_a_folder_without_a_format_says_which_option_takes_it(tmp_path, capsys):
-    assert main(["report", str(tmp_path)]) == 4
-    said = f"attnbench: {tmp_path} is a folder, which takes -o DIR or --format: attnbench report -o report {tmp_path}\n"
+    said = f"attnbench: {tmp_path / 'none.json'} cannot be read: No such file or directory\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_folder_and_json_lines_are_printed_like_a_run(tmp_path, capsys, run_file, record):
+    run = run_file(record())
+    (tmp_path / "run.json").write_text(document(run))
+    (tmp_path / "lines.jsonl").write_text("".join(f"{line}\n" for line in lines(run)))
+    for path in (tmp_path, tmp_path / "lines.jsonl"):
+        assert main(["report", str(path)]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == "".join(f"{line}\n" for line in section(run))
+        assert "read " in captured.err
 
 
 def test_a_report_leaves_the_garbage_collector_as_it_was(tmp_path, run_file, record):

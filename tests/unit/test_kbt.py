@@ -199,6 +199,7 @@ def test_a_line_of_theirs_is_a_record(record):
         ({"ok": False, "corr": None}, Status.INCORRECT, "no figures"),
         ({"ok": False, "lat_ms": None, "err": {"type": "RuntimeError", "msg": "no kernel"}}, Status.ERROR, "no kernel"),
         ({"ok": False, "lat_ms": None, "err": {}}, Status.ERROR, "no message"),
+        ({"ok": False, "lat_ms": None, "err": "out of memory"}, Status.ERROR, "out of memory"),
         ({"ok": None}, Status.ERROR, "no 'ok'"),
         ({"lat_ms": None}, Status.ERROR, "neither 'lat_ms' nor 'err'"),
     ],

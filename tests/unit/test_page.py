@@ -114,6 +114,19 @@ def shown(found: Gathered, *figures: Figure, **options: Any) -> Page:
     return Page(rendered(found, figures, **options).decode())
 
 
+def test_the_head_counts_the_gpu_units_where_there_are_several(record):
+    def on(launch, unit):
+        return replace(launch, fingerprint=replace(launch.fingerprint, context={"unit": unit}))
+
+    records = (record(launch=H200.id), record(launch=H100.id))
+    several, one, unknown = (
+        " ".join(Content(gathered(*records, launches=launches)).facts)
+        for launches in ((on(H200, "a"), on(H100, "b")), (on(H200, "a"), on(H100, "a")), (H200, H100))
+    )
+    assert "2 records from 2 launches on 2 GPU units" in several
+    assert "unit" not in one + unknown
+
+
 def test_the_same_records_give_the_same_bytes(record: Callable[..., Record]) -> None:
     found = gathered(record(), record("numpy@eager", SHORT, "unsupported"))
     assert rendered(found, [figure(DRAWING)]) == rendered(found, [figure(DRAWING)])

@@ -77,6 +77,21 @@ def test_runs_with_a_part_of_the_variants_each_are_merged_in_the_order_of_regist
     assert list(table.shares) == [f"{name}@eager" for name in ("ref", "a", "b", "c", "d", "e")]
 
 
+def test_a_run_whose_first_variants_are_new_does_not_move_them_to_the_top(gathered):
+    def run(*variants):
+        return {f"{variant}@eager": {256: 1.0} for variant in variants}
+
+    runs = {"H200": run("a", "d", "ref"), "H100": run("b", "c", "d", "ref"), "A100": run("a", "b", "ref")}
+    (table,) = relative_tables(gathered(runs))
+    assert [name.removesuffix("@eager") for name in table.shares] == ["a", "b", "c", "d", "ref"]
+
+
+def test_runs_whose_orders_contradict_each_other_keep_every_variant(gathered):
+    one, two = ({f"{name}@eager": {256: 1.0} for name in names} for names in (("ref", "a", "b"), ("b", "a", "ref")))
+    (table,) = relative_tables(gathered({"H200": one, "H100": two}))
+    assert sorted(table.shares) == ["a@eager", "b@eager", "ref@eager"]
+
+
 def test_each_gpu_has_a_pair_of_columns_and_is_held_against_its_own_reference(gathered):
     found = gathered(
         {

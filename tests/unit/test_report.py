@@ -140,6 +140,11 @@ def test_without_the_reference_there_is_no_speed_and_a_sentence_why(run_file, re
     assert "speed" not in lines[1]
 
 
+def test_a_run_that_names_no_reference_says_nothing_of_speed(run_file, record):
+    lines = table(run_file(record("b@eager"), reference=""), "flux-256px-t128  [")
+    assert "speed" not in lines[0]
+
+
 def test_no_speed_is_against_a_reference_that_was_slowed_down_on_purpose(run_file, record):
     lines = table(run_file(record("b@eager"), record(injected=0.5)), "flux-256px-t128  [")
     assert lines[0].endswith("; no speed: torch_flash@eager was slowed down on purpose")

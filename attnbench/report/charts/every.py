@@ -10,7 +10,7 @@ from attnbench.report.charts.chart import Chart, Missing, best_series, named, un
 from attnbench.report.charts.measures import measures
 from attnbench.report.charts.over_length import over_length
 from attnbench.report.charts.roofline import reached_by_device, roofline
-from attnbench.report.charts.rows import Row, by_device, by_problem, drawn_once, listed, rows_of
+from attnbench.report.charts.rows import Row, by_device, by_problem, drawn_once, listed, rows_of, rows_under_load
 from attnbench.report.charts.under_load import under_load
 from attnbench.units import counted
 
@@ -25,7 +25,8 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
     (`attnbench.report.problem`). reference: the variant that speed is against, by default the first run's.
     """
     reference = reference or next((run.reference for run in runs), "")
-    devices = {device: rows_of(records) for device, records in by_device(runs).items()}
+    records_of = by_device(runs)
+    devices = {device: rows_of(records) for device, records in records_of.items()}
     slugs = unique_slugs(row.name for rows in devices.values() for row in rows)
     reached = reached_by_device(runs)
     drawn: list[Chart] = []
@@ -40,10 +41,14 @@ def charts(runs: Sequence[RunFile], reference: str = "") -> tuple[tuple[Chart, .
         if left := [words for words, _ in problems[MOST_PROBLEMS:]]:
             most = f"The {MOST_PROBLEMS} problems with most cases on {device} are drawn"
             missing.append(Missing("latency", device, f"{most}, {counted(len(left), 'problem')} not: {listed(left)}."))
+        loaded = rows_under_load(records_of[device])
         for words, mine in problems[:MOST_PROBLEMS]:
+            measured = {(row.name, row.record.workload) for row in mine}
             for found in (
                 *_of_problem(device, words, mine, reference, slugs),
-                *under_load(device, words, mine, slugs),
+                *under_load(
+                    device, words, [row for row in loaded if (row.name, row.record.workload) in measured], slugs
+                ),
                 *roofline(device, words, mine, reached.get(device), slugs),
             ):
                 if isinstance(found, Chart):

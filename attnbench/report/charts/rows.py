@@ -35,8 +35,17 @@ def by_device(runs: Sequence[RunFile]) -> dict[str, list[Record]]:
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
     """A row per variant, workload and test, in order of appearance."""
-    tests = numbered_tests(records)
-    return [Row(f"{record.variant}{marked(record.nodeid, tests)}", record) for record in pooled(records)]
+    return _named(pooled(records), records)
+
+
+def rows_under_load(records: Sequence[Record]) -> list[Row]:
+    """The same of the launches that ran under continuous load alone: GPU units differ, so settled and load are of one."""
+    return _named(pooled([record for record in records if record.sustained is not None]), records)
+
+
+def _named(found: Iterable[Record], among: Sequence[Record]) -> list[Row]:
+    tests = numbered_tests(among)
+    return [Row(f"{record.variant}{marked(record.nodeid, tests)}", record) for record in found]
 
 
 def by_problem(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

@@ -9,19 +9,22 @@ from attnbench.report.charts.at_longest import rel_l2_of
 from attnbench.report.charts.chart import PAIRS, SCATTER, Chart, Missing, Point
 from attnbench.report.charts.measures import Measure, Value, latency_of
 from attnbench.report.charts.over_length import over_length
-from attnbench.report.charts.rows import Row, drawn_once, series_of
+from attnbench.report.charts.rows import Row, drawn_once, listed, series_of
+from attnbench.report.sustained import doubts
 from attnbench.units import milliseconds, significant
 
 
 def under_load(device: str, problem: str, every: Sequence[Row], slugs: Mapping[str, str]) -> Iterable[Chart | Missing]:
     """What was measured under continuous load: energy over length, settled against sustained, error against energy.
 
-    Nothing where no case was measured so: that is an option, and no figure is missing.
+    every: as `rows_under_load` gives them. Nothing where no case was measured so: that is an option, and no figure is
+    missing. Notes name the loads that the host limited, and those that were not steady.
     """
-    rows, notes = drawn_once(every)
-    loaded = [row for row in rows if row.record.sustained is not None]
-    if not loaded:
+    if not every:
         return
+    loaded, notes = drawn_once(every)
+    found = doubts((row.name, row.record) for row in loaded)
+    notes += [f"{what[0].upper()}{what[1:]}: {listed(names)}." for what, names in found.items()]
     where = f"{device} · {problem}"
     energy = Measure("energy", "Energy", "energy of one call under load", "J", _joules, "no energy figure")
     yield over_length(energy, device, where, loaded, slugs, notes)

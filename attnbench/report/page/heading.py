@@ -25,9 +25,11 @@ def facts(gathered: Gathered) -> tuple[str, ...]:
     variants, workloads = {r.variant for r in records}, {r.workload.name for r in records}
     launches = {r.launch for r in records}
     plural = "launch" if len(launches) == 1 else "launches"
+    units = {unit for launch in launches if (unit := gathered.launches[launch].unit) is not None}
+    among = f" on {len(units)} GPU units" if len(units) > 1 else ""  # they differ by a percent and more
     sentences = [
         f"{counted(len(variants), 'variant')} × {counted(len(workloads), 'workload')}",
-        f"{counted(len(records), 'record')} from {len(launches)} {plural}",
+        f"{counted(len(records), 'record')} from {len(launches)} {plural}{among}",
         span(gathered.launches[launch].started_at for launch in launches),
     ]
     for field, spelt in _SOFTWARE:
