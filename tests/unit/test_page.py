@@ -433,3 +433,12 @@ def test_a_kernel_that_wins_settled_and_loses_under_load_is_said_above_the_recor
     assert "fast@eager is the fastest when settled (1.000 ms, cool@eager 1.100) and not under continuous load" in page
     assert "J/call" in page
     assert "J/call" not in rendered(gathered(record("a@eager"))).decode()
+
+
+def test_a_point_says_in_how_many_of_its_launches_it_was_loaded(record: Any) -> None:
+    load = SustainedLoad(1e-3, 1e-3, 1e-3, 9, 3, 2.0, 2.0, True, 0.0, 0, 650.0, 0.975)
+    again = replace(H200, id="again")
+    records = (record(launch=H200.id, sustained=load), record(launch=again.id))
+    page = shown(gathered(*records, launches=(H200, again)))
+    (point,) = json.loads(page.held["data"])["points"].values()
+    assert point["t"][0].endswith(" in 2 launches, 1 of them under load")

@@ -53,7 +53,9 @@ def _of_point(index: Index, case: Case) -> list[str]:
     timed = [record for record in case.records if record.sample is not None]
     rounds = sum(len(record.sample.rounds_s) for record in timed if record.sample)
     plural = "launch" if len(timed) == 1 else "launches"
-    lines = [f"{counted(rounds, 'round')} in {len(timed)} {plural}"] if timed else []
+    loaded = sum(record.sustained is not None for record in timed)
+    under_load = f", {loaded} of them under load" if loaded else ""
+    lines = [f"{counted(rounds, 'round')} in {len(timed)} {plural}{under_load}"] if timed else []
     check = timed_check(case.first)
     if check is not None and math.isfinite(check.error.rel_l2):
         lines.append(f"rel. L2 {scientific(check.error.rel_l2)}, cosine {check.error.cosine:.6f}")
