@@ -182,6 +182,9 @@ def test_the_policy_refuses_every_request_and_no_name_runs(opened: Callable[...,
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_it_is_readable_on_a_screen_and_a_phone(opened: Callable[..., Any], width: int, scheme: str) -> None:
     page = opened(width, color_scheme=scheme, reduced_motion="reduce")
+    page.evaluate(
+        "document.querySelector('.facts span').textContent = '12345 records from 1234 launches on 12 GPU units'"
+    )
     assert page.evaluate("document.documentElement.scrollWidth") == width
     ground, ink = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.plot text')).fill]"
