@@ -21,6 +21,7 @@ from attnbench.cli.pytest_command import pytest_command
 from attnbench.cli.spread import launch_spread
 from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable, run_from
+from attnbench.ending_signals import ENDING
 from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
 from attnbench.model import DIRTY, Record, RunFile
@@ -195,7 +196,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in ENDING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                     self._before[number] = signal.signal(number, self._arrived)
         return self

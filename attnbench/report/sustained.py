@@ -54,8 +54,8 @@ def table(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDT
     if not ran:
         return []
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
-    rows = [_row(record, f"{record.variant}{marked(record.nodeid, tests)}") for record in ran]
     named = [(f"{record.variant}{marked(record.nodeid, tests)}", record) for record in ran]
+    rows = [_row(record, name) for name, record in named]
     slowed = [name for name, record in named if record.injected is not None]
     found = {**({"slowed down on purpose (--attn-inject)": slowed} if slowed else {}), **doubts(named)}
     return [

@@ -43,7 +43,7 @@ def _over_the_length(shape: tuple[int, int, int, str]) -> Iterator[Workload]:
 def _long() -> Iterator[Workload]:
     for seq in _LONG:
         name, plain = _of_the_readme(_BERT, seq)
-        why = f"{plain.why}, on to lengths at which plain attention no longer fits"
+        why = f"{plain.why}, at lengths beyond the README's"
         yield from _directions(name, replace(plain, why=why))
 
 
@@ -104,56 +104,50 @@ def _padded(workload: Workload) -> Workload:
 _TINY = tuple(_plain_and_causal("tiny-fa", _small()))
 _TINY_BF16 = tuple(_plain_and_causal("tiny-fa-bf16", _small("bf16", "a small one in 16 bits")))
 
-FLASH_ATTN = Grid(
-    "flash-attn",
-    "BERT's shape in fp16, 128 to 4096 tokens: forward, backward and both, plain and causal",
-    _OF_README,
-    rows=tuple(_over_the_length(_BERT)),
-    tiny=_TINY,
-    wall_time="less than 544 s for 720 cases of 20 backends (H200, once, 2026-11-28)",
-)
-LONG = Grid(
-    "flash-attn-long",
-    "BERT's shape in fp16, 8192 to 65,536 tokens, without a mask: the three directions. From 16,384 tokens on the scores of "
-    "plain attention need 206 GB or more",
-    _OF_README,
-    rows=tuple(_long()),
-    tiny=tuple(_directions("tiny-fa", _small())),
-)
-MASKS = Grid(
-    "flash-attn-masks",
-    "BERT's shape in fp16, 128 to 4096 tokens: the three directions with dropout, with padding, and packed",
-    f"{_OF_README}; flash_attn/bert_padding.py",
-    rows=(*_dropout_and_padding(), *_packed()),
-    tiny=tuple(_tiny_masks()),
-)
-WIDE = Grid(
-    "flash-attn-b16-d128",
-    "Batch 16, 12 heads × 128 in fp16, 128 to 4096 tokens: the three directions, plain and causal",
-    _OF_README,
-    rows=tuple(_over_the_length(_WIDE)),
-    tiny=_TINY,
-)
-DESKTOP = Grid(
-    "flash-attn-b12-d64",
-    "Batch 12, 12 heads × 64 in fp16, 128 to 4096 tokens: the three directions, plain and causal",
-    _OF_README,
-    rows=tuple(_over_the_length(_DESKTOP)),
-    tiny=_TINY,
-)
-TOKENS_D64 = Grid(
-    "flash-attn-16k-d64",
-    "16 K tokens at each of six lengths, 32 heads × 64 in bf16: the three directions, plain and causal",
-    _OF_BENCHMARKS,
-    rows=tuple(_of_16k_tokens(64)),
-    tiny=_TINY_BF16,
-)
-TOKENS_D128 = Grid(
-    "flash-attn-16k-d128",
-    "16 K tokens at each of six lengths, 16 heads × 128 in bf16: the three directions, plain and causal",
-    _OF_BENCHMARKS,
-    rows=tuple(_of_16k_tokens(128)),
-    tiny=_TINY_BF16,
-)
+_DIRECTIONS_AND_MASKS = "the three directions, plain and causal"
+
+
+def _of_shape(shape: tuple[int, int, int, str]) -> Grid:
+    """The grid of one shape of the README."""
+    batch, heads, head_dim, _ = shape
+    what = f"Batch {batch}, {heads} heads × {head_dim} in fp16, 128 to 4096 tokens: {_DIRECTIONS_AND_MASKS}"
+    return Grid(f"flash-attn-b{batch}-d{head_dim}", what, _OF_README, rows=tuple(_over_the_length(shape)), tiny=_TINY)
+
+
+def _of_tokens(head_dim: int) -> Grid:
+    """The grid of one head_dim of the benchmark."""
+    heads = _HIDDEN // head_dim
+    what = f"16 K tokens at each of six lengths, {heads} heads × {head_dim} in bf16: {_DIRECTIONS_AND_MASKS}"
+    return Grid(
+        f"flash-attn-16k-d{head_dim}", what, _OF_BENCHMARKS, rows=tuple(_of_16k_tokens(head_dim)), tiny=_TINY_BF16
+    )
+
+
 #: In the order in which the documents show them.
-GRIDS_OF_FLASH_ATTN = (FLASH_ATTN, LONG, MASKS, WIDE, DESKTOP, TOKENS_D64, TOKENS_D128)
+GRIDS_OF_FLASH_ATTN = (
+    Grid(
+        "flash-attn",
+        "BERT's shape in fp16, 128 to 4096 tokens: forward, backward and both, plain and causal",
+        _OF_README,
+        rows=tuple(_over_the_length(_BERT)),
+        tiny=_TINY,
+        wall_time="less than 544 s for 720 cases of 20 backends (H200, once, 2026-11-28)",
+    ),
+    Grid(
+        "flash-attn-long",
+        "BERT's shape in fp16, 8192 to 65,536 tokens, without a mask: the three directions. From 16,384 tokens on the "
+        "scores of plain attention need 206 GB or more",
+        _OF_README,
+        rows=tuple(_long()),
+        tiny=tuple(_directions("tiny-fa", _small())),
+    ),
+    Grid(
+        "flash-attn-masks",
+        "BERT's shape in fp16, 128 to 4096 tokens: the three directions with dropout, with padding, and packed",
+        f"{_OF_README}; flash_attn/bert_padding.py",
+        rows=(*_dropout_and_padding(), *_packed()),
+        tiny=tuple(_tiny_masks()),
+    ),
+    *(_of_shape(shape) for shape in (_WIDE, _DESKTOP)),
+    *(_of_tokens(head_dim) for head_dim in (64, 128)),
+)
