@@ -162,7 +162,7 @@ OPTIONS = (
     Option(
         "rounds",
         "one",
-        "Timed calls per case and launch, at most: on a GPU, long calls take as many as fit into 0.36 s, and at least 5 "
+        "Timed calls per case and launch, at most: on a GPU, long calls take as many as fit into 0.18 s, and at least 5 "
         f"(default: {DEVICE_ROUNDS}, on the CPU {CPU_ROUNDS}).",
         "N",
         parse=_whole_number(),

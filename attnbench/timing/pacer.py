@@ -25,9 +25,9 @@ from attnbench.timing.settling import TimingProtocol, probed
 
 #: A call of this many seconds lowers its own clock whatever the device did before it.
 SELF_THROTTLING_S = 0.1
-#: A case takes as many rounds of a long call as fit into this time (30 of 12 ms), and at least the second number. Settling
+#: A case takes as many rounds of a long call as fit into this time (30 of 6 ms), and at least the second number. Settling
 #: the clock before each round takes several times as long (docs/measurements/sampling.md: what fewer rounds change).
-TIME_BOX_S, FEWEST_LONG_ROUNDS = 0.36, 5
+TIME_BOX_S, FEWEST_LONG_ROUNDS = 0.18, 5
 #: Rounds with nothing in them, whose median is subtracted from every round.
 EMPTY_ROUNDS = 9
 

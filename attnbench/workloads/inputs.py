@@ -6,8 +6,8 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    Draw = Callable[[tuple[int, ...], torch.Generator], torch.Tensor]
 
 #: Checked for every case beside the distribution that is timed.
 CHECKED_DISTRIBUTIONS = ("randn", "outlier-k")
@@ -32,8 +33,9 @@ GRADIENT = "do"
 #: Words of 16 bits that a checksum takes at once: 16 MiB of products.
 WEIGHTS = 2**22
 
-#: q, k and v of at most so many bytes together stay on the CPU for the next workload.
-KEPT_BYTES = 2**29
+#: q, k and v of at most so many bytes together stay on the CPU for the next workload, in two draws: 16 K tokens of
+#: SageAttention's largest rows.
+KEPT_BYTES = 2**31
 
 #: Elements of a tensor that one generator draws. Larger ones are drawn in pieces of this many, each with a generator of its
 #: own, on all cores: a billion numbers would take one core ten seconds. More than any Flux workload has at 1024 px.
@@ -90,8 +92,8 @@ class Inputs:
             self._restore()
 
     def _restore(self) -> None:
-        for distribution in self.kept:
-            made = dict(zip("qkv", _made(self.workload, distribution).triple, strict=True))
+        for distribution, drawn in _drawn(self.workload, tuple(self.kept)).items():
+            made = dict(zip("qkv", drawn.triple, strict=True))
             for name, kept in self.contents(distribution).items():
                 if _is_freed(kept):
                     kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
@@ -126,14 +128,14 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
 
 
 def _make(workload: Workload, device: str) -> Inputs:
-    sets: dict[str, Triple] = {}
-    sha256 = ""
-    for name in dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)):
-        made = _made(workload, name)
-        if name == workload.distribution:
-            sha256 = made.sha256
-        q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in made.triple)
-        sets[name] = (q, k, v)
+    names = tuple(dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)))
+    drawn = _drawn(workload, names)
+    with ThreadPoolExecutor(1) as beside:
+        sha256 = beside.submit(lambda: drawn[workload.distribution].sha256)  # takes as long as moving all of them
+        sets: dict[str, Triple] = {}
+        for name in names:
+            q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in drawn[name].triple)
+            sets[name] = (q, k, v)
     weights = _weights(q).to(device)
     needs_gradient = workload.direction != "forward"
     gradient = _held(_gradient(workload).to(device), workload.layout) if needs_gradient else None
@@ -142,12 +144,12 @@ def _make(workload: Workload, device: str) -> Inputs:
         checksums[workload.distribution] += (_checksum(gradient, weights),)
     kept = {name: _same_memory(triple, False) for name, triple in sets.items()}
     sets = {name: _same_memory(triple, needs_gradient) for name, triple in sets.items()}
-    return Inputs(workload, sets, kept, gradient, sha256, checksums, weights)
+    return Inputs(workload, sets, kept, gradient, sha256.result(), checksums, weights)
 
 
 def _gradient(workload: Workload) -> torch.Tensor:
     """A gradient of the output: normal numbers of a seed of its own."""
-    return _drawn(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal)
+    return _draw_one(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal).whole()
 
 
 def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:
@@ -174,10 +176,37 @@ def _is_reshaped(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """q, k, v on the CPU, contiguous; not to be written to, because the next workload may have the same."""
+class _Tensor:
+    """A tensor on the CPU that other threads still fill."""
 
-    triple: Triple
+    filling: torch.Tensor
+    pieces: tuple[Future[None], ...]
+
+    def whole(self) -> torch.Tensor:
+        """The tensor, once it is filled. Raises what filling it raised, and keeps nothing for the next workload then."""
+        try:
+            for piece in self.pieces:
+                piece.result()
+        except BaseException:
+            _drawn_before.cache_clear()
+            raise
+        return self.filling
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """q, k, v on the CPU, contiguous; not to be written to, because the next workload may have the same.
+
+    left: the state of the generator behind them.
+    """
+
+    tensors: tuple[_Tensor, ...]
+    left: torch.Tensor
+
+    @property
+    def triple(self) -> Triple:
+        q, k, v = (one.whole() for one in self.tensors)
+        return q, k, v
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -185,22 +214,28 @@ class _Drawn:
         import torch
 
         digest = hashlib.sha256()
-        for tensor in self.triple:
-            digest.update(tensor.view(torch.uint8).numpy().data)
+        for one in self.tensors:
+            digest.update(one.whole().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
-def _made(workload: Workload, distribution: str) -> _Drawn:
-    """What the workload's tensors hold, by its distribution or another one.
+def _drawn(workload: Workload, distributions: Iterable[str]) -> dict[str, _Drawn]:
+    """What the workload's tensors hold by each distribution. What they draw is drawn side by side.
 
     Raises ValueError for an unknown distribution.
     """
-    if distribution not in DISTRIBUTIONS:
-        known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"workload {workload.name!r}: unknown distribution {distribution!r}; known: {known}")
+    drawing: dict[str, Future[_Drawn]] = {}
     bytes_each = sum(map(math.prod, _shapes(workload))) * torch_dtype(workload).itemsize
     draw = _drawn_before if bytes_each <= KEPT_BYTES else _draw
-    return draw(_without_mask(workload), distribution)
+    with ThreadPoolExecutor() as pool:
+        for name in distributions:
+            if name not in DISTRIBUTIONS:
+                known = ", ".join(DISTRIBUTIONS)
+                raise ValueError(f"workload {workload.name!r}: unknown distribution {name!r}; known: {known}")
+            if DISTRIBUTIONS[name].draws not in drawing:
+                of = DISTRIBUTIONS[name].draws
+                drawing[of] = pool.submit(draw, _without_mask(workload), of)
+    return {name: DISTRIBUTIONS[name].made(drawing[DISTRIBUTIONS[name].draws].result()) for name in distributions}
 
 
 def _without_mask(workload: Workload) -> Workload:
@@ -209,12 +244,14 @@ def _without_mask(workload: Workload) -> Workload:
     return Workload("", **{name: getattr(workload, name) for name in sizes})
 
 
-def _draw(workload: Workload, distribution: str) -> _Drawn:
-    return _Drawn(DISTRIBUTIONS[distribution](workload, _generator(workload.seed)))
+def _draw(workload: Workload, numbers: str) -> _Drawn:
+    generator, dtype = _generator(workload.seed), torch_dtype(workload)
+    tensors = tuple(_draw_one(shape, generator, dtype, NUMBERS[numbers]) for shape in _shapes(workload))
+    return _Drawn(tensors, generator.get_state())
 
 
 #: Consecutive workloads of a grid often differ in the mask or the direction alone.
-_drawn_before = functools.lru_cache(maxsize=1 + len(CHECKED_DISTRIBUTIONS))(_draw)
+_drawn_before = functools.lru_cache(maxsize=2)(_draw)
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -273,33 +310,24 @@ def _shapes(workload: Workload) -> tuple[tuple[int, int, int, int], ...]:
     return (workload.q_shape, workload.k_shape, workload.v_shape)
 
 
-def _randn(workload: Workload, generator: torch.Generator) -> Triple:
-    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _normal) for shape in _shapes(workload))
-    return q, k, v
-
-
-def _drawn(
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    dtype: torch.dtype,
-    draw: Callable[[tuple[int, ...], torch.Generator], torch.Tensor],
-) -> torch.Tensor:
+def _draw_one(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, draw: Draw) -> _Tensor:
     """What `draw` draws, in `dtype`: the same on every machine, however many cores it has."""
     import torch
 
     count = math.prod(shape)
     if count <= PIECE:
-        return draw(shape, generator).to(dtype)
+        return _Tensor(draw(shape, generator).to(dtype), ())
     seed = int(torch.randint(2**62, (), generator=generator, dtype=torch.int64, device="cpu").item())
-    drawn = torch.empty(shape, dtype=dtype, device="cpu")
-    pieces = drawn.view(-1).split(PIECE)
+    filling = torch.empty(shape, dtype=dtype, device="cpu")
+    pieces = filling.view(-1).split(PIECE)
 
     def fill(at: int) -> None:
         pieces[at].copy_(draw(tuple(pieces[at].shape), _generator(seed + at)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(len(pieces))))
-    return drawn
+    pool = ThreadPoolExecutor(os.cpu_count())
+    filled = tuple(pool.submit(fill, at) for at in range(len(pieces)))
+    pool.shutdown(wait=False)  # the next tensor is drawn beside it
+    return _Tensor(filling, filled)
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -310,30 +338,40 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 
 
 def _wide(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """randn × randint(1, 5), element-wise."""
     import torch
 
     normal = _normal(shape, generator)
-    return normal * torch.randint(1, 5, shape, generator=generator, dtype=torch.int64, device="cpu")
+    # The same integers as in int64, in an eighth of the memory.
+    return normal.mul_(torch.randint(1, 5, shape, generator=generator, dtype=torch.uint8, device="cpu"))
 
 
-def _randn_times_randint(workload: Workload, generator: torch.Generator) -> Triple:
-    """randn × randint(1, 5), element-wise: the wider values that the public Flux benchmark uses."""
-    q, k, v = (_drawn(shape, generator, torch_dtype(workload), _wide) for shape in _shapes(workload))
-    return q, k, v
-
-
-def _outlier_k(workload: Workload, generator: torch.Generator) -> Triple:
-    """randn, with a few channels of K shifted far out, the same ones for every token and head."""
+def _with_outliers(drawn: _Drawn) -> _Drawn:
+    """The same with a few channels of K shifted far out, the same ones for every token and head."""
     import torch
 
-    q, k, v = _randn(workload, generator)
-    channels = torch.randperm(workload.head_dim, generator=generator, device="cpu")[:OUTLIER_CHANNELS]
-    k[..., channels] += OUTLIER_SHIFT
-    return q, k, v
+    generator = torch.Generator(device="cpu")
+    generator.set_state(drawn.left)
+    q, k, v = drawn.triple
+    channels = torch.randperm(k.shape[-1], generator=generator, device="cpu")[:OUTLIER_CHANNELS]
+    shifted = k.clone()
+    shifted[..., channels] += OUTLIER_SHIFT
+    return _Drawn(tuple(_Tensor(one, ()) for one in (q, shifted, v)), drawn.left)
 
 
-DISTRIBUTIONS: dict[str, Callable[[Workload, torch.Generator], Triple]] = {
-    "randn*randint(1,5)": _randn_times_randint,
-    "randn": _randn,
-    "outlier-k": _outlier_k,
+@dataclass(frozen=True)
+class Distribution:
+    """draws: which of `NUMBERS`. made: what becomes of the tensors that were drawn."""
+
+    draws: str
+    made: Callable[[_Drawn], _Drawn] = lambda drawn: drawn
+
+
+#: What can be drawn. The wider values are those that the public Flux benchmark uses.
+NUMBERS: dict[str, Draw] = {"randn*randint(1,5)": _wide, "randn": _normal}
+
+DISTRIBUTIONS = {
+    "randn*randint(1,5)": Distribution("randn*randint(1,5)"),
+    "randn": Distribution("randn"),
+    "outlier-k": Distribution("randn", _with_outliers),
 }

@@ -24,6 +24,13 @@ def made(spelt: str = "1x40x3x16:bf16:bwd") -> Any:
     return inputs.make_inputs(workload, "cpu")
 
 
+def noted(monkeypatch, numbers: str) -> list[Any]:
+    """What these numbers were asked for, from now on."""
+    draw, asked = inputs.NUMBERS[numbers], []
+    monkeypatch.setitem(inputs.NUMBERS, numbers, lambda *given: asked.append(given) or draw(*given))
+    return asked
+
+
 def test_a_tensor_of_one_piece_is_what_one_generator_draws():
     import torch
 
@@ -84,14 +91,13 @@ def test_inputs_made_under_inference_mode_are_those_made_outside(monkeypatch):
 def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_gets(monkeypatch):
     import torch
 
-    draws = []
-    monkeypatch.setitem(inputs.DISTRIBUTIONS, "randn", lambda *given: draws.append(given) or inputs._randn(*given))
+    draws = noted(monkeypatch, "randn")
     first = made("2x40x3x16:bf16")
     kept = [one.clone() for one in first.kept["randn"]]
     for one in first.sets["randn"]:
         one.zero_()
     second = made("2x40x3x16:bf16:padding=40+7:fwdbwd")
-    assert len(draws) == 1
+    assert len(draws) == 3  # q, k and v
     assert second.sha256 == first.sha256
     assert all(torch.equal(*pair) for pair in zip(second.kept["randn"], kept, strict=True))
     assert first.overwritten() == ("q of randn", "k of randn", "v of randn")
@@ -99,16 +105,43 @@ def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_get
     assert first.overwritten() == ()
     monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
     assert made("2x40x3x16:bf16").sha256 == first.sha256
-    assert len(draws) == 2
+    assert len(draws) == 6
 
 
 def test_what_is_too_large_to_be_kept_is_drawn_once(monkeypatch):
-    draws = []
-    draw = inputs.DISTRIBUTIONS["randn*randint(1,5)"]
-    monkeypatch.setitem(inputs.DISTRIBUTIONS, "randn*randint(1,5)", lambda *given: draws.append(given) or draw(*given))
+    draws = {numbers: noted(monkeypatch, numbers) for numbers in inputs.NUMBERS}
     monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
     made("2x40x3x16:bf16")
-    assert len(draws) == 1
+    assert {numbers: len(found) for numbers, found in draws.items()} == dict.fromkeys(inputs.NUMBERS, 3)
+
+
+def test_the_outliers_of_k_are_the_only_difference_to_randn():
+    import torch
+
+    kept = made().kept
+    (q, k, v), (same_q, shifted, same_v) = kept["randn"], kept["outlier-k"]
+    assert torch.equal(q, same_q)
+    assert torch.equal(v, same_v)
+    assert q.data_ptr() != same_q.data_ptr()
+    outliers = (shifted != k).flatten(0, 2).any(dim=0)
+    assert outliers.sum() == inputs.OUTLIER_CHANNELS
+    assert torch.equal(shifted[..., outliers], k[..., outliers] + inputs.OUTLIER_SHIFT)
+
+
+def test_a_draw_that_fails_is_not_kept(monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE", 500)  # drawn in threads
+    draw, failed = inputs.NUMBERS["randn"], []
+
+    def out_of_memory_once(*given):
+        if failed:
+            return draw(*given)
+        failed.append(given)
+        raise MemoryError("no room")
+
+    monkeypatch.setitem(inputs.NUMBERS, "randn", out_of_memory_once)
+    with pytest.raises(MemoryError, match="no room"):
+        made()
+    assert made().overwritten() == ()
 
 
 @pytest.mark.parametrize("direction", ["bwd", "fwdbwd"])
