@@ -35,8 +35,9 @@ def test_the_grid_that_nobody_names_is_flux(collect):
 
 
 def test_grids_add_up_and_a_row_that_two_of_them_have_runs_once(collect):
-    rows = collect("--attn-grid=flux", "--attn-grid=mod*")
-    assert rows == [*dict.fromkeys((*ROWS["flux"], *ROWS["models"]))]
+    rows = collect("--attn-grid=flux", "--attn-grid=models-*")
+    of_models = [row for name in ("image", "video", "language") for row in ROWS[f"models-{name}"]]
+    assert rows == [*dict.fromkeys((*ROWS["flux"], *of_models))]
     assert rows.count("flux-1024px-t512") == 1
 
 
