@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from attnbench.workload import Workload
 
+#: The wall time of a grid that nobody has run to its end.
+NOT_MEASURED = "not measured yet"
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -13,7 +16,8 @@ class Grid:
 
     what: in one sentence. source: where its numbers come from. rows: what it runs, in this order. tiny: what it runs on a
     CPU instead: the same masks, groups of heads and directions over a few tokens. further: rows that run when they are
-    named, and not with the grid. wall_time: what was seen of it on one GPU, in words.
+    named, and not with the grid. wall_time: what was seen of it on one GPU, in words;
+    seconds joined by + are runs of a part of the backends each.
     """
 
     name: str
@@ -22,7 +26,7 @@ class Grid:
     rows: tuple[Workload, ...]
     tiny: tuple[Workload, ...]
     further: tuple[Workload, ...] = ()
-    wall_time: str = "not measured yet"
+    wall_time: str = NOT_MEASURED
 
     @property
     def every_row(self) -> tuple[Workload, ...]:
