@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from _pytest.fixtures import FixtureFunctionDefinition, FixtureManager
 
 from attnbench.backends import families, registry
 from attnbench.workloads import table
@@ -39,10 +41,12 @@ from attnbench.suite import test_attention
 '''
 
 
-class _OfTorch:
-    """What runs in this process import of torch: pytester drops it after a run and after a test, and it survives no second
-    import.
+class _KeptModules:
+    """What runs in this process import of torch, its compilers and matplotlib: pytester drops it after a run and after a
+    test, and it survives no second import.
     """
+
+    PACKAGES = frozenset(("torch", "triton", "sympy", "mpmath", "matplotlib", "PIL", "contourpy", "kiwisolver"))
 
     def __init__(self) -> None:
         self._modules: dict[str, ModuleType] = {}
@@ -51,7 +55,7 @@ class _OfTorch:
     def pytest_unconfigure(self) -> None:
         before = len(self._modules)
         for name in sys.modules.keys() - self._modules.keys() - self._others:
-            if name.partition(".")[0] in ("torch", "sympy", "mpmath"):
+            if name.partition(".")[0] in self.PACKAGES:
                 self._modules[name] = sys.modules[name]
             else:
                 self._others.add(name)
@@ -63,7 +67,7 @@ class _OfTorch:
             sys.modules.setdefault(name, module)
 
 
-_OF_TORCH = _OfTorch()
+_KEPT = _KeptModules()
 
 
 class Bench:
@@ -78,9 +82,9 @@ class Bench:
             warnings.simplefilter("ignore")
             try:
                 run = ("-p", "attnbench.plugin", *arguments, *quiet)
-                return self._pytester.runpytest_inprocess(*run, plugins=[_OF_TORCH])
+                return self._pytester.runpytest_inprocess(*run, plugins=[_KEPT])
             finally:
-                _OF_TORCH.put_back()
+                _KEPT.put_back()
 
     def fresh(self, *arguments: str | Path, timeout_s: float = 120) -> pytest.RunResult:
         return self._pytester.runpytest_subprocess("-p", "attnbench.plugin", *arguments, timeout=timeout_s)
@@ -101,9 +105,13 @@ def _extensions_once() -> None:
     import numpy  # noqa: F401, ICN001
     import torch  # noqa: F401
 
+    import attnbench.backends.versions
+    import attnbench.execution.process_groups
+    import attnbench.execution.simulated_case
     import attnbench.plugin.case_list
     import attnbench.plugin.retest
     import attnbench.report.terminal
+    import attnbench.storage.counterparts
     import attnbench.suite  # noqa: F401
 
     gc.freeze()  # each of hundreds of collections would go through all of torch
@@ -111,22 +119,50 @@ def _extensions_once() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _metadata_once() -> Iterator[None]:
-    """Every run reads what all installed distributions offer: here from memory, which takes a tenth off its time."""
-    read = metadata.PathDistribution.read_text
-    known: dict[tuple[str, str], str | None] = {}
+    """Every run reads and parses what all installed distributions offer: here once, which takes a tenth off its time."""
+    known: dict[tuple[str, ...], Any] = {}
 
-    def read_text(distribution: metadata.PathDistribution, filename: str) -> str | None:
-        place = str(distribution.locate_file(""))
-        if place != INSTALLED:  # what a test puts on the path is its own, and changes
-            return read(distribution, filename)
-        key = (str(distribution._path), filename)
-        if key not in known:
-            known[key] = read(distribution, filename)
-        return known[key]
+    def once(read: Callable[..., Any]) -> Callable[..., Any]:
+        def from_memory(distribution: metadata.PathDistribution, *asked: str) -> Any:
+            if str(distribution.locate_file("")) != INSTALLED:  # what a test puts on the path is its own, and changes
+                return read(distribution, *asked)
+            key = (read.__name__, str(distribution._path), *asked)
+            if key not in known:
+                known[key] = read(distribution, *asked)
+            return known[key]
+
+        return from_memory
+
+    offered = metadata.PathDistribution
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offered, "read_text", once(offered.read_text))
+        for name in ("metadata", "entry_points"):
+            patch.setattr(offered, name, property(once(vars(metadata.Distribution)[name].fget)), raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plugins_without_fixtures() -> Iterator[None]:
+    """Every run looks for fixtures among all names of all plugins, a sixth of its time: not in pytest's own without any."""
+    look = FixtureManager.parsefactories
+
+    def parsefactories(manager: FixtureManager, *given: Any, **named: Any) -> None:
+        plugin = given[0] if given else named.get("holder")
+        if not (isinstance(plugin, ModuleType) and _is_of_pytest_without_fixtures(plugin)):
+            look(manager, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata.PathDistribution, "read_text", read_text)
+        patch.setattr(FixtureManager, "parsefactories", parsefactories)
+        # Of those that are left, pytest 9.2 also asks whether a wrapper hides a fixture.
+        patch.setattr(FixtureManager, "_check_for_wrapped_fixture", lambda *_: None, raising=False)
         yield
+
+
+@functools.cache
+def _is_of_pytest_without_fixtures(plugin: ModuleType) -> bool:
+    return plugin.__name__.startswith("_pytest.") and not any(
+        isinstance(one, FixtureFunctionDefinition) for one in vars(plugin).values()
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -157,7 +193,7 @@ def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
     yield
-    _OF_TORCH.put_back()
+    _KEPT.put_back()
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Block:
 
 def blocks(page: str, language: str = "") -> list[Block]:
     found, remark = [], ""
-    for token in tokens(page):
+    for token in MarkdownIt("commonmark").disable("inline").parse(text(page)):
         if token.type == "fence" and language in ("", token.info):
             found.append(Block(token.info, token.content, remark, f"{page}:{token.map[0] + 1}"))
         if token.type != "inline":

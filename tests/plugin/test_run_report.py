@@ -1,7 +1,5 @@
 """`--attn-report=DIR`: a report of the run, which never fails it."""
 
-import matplotlib.pyplot as plt  # noqa: F401  # before the runs in this process, which drop what they import first
-
 from attnbench.report import bundle
 
 CASES = ("--attn-backend=torch_flash", "--attn-mode=eager", "--attn-workload=flux-1024px-t512")

@@ -7,7 +7,6 @@ import inspect
 import pytest
 import torch
 from adapters import A100, CPU, H200, assert_is_attention, spelt, tensors_of
-from torch.nn.attention import varlen
 
 from attnbench.backends.registry import all_backends
 from attnbench.backends.requirements import unmet
@@ -51,13 +50,21 @@ def of_2_13(
     return _attention(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, window_size == (-1, 0))
 
 
+@pytest.fixture
+def varlen():
+    """The module, which imports half of torch's compiler: not where every process collects."""
+    from torch.nn.attention import varlen
+
+    return varlen
+
+
 @pytest.fixture(params=[of_2_11, of_2_13], ids=["torch-2.11", "torch-2.13"])
-def library(request, monkeypatch):
+def library(request, monkeypatch, varlen):
     GIVEN.clear()
     monkeypatch.setattr(varlen, "varlen_attn", request.param)
 
 
-def test_the_stand_in_has_the_signature_of_this_torch():
+def test_the_stand_in_has_the_signature_of_this_torch(varlen):
     if "enable_gqa" not in inspect.signature(varlen.varlen_attn).parameters:
         pytest.skip("an older torch")
     assert [*inspect.signature(of_2_13).parameters] == [*inspect.signature(varlen.varlen_attn).parameters]
@@ -92,7 +99,7 @@ def test_a_causal_mask_is_a_window_and_without_one_the_default_stays(library):
     assert [given["window_size"] for given in GIVEN] == [(-1, -1), (-1, 0)]
 
 
-def test_packed_lengths_are_made_before_the_call(monkeypatch):
+def test_packed_lengths_are_made_before_the_call(monkeypatch, varlen):
     monkeypatch.setattr(varlen, "varlen_attn", of_2_13)
     GIVEN.clear()
     workload = spelt("1x64x2x32:bf16")
