@@ -127,6 +127,8 @@ class RecordCollector:
             self._section(terminalreporter, exitstatus)
 
     def _section(self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
+        if self._run.here.is_child:
+            return  # what it measured is shown by the run that started it
         if not self._run.results.records:
             if self._run.selection.offered and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
                 terminalreporter.write_line(

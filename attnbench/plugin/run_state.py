@@ -92,13 +92,13 @@ class RunState:
 
         Raises pytest.UsageError for a stored session that cannot be read: before anything runs, and is a row.
         """
-        from attnbench.plugin.retest import Retest
-        from attnbench.plugin.reviewed_sessions import open_reviewed, unused_sessions
-
         config = self._config
         times = not (config.getoption("benchmark_disable", False) or self.here.is_child)
         if not times:
             return
+        from attnbench.plugin.retest import Retest  # not for a child, which starts faster without
+        from attnbench.plugin.reviewed_sessions import open_reviewed, unused_sessions
+
         if self.settings.baselines is None:
             if hint := unused_sessions(config, self.here.device.facts.device_name):
                 self.results.remark(hint)

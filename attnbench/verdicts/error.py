@@ -121,7 +121,7 @@ class ChangeErrors:
         floor = SELF_THROTTLED_LAUNCH if any(one.self_throttled for one in self.matched.both) else 0.0
         memory_share = self.matched.memory_share.value
         estimates = [estimate_of(one, measure, memory_share) for one in summaries]
-        return max(noise.launch, floor) ** 2 + fmean(one.error**2 for one in estimates if one is not None)
+        return max(noise.launch, floor) ** 2 + fmean([one.error**2 for one in estimates if one is not None])
 
     def _base_variance(self, measure: str, noise: NoiseSd, bound: BoundOf) -> float:
         """Variance of everything but this run's launches: the stored launches, and that this run is another session or unit.

@@ -203,7 +203,7 @@ def _launch_sd(sessions: Iterable[Sequence[Estimate]]) -> float:
     total, freedom = 0.0, 0
     for session in sessions:
         if len(session) > 1:
-            rounds = statistics.fmean(one.error**2 for one in session)
+            rounds = statistics.fmean([one.error**2 for one in session])
             total += (len(session) - 1) * (stats.variance([one.log for one in session]) - rounds)
             freedom += len(session) - 1
     blended = (LAUNCH_FREEDOM * LAUNCH**2 + max(0.0, total)) / (LAUNCH_FREEDOM + freedom)
@@ -211,8 +211,8 @@ def _launch_sd(sessions: Iterable[Sequence[Estimate]]) -> float:
 
 
 def _mean(session: Sequence[Estimate], launch: float) -> CellMean:
-    from_launches = statistics.fmean(launch**2 + one.error**2 for one in session) / len(session)
-    return CellMean(statistics.fmean(one.log for one in session), from_launches)
+    from_launches = statistics.fmean([launch**2 + one.error**2 for one in session]) / len(session)
+    return CellMean(statistics.fmean([one.log for one in session]), from_launches)
 
 
 def _tables_of_sessions(means: Iterable[_SessionMean]) -> list[Table]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pluggy
 import pytest
 from _pytest.fixtures import FixtureFunctionDefinition, FixtureManager
+from processes import WITHOUT_PLUGINS
 
 from attnbench.backends import families, registry
 from attnbench.workloads import table
@@ -142,26 +144,42 @@ def _metadata_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plugins_without_fixtures() -> Iterator[None]:
-    """Every run looks for fixtures among all names of all plugins, a sixth of its time: not in pytest's own without any."""
+def _plugins_of_pytest_once() -> Iterator[None]:
+    """Every run looks for fixtures and hooks among all names of all plugins, a quarter of its time: once in pytest's own."""
     look = FixtureManager.parsefactories
 
     def parsefactories(manager: FixtureManager, *given: Any, **named: Any) -> None:
         plugin = given[0] if given else named.get("holder")
-        if not (isinstance(plugin, ModuleType) and _is_of_pytest_without_fixtures(plugin)):
+        if not _is_without_fixtures(plugin if isinstance(plugin, ModuleType) else type(plugin)):
             look(manager, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FixtureManager, "parsefactories", parsefactories)
         # Of those that are left, pytest 9.2 also asks whether a wrapper hides a fixture.
         patch.setattr(FixtureManager, "_check_for_wrapped_fixture", lambda *_: None, raising=False)
+        if hook := getattr(pluggy._manager, "_static_hook_attr", None):  # of pluggy 1.7
+            known = functools.cache(hook)
+
+            def found(plugin: object, name: str) -> Any:
+                return known(plugin, name) if _is_module_of_pytest(plugin) else hook(plugin, name)
+
+            patch.setattr(pluggy._manager, "_static_hook_attr", found)
         yield
 
 
+def _is_module_of_pytest(plugin: object) -> bool:
+    return isinstance(plugin, ModuleType) and plugin.__name__.startswith("_pytest.")
+
+
 @functools.cache
-def _is_of_pytest_without_fixtures(plugin: ModuleType) -> bool:
-    return plugin.__name__.startswith("_pytest.") and not any(
-        isinstance(one, FixtureFunctionDefinition) for one in vars(plugin).values()
+def _is_without_fixtures(plugin: ModuleType | type) -> bool:
+    """Whether it is pytest's own, a module or a type, and has none."""
+    if isinstance(plugin, type):
+        places, of_pytest = plugin.__mro__, plugin.__module__.startswith("_pytest.")
+    else:
+        places, of_pytest = (plugin,), _is_module_of_pytest(plugin)
+    return of_pytest and not any(
+        isinstance(one, FixtureFunctionDefinition) for place in places for one in vars(place).values()
     )
 
 
@@ -199,12 +217,8 @@ def _nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A project with attnbench's plugin, a suite and `attn_baselines = baselines`, and pytest to run on it."""
-    # A fresh process starts in half the time without plugins that our development tools pull in and nothing here uses,
-    # and without rewriting the asserts of all others, which is done anew where Python must not write byte code. That of
-    # hypothesis imports all of hypothesis at the end of every run, in this process too, where pytester drops it again.
-    # That of pytest-rerunfailures leaves a thread and a socket behind every run.
-    without = ("anyio", "hypothesispytest", "platformdirs", "rerunfailures")
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(("--assert=plain", *(f"-p no:{name}" for name in without))))
+    # Rewriting the asserts of all plugins is done anew where Python must not write byte code.
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"--assert=plain {WITHOUT_PLUGINS}")
     pytester.makepyfile(test_suite=SUITE)
     pytester.makeini("[pytest]\nattn_baselines = baselines\n")
     return Bench(pytester)

@@ -11,12 +11,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: A process starts in half the time without plugins that our development tools pull in and nothing here uses. That of
+#: hypothesis imports all of hypothesis at the end of every run. That of pytest-rerunfailures leaves a thread and a socket
+#: behind every run.
+WITHOUT_PLUGINS = " ".join(f"-p no:{name}" for name in ("anyio", "hypothesispytest", "platformdirs", "rerunfailures"))
+
 
 def environment(without: tuple[str, ...] = ("ATTN_", "PYTEST_"), **variables: str) -> dict[str, str]:
-    """This process's, without what begins so, with attnbench importable from this tree, and with these variables."""
+    """This process's, without what begins so, with attnbench importable from this tree, and with these variables.
+
+    pytest loads no plugin that nothing here uses.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**kept, "PYTHONPATH": path, **variables}
+    return {**kept, "PYTHONPATH": path, "PYTEST_ADDOPTS": WITHOUT_PLUGINS, **variables}
 
 
 def fresh_triton(*command: str, cwd: Path, interpreted: bool, may_exit_with: tuple[int, ...] = (0,)) -> str:
