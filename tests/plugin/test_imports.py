@@ -45,6 +45,19 @@ def test_a_case_in_eager_mode_loads_no_compiler_of_graphs():
     assert loaded(run, ("torch", "sympy", "torch._dynamo")) == "loaded: torch"
 
 
+def test_a_launched_process_loads_nothing_that_only_its_parent_needs(sim, pytester):
+    pytester.makeconftest(
+        "import sys\n"
+        "def pytest_unconfigure():\n"
+        "    if any(argument.startswith('--attn-child') for argument in sys.argv):\n"
+        f"        print(*(m for m in {OURS} if m in sys.modules), file=open({str(pytester.path / 'found')!r}, 'w'))\n"
+    )
+    sim("--benchmark-only", "--attn-launches=1", "--attn-backend=torch_flash", "--attn-mode=eager")
+    found = (pytester.path / "found").read_text().split()
+    assert "attnbench.execution" in found
+    assert not {"attnbench.report", "attnbench.verdicts", "attnbench.storage"} & {*found}
+
+
 def test_every_public_name_of_the_package_can_be_imported():
     import attnbench
 
