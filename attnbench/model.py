@@ -65,6 +65,10 @@ class CaseEnded(Exception):
         self.reasons = reasons
 
 
+#: Code of the reason of a case that wrote into its inputs.
+OVERWRITES = "overwrites-input"
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why: a code to group by, and one sentence with found and needed values.

@@ -18,9 +18,10 @@ from attnbench.execution import compile_time, interpreter_state, steps, torch_st
 from attnbench.execution.dynamo import EagerFallbacks, forget_compiled
 from attnbench.execution.passes import Pass
 from attnbench.execution.process_state import ProcessState
+from attnbench.execution.refusals import refusals
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, context_is_lost
-from attnbench.model import CaseEnded, Check, Reason, Record, Sample, StateChange, Status, SustainedLoad
+from attnbench.model import OVERWRITES, CaseEnded, Check, Reason, Record, Sample, StateChange, Status, SustainedLoad
 from attnbench.timing.injection import Injection, share_for, slowed
 from attnbench.timing.timer import Timer
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from attnbench.workloads.inputs import Inputs
 
 
-#: Code of the reason of a case that wrote into its inputs.
-OVERWRITES = "overwrites-input"
 #: The reason where an output is a tensor by its type, and cannot be read as one: a nested or a fake one, a wrapper.
 UNCHECKABLE = "returned a tensor that cannot be checked"
 
@@ -41,6 +40,7 @@ class TorchCase:
     """One case in this process. `record` always describes what is known so far and is valid at every moment."""
 
     further: tuple[Record, ...] = ()  # this process is one launch
+    limited = True
     _inputs: Inputs
 
     def __init__(
@@ -235,7 +235,7 @@ class TorchCase:
         """Raise CaseEnded (unsupported) with every reason why the case cannot run here."""
         backend = self._variant.backend
         self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
-        reasons = steps.refusals(self._variant, device, self.record.workload)
+        reasons = refusals(self._variant, device, self.record.workload)
         if reasons:
             raise CaseEnded(Status.UNSUPPORTED, *reasons)
 

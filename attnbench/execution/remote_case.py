@@ -19,6 +19,8 @@ class RemoteCase:
     `record` is the first launch's, or that of the launch which failed; `further` are the others'.
     """
 
+    limited = False  # whoever measures keeps the time
+
     def __init__(self, record: Record, processes: Sequence[int], measure: Callable[[Record, int], Record]) -> None:
         """`measure` measures the case of a record in the process of that number, one of `processes`."""
         self.record = record

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attnbench.backends.variant import Variant
-from attnbench.execution import steps
+from attnbench.execution.refusals import refusals
 from attnbench.execution.round_plan import RoundPlan, nothing
 from attnbench.globs import matches_case
 from attnbench.hardware.device import OpenDevice
@@ -101,6 +101,7 @@ class SimCase:
     """One simulated case, with the steps of `TorchCase`."""
 
     further: tuple[Record, ...] = ()
+    limited = False
 
     def __init__(
         self, variant: Variant, record: Record, scenario: Scenario, injections: Sequence[Injection] = ()
@@ -114,7 +115,7 @@ class SimCase:
         """Do what the scenario says of this case. Raises CaseEnded; crash, hang and exit really happen."""
         backend, compiled = self._variant.backend, self._variant.mode != "eager"
         self.record = replace(self.record, layout=backend.layout, tolerance=backend.tolerance)
-        if refused := steps.refusals(self._variant, device, self.record.workload):
+        if refused := refusals(self._variant, device, self.record.workload):
             raise CaseEnded(Status.UNSUPPORTED, *refused)
         outcome = self._outcome()
         if outcome == "unsupported":

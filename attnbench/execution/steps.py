@@ -16,14 +16,13 @@ from attnbench import printable, torch_private
 from attnbench.backends import autotune, requirements
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
-from attnbench.backends.variant import Variant, in_common_layout
+from attnbench.backends.variant import in_common_layout
 from attnbench.checks import dropout, route
 from attnbench.checks.checked_call import CheckedCall
 from attnbench.checks.output import poison
 from attnbench.checks.reference import first_true, metrics
 from attnbench.execution import compile_time
 from attnbench.execution.round_plan import RoundPlan
-from attnbench.hardware.device import OpenDevice, free_bytes
 from attnbench.hardware.nvml import energy_meter
 from attnbench.hardware.sm_clock import sm_clock
 from attnbench.model import (
@@ -66,56 +65,6 @@ Named = Callable[[Any], Mapping[str, Any]]
 
 #: Blocks of the output's size that are filled with NaN beside its own, and calls until one of them is used.
 SPARE_BLOCKS, POISON_TRIES = 4, 3
-
-
-# --- Refuse
-
-
-def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
-    """Every reason why this case cannot run here: unmet requirements first, then the library's own words.
-
-    Raises CaseEnded (error) where the library fails when it is asked.
-    """
-    backend = variant.backend
-    reasons = unmet(variant, device, workload)
-    if reasons or backend.refuses is None or device.type == "sim":
-        return reasons
-    with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
-        refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
-        return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
-
-
-def unmet(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
-    """Why this case cannot run here, as far as that is known without asking its library."""
-    backend = variant.backend
-    if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
-        return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
-    needed = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
-    return needed or too_large(variant, device.type, workload)
-
-
-def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:
-    """Why this mode cannot time this workload; empty where it can."""
-    if mode != "max-autotune" or workload.direction == "forward":
-        return ()
-    text = (
-        "max-autotune replays CUDA graphs, and a replay may overwrite what the backward pass has still to read: needs "
-        f"direction forward, found {workload.direction}"
-    )
-    return (Reason("mode", text),)
-
-
-def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
-    """Why a case would run out of memory for certain, so that this is no error; empty where nobody can tell before."""
-    least_bytes = variant.backend.least_bytes
-    free = free_bytes(device)
-    if least_bytes is None or free is None:
-        return ()
-    with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
-        needed = least_bytes(workload, variant.mode)
-    if needed <= free:
-        return ()
-    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, found {free:,} bytes free"),)
 
 
 # --- Load and compile

@@ -15,12 +15,11 @@ from attnbench import printable
 from attnbench.backends.errors import errors_as_rows
 from attnbench.codec import rounded, to_digits
 from attnbench.ending_signals import answered_by_python
-from attnbench.execution.local_case import OVERWRITES, TorchCase
 from attnbench.execution.remote_case import ENDED_BY_TEST
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.execution.time_limit import time_limit
 from attnbench.hardware.device import OpenDevice
-from attnbench.model import CaseEnded, Reason, Record, Sample, Status, SustainedLoad
+from attnbench.model import OVERWRITES, CaseEnded, Reason, Record, Sample, Status, SustainedLoad
 from attnbench.plugin import benchmark_bridge
 from attnbench.plugin.run_state import RunState
 from attnbench.timing.timer import Timer
@@ -43,9 +42,13 @@ _ENDED_BY_TEST = {
 
 
 class CaseSteps(Protocol):
-    """One case, wherever it runs: in this process, in another, or simulated."""
+    """One case, wherever it runs: in this process, in another, or simulated.
+
+    limited: whether --attn-timeout has to be kept in this process.
+    """
 
     record: Record
+    limited: bool
 
     @property
     def further(self) -> tuple[Record, ...]: ...
@@ -225,7 +228,7 @@ class AttnCase:
     def _limit(self) -> AbstractContextManager[None]:
         """What is left of --attn-timeout, for a case in this process; of a launched one the parent keeps the time."""
         limit_s = self._run.settings.timeout_s
-        if self._run.here.is_child or not isinstance(self._steps, TorchCase):
+        if self._run.here.is_child or not self._steps.limited:
             return nullcontext()
         return time_limit(limit_s - sum(self._spent_s.values()), limit_s, self._run.results.remark)
 

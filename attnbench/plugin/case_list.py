@@ -7,7 +7,8 @@ import warnings
 from attnbench.backends.registry import loaded
 from attnbench.backends.variant import Variant
 from attnbench.execution.local_case import process_state
-from attnbench.execution.steps import loading, refusals, unmet
+from attnbench.execution.refusals import refusals, unmet
+from attnbench.execution.steps import loading
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Reason
 from attnbench.plugin.selection import Selection

@@ -67,19 +67,22 @@ def attn_case(
     request: pytest.FixtureRequest, attn_variant: Variant, attn_workload: Workload, benchmark: Benchmark
 ) -> Iterator[AttnCase]:
     """One case: call prepare(), assert_accurate(), assert_route() and measure(), in this order."""
-    from attnbench.execution.local_case import TorchCase
-    from attnbench.execution.remote_case import RemoteCase
-    from attnbench.execution.simulated_case import SimCase
     from attnbench.plugin.case import AttnCase, CaseSteps
 
     run = request.config.stash[RUN]
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
     if run.runs_elsewhere(draft.nodeid):
+        from attnbench.execution.remote_case import RemoteCase
+
         steps = RemoteCase(draft, run.processes.numbers, run.processes.measure)
     elif run.here.device_type == "sim":
+        from attnbench.execution.simulated_case import SimCase
+
         steps = SimCase(attn_variant, draft, run.settings.scenario, run.settings.injections)
     else:
+        from attnbench.execution.local_case import TorchCase
+
         steps = TorchCase(
             attn_variant,
             draft,

@@ -108,7 +108,10 @@ def _extensions_once() -> None:
     import torch  # noqa: F401
 
     import attnbench.backends.versions
+    import attnbench.execution.launcher
+    import attnbench.execution.local_case
     import attnbench.execution.process_groups
+    import attnbench.execution.remote_case
     import attnbench.execution.simulated_case
     import attnbench.plugin.case_list
     import attnbench.plugin.retest

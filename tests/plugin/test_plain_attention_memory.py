@@ -10,7 +10,7 @@ from adapters import H200
 
 from attnbench.backends.registry import Backend, all_backends
 from attnbench.backends.variant import Variant
-from attnbench.execution.steps import refusals
+from attnbench.execution.refusals import refusals
 from attnbench.hardware.device import OpenDevice
 from attnbench.model import CaseEnded, Status
 from attnbench.workload import Workload

@@ -1,0 +1,59 @@
+"""Why a case cannot run here: *unsupported*, with what is needed and what was found, before anything of it is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attnbench.backends import requirements
+from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.variant import Variant
+from attnbench.hardware.device import OpenDevice, free_bytes
+from attnbench.model import Reason
+from attnbench.workload import Workload
+
+
+def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
+    """Every reason why this case cannot run here: unmet requirements first, then the library's own words.
+
+    Raises CaseEnded (error) where the library fails when it is asked.
+    """
+    backend = variant.backend
+    reasons = unmet(variant, device, workload)
+    if reasons or backend.refuses is None or device.type == "sim":
+        return reasons
+    with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
+        refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
+        return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+
+
+def unmet(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
+    """Why this case cannot run here, as far as that is known without asking its library."""
+    backend = variant.backend
+    if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
+        return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
+    needed = (*requirements.unmet(backend.requirements, device.facts, workload), *_uncaptured(variant.mode, workload))
+    return needed or too_large(variant, device.type, workload)
+
+
+def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:
+    """Why this mode cannot time this workload; empty where it can."""
+    if mode != "max-autotune" or workload.direction == "forward":
+        return ()
+    text = (
+        "max-autotune replays CUDA graphs, and a replay may overwrite what the backward pass has still to read: needs "
+        f"direction forward, found {workload.direction}"
+    )
+    return (Reason("mode", text),)
+
+
+def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
+    """Why a case would run out of memory for certain, so that this is no error; empty where nobody can tell before."""
+    least_bytes = variant.backend.least_bytes
+    free = free_bytes(device)
+    if least_bytes is None or free is None:
+        return ()
+    with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
+        needed = least_bytes(workload, variant.mode)
+    if needed <= free:
+        return ()
+    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, found {free:,} bytes free"),)
