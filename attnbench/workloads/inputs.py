@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,8 @@ GRADIENT = "do"
 #: Words of 16 bits that a checksum takes at once: 16 MiB of products.
 WEIGHTS = 2**22
 
-#: q, k and v of at most so many bytes together stay on the CPU for the next workload, in two draws: 16 K tokens of
-#: SageAttention's largest rows.
-KEPT_BYTES = 2**31
+#: q, k and v of at most so many bytes together stay on the CPU for the next workload: of two draws, so up to 2 GiB.
+KEPT_BYTES = 2**30
 
 #: Elements of a tensor that one generator draws. Larger ones are drawn in pieces of this many, each with a generator of its
 #: own, on all cores: a billion numbers would take one core ten seconds. More than any Flux workload has at 1024 px.
@@ -92,12 +92,13 @@ class Inputs:
             self._restore()
 
     def _restore(self) -> None:
-        for distribution, drawn in _drawn(self.workload, tuple(self.kept)).items():
-            made = dict(zip("qkv", drawn.triple, strict=True))
-            for name, kept in self.contents(distribution).items():
-                if _is_freed(kept):
-                    kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
-                kept.copy_(_gradient(self.workload) if name == GRADIENT else made[name])
+        with _drawing(self.workload, tuple(self.kept)) as drawn:
+            for distribution in self.kept:
+                made = dict(zip("qkv", drawn(distribution).triple, strict=True))
+                for name, kept in self.contents(distribution).items():
+                    if _is_freed(kept):
+                        kept.untyped_storage().resize_(kept.numel() * kept.itemsize)
+                    kept.copy_(_gradient(self.workload) if name == GRADIENT else made[name])
 
     def renew(self) -> None:
         """Give the next kernel new tensors of the same memory, without what the last kernel did to its tensors."""
@@ -129,12 +130,11 @@ def make_inputs(workload: Workload, device: str) -> Inputs:
 
 def _make(workload: Workload, device: str) -> Inputs:
     names = tuple(dict.fromkeys((workload.distribution, *CHECKED_DISTRIBUTIONS)))
-    drawn = _drawn(workload, names)
-    with ThreadPoolExecutor(1) as beside:
-        sha256 = beside.submit(lambda: drawn[workload.distribution].sha256)  # takes as long as moving all of them
-        sets: dict[str, Triple] = {}
+    sets: dict[str, Triple] = {}
+    with ThreadPoolExecutor(1) as beside, _drawing(workload, names) as drawn:
+        sha256 = beside.submit(lambda: drawn(workload.distribution).sha256)  # takes as long as moving all of them
         for name in names:
-            q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in drawn[name].triple)
+            q, k, v = (_held(tensor.to(device, copy=True), workload.layout) for tensor in drawn(name).triple)
             sets[name] = (q, k, v)
     weights = _weights(q).to(device)
     needs_gradient = workload.direction != "forward"
@@ -149,7 +149,11 @@ def _make(workload: Workload, device: str) -> Inputs:
 
 def _gradient(workload: Workload) -> torch.Tensor:
     """A gradient of the output: normal numbers of a seed of its own."""
-    return _draw_one(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal).whole()
+    drawn = _draw_one(workload.shape, _generator(workload.seed + 1), torch_dtype(workload), _normal)
+    try:
+        return drawn.whole()
+    finally:
+        drawn.cancel()  # what an exception leaves
 
 
 def _same_memory(triple: Triple, needs_gradient: bool) -> Triple:
@@ -183,14 +187,15 @@ class _Tensor:
     pieces: tuple[Future[None], ...]
 
     def whole(self) -> torch.Tensor:
-        """The tensor, once it is filled. Raises what filling it raised, and keeps nothing for the next workload then."""
-        try:
-            for piece in self.pieces:
-                piece.result()
-        except BaseException:
-            _drawn_before.cache_clear()
-            raise
+        """The tensor, once it is filled. Raises what filling it raised."""
+        for piece in self.pieces:
+            piece.result()
         return self.filling
+
+    def cancel(self) -> None:
+        """Leave out the pieces that nobody has begun."""
+        for piece in self.pieces:
+            piece.cancel()
 
 
 @dataclass(frozen=True)
@@ -219,23 +224,34 @@ class _Drawn:
         return digest.hexdigest()
 
 
-def _drawn(workload: Workload, distributions: Iterable[str]) -> dict[str, _Drawn]:
-    """What the workload's tensors hold by each distribution. What they draw is drawn side by side.
+@contextmanager
+def _drawing(workload: Workload, distributions: Iterable[str]) -> Iterator[Callable[[str], _Drawn]]:
+    """Begin to draw what the workload's tensors hold by these distributions, side by side; each is asked for by its name.
 
-    Raises ValueError for an unknown distribution.
+    Raises ValueError for an unknown distribution. Where something is raised inside, what is not begun is not drawn, and
+    nothing is kept for the next workload.
     """
-    drawing: dict[str, Future[_Drawn]] = {}
-    bytes_each = sum(map(math.prod, _shapes(workload))) * torch_dtype(workload).itemsize
-    draw = _drawn_before if bytes_each <= KEPT_BYTES else _draw
-    with ThreadPoolExecutor() as pool:
-        for name in distributions:
-            if name not in DISTRIBUTIONS:
-                known = ", ".join(DISTRIBUTIONS)
-                raise ValueError(f"workload {workload.name!r}: unknown distribution {name!r}; known: {known}")
-            if DISTRIBUTIONS[name].draws not in drawing:
-                of = DISTRIBUTIONS[name].draws
-                drawing[of] = pool.submit(draw, _without_mask(workload), of)
-    return {name: DISTRIBUTIONS[name].made(drawing[DISTRIBUTIONS[name].draws].result()) for name in distributions}
+    for name in distributions:
+        if name not in DISTRIBUTIONS:
+            known = ", ".join(DISTRIBUTIONS)
+            raise ValueError(f"workload {workload.name!r}: unknown distribution {name!r}; known: {known}")
+    draw: Callable[[Workload, str], _Drawn] = _drawn_before
+    if sum(map(math.prod, _shapes(workload))) * torch_dtype(workload).itemsize > KEPT_BYTES:
+        _drawn_before.cache_clear()
+        draw = _draw
+    begun: dict[str, Future[_Drawn]] = {}
+    try:
+        with ThreadPoolExecutor() as pool:
+            for numbers in dict.fromkeys(DISTRIBUTIONS[name].draws for name in distributions):
+                begun[numbers] = pool.submit(draw, _without_mask(workload), numbers)
+        yield lambda name: DISTRIBUTIONS[name].made(begun[DISTRIBUTIONS[name].draws].result())
+    except BaseException:
+        _drawn_before.cache_clear()
+        for one in begun.values():
+            if one.done() and one.exception() is None:
+                for tensor in one.result().tensors:
+                    tensor.cancel()
+        raise
 
 
 def _without_mask(workload: Workload) -> Workload:

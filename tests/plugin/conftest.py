@@ -152,13 +152,16 @@ def _plugins_of_pytest_once() -> Iterator[None]:
     look = FixtureManager.parsefactories
 
     def parsefactories(manager: FixtureManager, *given: Any, **named: Any) -> None:
+        if len(given) == 1 and not named:  # a node, whose fixtures are those of its test module
+            look(manager, *given)
+            return
         plugin = given[0] if given else named.get("holder")
         if not _is_without_fixtures(plugin if isinstance(plugin, ModuleType) else type(plugin)):
             look(manager, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FixtureManager, "parsefactories", parsefactories)
-        # Of those that are left, pytest 9.2 also asks whether a wrapper hides a fixture.
+        # Of those that are left, pytest 9.2 also asks whether a wrapper hides a fixture: a fresh process warns of it.
         patch.setattr(FixtureManager, "_check_for_wrapped_fixture", lambda *_: None, raising=False)
         if hook := getattr(pluggy._manager, "_static_hook_attr", None):  # of pluggy 1.7
             known = functools.cache(hook)

@@ -3,6 +3,7 @@
 # torch is imported where it is used: `pytest --collect-only` imports this file.
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -142,6 +143,24 @@ def test_a_draw_that_fails_is_not_kept(monkeypatch):
     with pytest.raises(MemoryError, match="no room"):
         made()
     assert made().overwritten() == ()
+
+
+def test_after_a_failure_nothing_more_is_drawn(monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE", 48)  # one token: 40 pieces of each of 3 tensors, twice
+    monkeypatch.setattr(inputs.os, "cpu_count", lambda: 1)
+    drawn = []
+
+    def fails(shape, generator):
+        drawn.append(shape)
+        time.sleep(0.01)
+        raise MemoryError("no room")
+
+    for numbers in inputs.NUMBERS:
+        monkeypatch.setitem(inputs.NUMBERS, numbers, fails)
+    with pytest.raises(MemoryError, match="no room"):
+        made()
+    time.sleep(0.5)  # in which all of them would be drawn
+    assert len(drawn) < 120
 
 
 @pytest.mark.parametrize("direction", ["bwd", "fwdbwd"])
