@@ -51,7 +51,7 @@ class Tolerance:
 
     bounds: relative to what is unavoidable on the very inputs.
     numbers: absolute, input distribution → metric → largest permitted value (of `SIMILARITIES` the smallest). A class
-        that states any states them for every distribution of `attnbench.workloads.inputs`.
+        that states any states them for every distribution of `attnbench.workloads.drawing`.
     gradients: bounds of dq, dk and dv; a class without any is not for kernels with a backward pass or dropout.
     """
 

@@ -28,7 +28,7 @@ from attnbench.hardware.facts import installed_version
 from attnbench.model import MODES
 from attnbench.units import cudnn_release
 from attnbench.workload import Workload
-from attnbench.workloads.inputs import torch_dtype
+from attnbench.workloads.drawing import torch_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from attnbench.backends.registry import AttentionFunction
-    from attnbench.workloads.inputs import Triple
+    from attnbench.workloads.drawing import Triple
 
 #: Device kernels that none of its operators runs.
 _OTHERS = f"{CUDNN}|{FLASH_4}"

@@ -16,7 +16,8 @@ from attnbench.workloads import masks
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.workloads.inputs import Inputs, Triple
+    from attnbench.workloads.drawing import Triple
+    from attnbench.workloads.inputs import Inputs
 
 
 @dataclass(frozen=True)

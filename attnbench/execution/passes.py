@@ -10,7 +10,7 @@ from attnbench.workload import Workload
 if TYPE_CHECKING:
     import torch
 
-    from attnbench.workloads.inputs import Triple
+    from attnbench.workloads.drawing import Triple
 
 
 class Pass:

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
     from attnbench.backends.registry import AttentionFunction, Backend
     from attnbench.checks.reference import Reference
-    from attnbench.workloads.inputs import Inputs, Triple
+    from attnbench.workloads.drawing import Triple
+    from attnbench.workloads.inputs import Inputs
 
 
 class Run(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.workload import Workload
-from attnbench.workloads.inputs import torch_dtype
+from attnbench.workloads.drawing import torch_dtype
 
 if TYPE_CHECKING:
     import torch

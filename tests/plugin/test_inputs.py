@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from attnbench.workloads import inputs
+from attnbench.workloads import drawing, inputs
 from attnbench.workloads.table import parse_spelt
 
 
 @pytest.fixture(autouse=True)
 def nothing_drawn_before():
-    inputs._drawn_before.cache_clear()
+    drawing._drawn_before.cache_clear()
     yield
-    inputs._drawn_before.cache_clear()  # nor later, where a test has drawn with another PIECE
+    drawing._drawn_before.cache_clear()  # nor later, where a test has drawn with another PIECE
 
 
 def made(spelt: str = "1x40x3x16:bf16:bwd") -> Any:
@@ -27,8 +27,8 @@ def made(spelt: str = "1x40x3x16:bf16:bwd") -> Any:
 
 def noted(monkeypatch, numbers: str) -> list[Any]:
     """What these numbers were asked for, from now on."""
-    draw, asked = inputs.NUMBERS[numbers], []
-    monkeypatch.setitem(inputs.NUMBERS, numbers, lambda *given: asked.append(given) or draw(*given))
+    draw, asked = drawing.NUMBERS[numbers], []
+    monkeypatch.setitem(drawing.NUMBERS, numbers, lambda *given: asked.append(given) or draw(*given))
     return asked
 
 
@@ -41,15 +41,15 @@ def test_a_tensor_of_one_piece_is_what_one_generator_draws():
         torch.testing.assert_close(one, torch.randn(one.shape, generator=generator).bfloat16(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("distribution", inputs.DISTRIBUTIONS)
+@pytest.mark.parametrize("distribution", drawing.DISTRIBUTIONS)
 def test_a_tensor_of_many_pieces_does_not_depend_on_the_cores(distribution, monkeypatch):
     import torch
 
-    monkeypatch.setattr(inputs, "PIECE", 500)
+    monkeypatch.setattr(drawing, "PIECE", 500)
     drawn = []
     for cores in (1, 7):
-        monkeypatch.setattr(inputs.os, "cpu_count", lambda cores=cores: cores)
-        inputs._drawn_before.cache_clear()
+        monkeypatch.setattr(drawing.os, "cpu_count", lambda cores=cores: cores)
+        drawing._drawn_before.cache_clear()
         drawn.append(made())
     one, other = drawn
     assert one.sha256 == other.sha256
@@ -61,7 +61,7 @@ def test_a_tensor_of_many_pieces_does_not_depend_on_the_cores(distribution, monk
 def test_no_piece_is_drawn_twice(monkeypatch):
     import torch
 
-    monkeypatch.setattr(inputs, "PIECE", 48)  # one token
+    monkeypatch.setattr(drawing, "PIECE", 48)  # one token
     found = made()
     tokens = torch.cat([one.reshape(-1, 48) for one in (*found.kept["randn"], found.gradient)])
     assert len(torch.unique(tokens, dim=0)) == len(tokens) == 160
@@ -71,9 +71,9 @@ def test_no_piece_is_drawn_twice(monkeypatch):
 def test_inputs_made_under_inference_mode_are_those_made_outside(monkeypatch):
     import torch
 
-    monkeypatch.setattr(inputs, "PIECE", 500)  # drawn by several threads, none of which is in that mode
+    monkeypatch.setattr(drawing, "PIECE", 500)  # drawn by several threads, none of which is in that mode
     right = made().sha256
-    inputs._drawn_before.cache_clear()
+    drawing._drawn_before.cache_clear()
     with torch.inference_mode():
         found = made()
         assert found.sha256 == right
@@ -104,16 +104,16 @@ def test_workloads_that_differ_in_the_mask_alone_share_nothing_that_a_kernel_get
     assert first.overwritten() == ("q of randn", "k of randn", "v of randn")
     first.restore()
     assert first.overwritten() == ()
-    monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
+    monkeypatch.setattr(drawing, "KEPT_BYTES", 0)
     assert made("2x40x3x16:bf16").sha256 == first.sha256
     assert len(draws) == 6
 
 
 def test_what_is_too_large_to_be_kept_is_drawn_once(monkeypatch):
-    draws = {numbers: noted(monkeypatch, numbers) for numbers in inputs.NUMBERS}
-    monkeypatch.setattr(inputs, "KEPT_BYTES", 0)
+    draws = {numbers: noted(monkeypatch, numbers) for numbers in drawing.NUMBERS}
+    monkeypatch.setattr(drawing, "KEPT_BYTES", 0)
     made("2x40x3x16:bf16")
-    assert {numbers: len(found) for numbers, found in draws.items()} == dict.fromkeys(inputs.NUMBERS, 3)
+    assert {numbers: len(found) for numbers, found in draws.items()} == dict.fromkeys(drawing.NUMBERS, 3)
 
 
 def test_the_outliers_of_k_are_the_only_difference_to_randn():
@@ -125,13 +125,13 @@ def test_the_outliers_of_k_are_the_only_difference_to_randn():
     assert torch.equal(v, same_v)
     assert q.data_ptr() != same_q.data_ptr()
     outliers = (shifted != k).flatten(0, 2).any(dim=0)
-    assert outliers.sum() == inputs.OUTLIER_CHANNELS
-    assert torch.equal(shifted[..., outliers], k[..., outliers] + inputs.OUTLIER_SHIFT)
+    assert outliers.sum() == drawing.OUTLIER_CHANNELS
+    assert torch.equal(shifted[..., outliers], k[..., outliers] + drawing.OUTLIER_SHIFT)
 
 
 def test_a_draw_that_fails_is_not_kept(monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE", 500)  # drawn in threads
-    draw, failed = inputs.NUMBERS["randn"], []
+    monkeypatch.setattr(drawing, "PIECE", 500)  # drawn in threads
+    draw, failed = drawing.NUMBERS["randn"], []
 
     def out_of_memory_once(*given):
         if failed:
@@ -139,15 +139,15 @@ def test_a_draw_that_fails_is_not_kept(monkeypatch):
         failed.append(given)
         raise MemoryError("no room")
 
-    monkeypatch.setitem(inputs.NUMBERS, "randn", out_of_memory_once)
+    monkeypatch.setitem(drawing.NUMBERS, "randn", out_of_memory_once)
     with pytest.raises(MemoryError, match="no room"):
         made()
     assert made().overwritten() == ()
 
 
 def test_after_a_failure_nothing_more_is_drawn(monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE", 48)  # one token: 40 pieces of each of 3 tensors, twice
-    monkeypatch.setattr(inputs.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(drawing, "PIECE", 48)  # one token: 40 pieces of each of 3 tensors, twice
+    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 1)
     drawn = []
 
     def fails(shape, generator):
@@ -155,8 +155,8 @@ def test_after_a_failure_nothing_more_is_drawn(monkeypatch):
         time.sleep(0.01)
         raise MemoryError("no room")
 
-    for numbers in inputs.NUMBERS:
-        monkeypatch.setitem(inputs.NUMBERS, numbers, fails)
+    for numbers in drawing.NUMBERS:
+        monkeypatch.setitem(drawing.NUMBERS, numbers, fails)
     with pytest.raises(MemoryError, match="no room"):
         made()
     time.sleep(0.5)  # in which all of them would be drawn

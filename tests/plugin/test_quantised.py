@@ -13,7 +13,8 @@ from quantised import KERNELS, Kernel, attention
 from attnbench.backends.tolerances import TOLERANCES, allowed, violations
 from attnbench.checks.reference import Reference, make_reference, metrics
 from attnbench.model import SIMILARITIES
-from attnbench.workloads.inputs import DISTRIBUTIONS, Inputs, make_inputs
+from attnbench.workloads.drawing import DISTRIBUTIONS
+from attnbench.workloads.inputs import Inputs, make_inputs
 from attnbench.workloads.table import select_workloads
 
 QUANTISED = {name: tolerance for name, tolerance in TOLERANCES.items() if tolerance.numbers}
