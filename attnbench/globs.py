@@ -52,9 +52,17 @@ def require(kind: str, name: str, known: Sequence[str]) -> None:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    """The nearest names, ignoring case; if none is near, or there are few names, the first of them."""
-    folded = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.4)
+    """The nearest names, ignoring case, without those far behind the first of them.
+
+    If none is near, or few names are known, what is known.
+    """
+    asked, folded = name.lower(), {one.lower(): one for one in known}
+
+    def likeness(one: str) -> float:
+        return difflib.SequenceMatcher(None, one, asked).ratio()
+
+    near = difflib.get_close_matches(asked, folded, n=3, cutoff=0.4)
+    near = [one for one in near if likeness(one) >= likeness(near[0]) * 2 / 3]
     if near and len(known) > 3:
         return f"nearest: {', '.join(folded[one] for one in near)}"
     return f"known: {listed(known, MOST_SHOWN) or 'none'}"

@@ -105,7 +105,7 @@ def drawing(workload: Workload, distributions: Iterable[str]) -> Iterator[Callab
     except BaseException:
         _drawn_before.cache_clear()
         for one in begun.values():
-            if one.done() and one.exception() is None:
+            if one.exception() is None:
                 for tensor in one.result().tensors:
                     tensor.cancel()
         raise
