@@ -8,9 +8,9 @@ A query that sees no key has P = 0: its dQ is 0, and it adds nothing to dK and d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from attnbench.checks.attention import chunks, masked, of_query_heads, without_keyless
@@ -56,11 +56,15 @@ def gradients_fused(triple: Triple, gradient: torch.Tensor, workload: Workload |
     Arguments and shapes as in `gradients`. D is the sum of dO∘O with the output that the forward pass has stored. Every
     kernel that feeds tensor cores in that dtype has these roundings, so none is much better. dk and dv of grouped heads are
     rounded per query head and then summed, as FlashAttention's `mha_bwd` does (csrc/flash_attn/flash_api.cpp).
+
+    Some kernels round dS/√d instead: cuDNN, and the memory-efficient one (kernel_backward.h). Of fp16 that may be no normal
+    number, where P is 1/65,536, so a power of two near 1/√d is in dS while it is rounded: it changes nothing else.
     """
     import torch
 
     q, k, v = triple
     scale = k.shape[-1] ** -0.5
+    power = 2.0 ** math.floor(math.log2(scale))
     keys, values = of_query_heads(q, k.float(), v.float())
     sums = _Sums.empty(triple, torch.float32)
     for part in _parts(triple, gradient, keys * scale, torch.float32, workload):
@@ -71,8 +75,9 @@ def gradients_fused(triple: Triple, gradient: torch.Tensor, workload: Workload |
         weights = weights / total
         towards = part.gradient @ values.transpose(-1, -2)
         towards_scores = weights * (towards - (part.gradient * output).sum(dim=-1, keepdim=True))
-        sums.add(part, towards_scores.to(q.dtype).float(), weights.to(q.dtype).float(), keys)
-    return sums.of_key_heads(q.dtype, {"dq": scale, "dk": scale})
+        towards_scores = (towards_scores * power).to(q.dtype).float() * (scale / power)
+        sums.add(part, towards_scores, weights.to(q.dtype).float(), keys)
+    return sums.of_key_heads(q.dtype)
 
 
 def _unfused(
@@ -97,14 +102,14 @@ def _unfused(
         sums.add(part, (weights * (towards - mean)).to(dtype).to(added_in), weights, keys)
         if magnitudes:
             sizes.add(part.sizes, weights * (towards.abs() + mean.abs()), weights, keys.abs())
-    rescaled = {"dk": scale}  # the keys hold the scale of dq
-    return _scaled(sums.of_key_heads(dtype), rescaled), _scaled(
-        sizes.of_key_heads(dtype), rescaled
+    return _dk_scaled(sums.of_key_heads(dtype), scale), _dk_scaled(
+        sizes.of_key_heads(dtype), scale
     ) if magnitudes else {}
 
 
-def _scaled(tensors: Tensors, factors: Mapping[str, float]) -> Tensors:
-    return {name: one * factors[name] if name in factors else one for name, one in tensors.items()}
+def _dk_scaled(tensors: Tensors, scale: float) -> Tensors:
+    """The gradients with the scale of dk, where the keys had that of dq."""
+    return {**tensors, "dk": tensors["dk"] * scale}
 
 
 @dataclass(frozen=True)
@@ -156,11 +161,11 @@ class _Sums:
         self.dk += towards_scores.transpose(-1, -2) @ part.queries.to(dtype)
         self.dv += weights.transpose(-1, -2) @ part.gradient.to(dtype)
 
-    def of_key_heads(self, dtype: torch.dtype, factors: Mapping[str, float] = MappingProxyType({})) -> Tensors:
-        """All three in `dtype`, scaled before, as `[batch, rows, heads, head_dim]`; dk and dv then summed by group."""
+    def of_key_heads(self, dtype: torch.dtype) -> Tensors:
+        """All three in `dtype`, as `[batch, rows, heads, head_dim]`; dk and dv then summed by group."""
         import torch
 
-        tensors = _scaled({"dq": torch.cat(self.dq, dim=2), "dk": self.dk, "dv": self.dv}, factors)
+        tensors = {"dq": torch.cat(self.dq, dim=2), "dk": self.dk, "dv": self.dv}
         tensors = {name: one.to(dtype) for name, one in tensors.items()}
         for name in ("dk", "dv"):
             tensors[name] = tensors[name].unflatten(1, (self.key_heads, -1)).sum(dim=2)

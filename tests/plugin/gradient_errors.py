@@ -70,8 +70,12 @@ def by_exp2(workload: Workload) -> Attention:
     return attend
 
 
-def flash_2(workload: Workload) -> Attention:
-    """As FlashAttention-2: P again from the log-sum-exp, D from the rounded output; P, dS and each head's dk, dv rounded."""
+def flash_2(workload: Workload, *, memory_efficient: bool = False) -> Attention:
+    """As FlashAttention-2: P again from the log-sum-exp, D from the rounded output; P, dS and each head's dk, dv rounded.
+
+    memory_efficient: as the kernel of that name, which takes dS from the rounded P and rounds dS/√d
+    (mem_eff_attention/kernel_backward.h in PyTorch).
+    """
 
     class Flash(torch.autograd.Function):
         @staticmethod
@@ -91,10 +95,13 @@ def flash_2(workload: Workload) -> Attention:
             q, k, keys, values, weights, out = ctx.saved_tensors
             given, scale = gradient.transpose(1, 2).float(), k.shape[-1] ** -0.5
             mean = (given * out.float()).sum(-1, keepdim=True)
-            of_scores = (weights * (given @ values.transpose(-1, -2) - mean)).to(q.dtype).float()
-            dq = (of_scores @ keys.transpose(-1, -2) * scale).to(q.dtype)
-            dk = (of_scores.transpose(-1, -2) @ q.float().transpose(1, 2) * scale).to(q.dtype)
-            dv = (weights.to(q.dtype).float().transpose(-1, -2) @ given).to(q.dtype)
+            rounded = weights.to(q.dtype).float()
+            first, last = (scale, 1.0) if memory_efficient else (1.0, scale)
+            of_scores = (rounded if memory_efficient else weights) * (given @ values.transpose(-1, -2) - mean) * first
+            of_scores = of_scores.to(q.dtype).float()
+            dq = (of_scores @ keys.transpose(-1, -2) * last).to(q.dtype)
+            dk = (of_scores.transpose(-1, -2) @ q.float().transpose(1, 2) * last).to(q.dtype)
+            dv = (rounded.transpose(-1, -2) @ given).to(q.dtype)
             dk, dv = (one.unflatten(1, (k.shape[2], -1)).sum(2) for one in (dk, dv))
             return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)
 
@@ -102,7 +109,12 @@ def flash_2(workload: Workload) -> Attention:
 
 
 def kernels(workload: Workload) -> dict[str, Attention]:
-    found = {"plain": plain(workload), "by exp2": by_exp2(workload), "FlashAttention-2": flash_2(workload)}
+    found = {
+        "plain": plain(workload),
+        "by exp2": by_exp2(workload),
+        "FlashAttention-2": flash_2(workload),
+        "memory-efficient": flash_2(workload, memory_efficient=True),
+    }
     square = workload.seq == workload.k_shape[1]
     if workload.mask != "causal" or square:
         found["torch_math"] = sdpa(workload, SDPBackend.MATH)
@@ -174,7 +186,8 @@ if __name__ == "__main__":
             place = () if of_shapes else (workload.name, one.distribution)
             rows.setdefault((*place, one.kernel, one.output), []).append(one)
     for names, members in rows.items():
-        said = f"rel_l2 {max(one.of_fused for one in members):6.2f} × fused"
+        found = max(one.error.rel_l2 for one in members)
+        said = f"rel_l2 {found:.5f}, {max(one.of_fused for one in members):6.2f} × fused"
         floors = (max(one.max_abs_floor for one in members), max(one.rel_l2_floor for one in members))
         refused = f"{sum(one.is_refused for one in members)} of {len(members)} refused"
         sys.stdout.write(f"{'  '.join(names):56}  {said}  floors {floors[0]:6.1f} {floors[1]:6.1f}  {refused}\n")

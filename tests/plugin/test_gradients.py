@@ -270,6 +270,22 @@ def test_no_right_gradient_is_refused(kernel):
     assert {spelt: found for spelt in SMALL if any((found := failed(spelt, gradients)).values())} == {}
 
 
+@pytest.mark.parametrize("spelt", ["1x8/65536x1x64:fp16", "1x33/70x4/2x40:bf16"])
+@pytest.mark.parametrize("memory_efficient", [False, True])
+def test_kernels_that_scale_before_or_after_they_round_are_right(spelt, memory_efficient):
+    """Of fp16 a probability of 1/65,536 is no normal number, so that it matters what is rounded."""
+    from gradient_errors import flash_2
+
+    def gradients(triple: Any, gradient: Any, workload: Workload) -> Any:
+        return by_autograd(flash_2(workload, memory_efficient=memory_efficient), triple, gradient)
+
+    def wrong(triple: Any, gradient: Any, workload: Workload) -> Any:
+        return one_percent_off(gradients(triple, gradient, workload), "dk")
+
+    assert not any(failed(spelt, gradients).values())
+    assert failed(spelt, wrong)["randn"] == ["dk"]
+
+
 def one_percent_off(found: dict[str, Any], name: str) -> dict[str, Any]:
     return {**found, name: (found[name].double() * 1.01).to(found[name].dtype)}
 
