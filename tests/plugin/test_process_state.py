@@ -76,7 +76,7 @@ def leaks_torch():
     torch.set_num_threads(torch.get_num_threads() + 1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.set_float32_matmul_precision("medium")
+    torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.enable_math_sdp(False)
