@@ -50,6 +50,18 @@ def errors_as_rows(what: str, code: str, device: str, *, of_a_test: bool = False
         raise CaseEnded(Status.ERROR, reason) from exc
 
 
+def free_frames(exc: BaseException | None) -> None:
+    """Let go of what the ended calls of an exception, and of those behind it, hold: tensors of a kernel that failed.
+
+    What was raised stays, and whoever keeps the exception would keep them: in one run 64 GiB, until later cases had no room.
+    """
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:  # a chain may be a ring
+        seen.add(id(exc))
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
+
+
 def describe_error(exc: BaseException) -> str:
     """An exception in one line: its type, and the first line of its message.
 

@@ -74,7 +74,8 @@ class Backend:
     chooses: of a backend whose library chooses the kernel itself, device type → name of a choice → regular expression of
         its device kernels; the record says which ran (`Record.chose`). `UNFUSED` names a choice of several kernels.
     refuses: `(workload, device type)` → the library's own reasons why it cannot run this, empty when it can.
-    least_bytes: `(workload, mode)` → bytes that a call allocates at least; where the GPU has fewer free, it is unsupported.
+    least_bytes: `(workload, mode)` → bytes that a call allocates at least; where they are more than 90 % of what the GPU
+        has free, the case is unsupported.
     fullgraph: whether torch.compile must trace the call without a graph break.
     eager_first: whether a compiled case is called once in eager mode before it is compiled, for a library that settles
         something on its first call which dynamo cannot trace.

@@ -130,20 +130,20 @@ def _math_is_left(workload: Workload) -> bool:
 
 
 def _scores_bytes(workload: Workload, mode: str) -> int:
-    """The least memory that plain attention allocates: every score `[batch, heads, seq, seq_kv]`, in fp32.
+    """The least memory that plain attention allocates for its scores `[batch, heads, seq, seq_kv]`.
 
-    PyTorch computes them so from inputs of 16 bits as well (`_scaled_dot_product_attention_math` in
-    aten/src/ATen/native/transformers/attention.cpp), unless that is switched off. Eager mode holds the scores and their
-    probabilities at one time, and one more of them each for gradients and for dropout; compiled code may hold the scores
-    alone. The stored sessions of an H200 have 9.4 bytes a score in eager mode and 4.2 compiled.
+    PyTorch computes them in fp32 from inputs of 16 bits as well, unless that is switched off. Eager mode holds two such
+    tensors at one time and a mask of bytes (`_safe_softmax`), with gradients four; compiled code may hold the scores alone.
+    In 43 cases on an H200 (torch 2.11, 2048 to 16,384 tokens, masks, dropout) a call had 2.27 to 2.38 times the scores
+    forward, and 4.03 to 4.11 times with gradients (docs/measurements/grids-h200.md).
     """
     import torch
 
-    copies = 1
-    if mode == "eager":
-        copies = 2 + (workload.direction != "forward") + (workload.dropout > 0)
     is_reduced = workload.dtype != "fp32" and torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    return copies * (2 if is_reduced else 4) * workload.batch * workload.heads * workload.seq * workload.k_shape[1]
+    bytes_each = 2 if is_reduced else 4
+    if mode == "eager":
+        bytes_each = 4 * bytes_each if workload.direction != "forward" else 2 * bytes_each + 1
+    return bytes_each * workload.batch * workload.heads * workload.seq * workload.k_shape[1]
 
 
 @register(

@@ -46,14 +46,20 @@ def _uncaptured(mode: str, workload: Workload) -> tuple[Reason, ...]:
     return (Reason("mode", text),)
 
 
+#: The share of the free memory that one call is sure to get: torch hands it out in blocks, between which some is lost. Plain
+#: attention that held 93 % of what was free on an H200 ran out of it, and so did its next two cases.
+USABLE = 0.9
+
+
 def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
-    """Why a case would run out of memory for certain, so that this is no error; empty where nobody can tell before."""
+    """Why a case is known to have too little memory, so that this is no error; empty where nobody can tell before."""
     least_bytes = variant.backend.least_bytes
     free = free_bytes(device)
     if least_bytes is None or free is None:
         return ()
     with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
         needed = least_bytes(workload, variant.mode)
-    if needed <= free:
+    if needed <= USABLE * free:
         return ()
-    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, found {free:,} bytes free"),)
+    found = f"found {free:,} bytes free, of which {USABLE:.0%} count"
+    return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, {found}"),)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import pytest
 
 from attnbench import printable
-from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.errors import errors_as_rows, free_frames
 from attnbench.codec import rounded, to_digits
 from attnbench.ending_signals import answered_by_python
 from attnbench.execution.remote_case import ENDED_BY_TEST
@@ -239,6 +239,7 @@ class AttnCase:
             raise pytest.fail.Exception(failure, pytrace=False) from None
 
     def _end(self, ended: CaseEnded) -> NoReturn:
+        free_frames(ended)  # first: putting back may need the room
         try:
             self._steps.leave()
         except CaseEnded as more:
