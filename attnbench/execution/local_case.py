@@ -58,6 +58,7 @@ class TorchCase:
         self._references = references
         self._injections = injections
         self._call: Any = None
+        self._returned: Any = None  # by the last call whose outputs are spent
         self._until = ExitStack()
         self._checked: dict[str, torch.Tensor] = {}  # the outputs on the timed inputs that were found to be right
         self._timed: CheckedCall | None = None
@@ -80,7 +81,9 @@ class TorchCase:
         self._call_first(before)
         steps.require_graph(self.record.compilation)
         self._fallbacks.assert_none()
-        workspace_bytes = steps.workspace_bytes(self._pass(), self._device, self._variant.mode, before_bytes)
+        workspace_bytes, self._returned = steps.workspace_bytes(
+            self._pass(), self._device, self._variant.mode, before_bytes
+        )
         self.record = replace(self.record, workspace_bytes=workspace_bytes)
 
     def assert_accurate(self) -> None:
@@ -92,7 +95,7 @@ class TorchCase:
         for distribution in self._known:
             run = self._pass(distribution, keeps_output=self.record.workload.dropout > 0)
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
-                returned, poisoned = steps.poisoned_call(run, self._named, self._device)
+                returned, poisoned = steps.poisoned_call(run, self._named, self._device, self._spent())
             self._assert_form(returned)
             with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
                 outputs = {name: plain(output) for name, output in self._named(returned).items()}
@@ -102,12 +105,19 @@ class TorchCase:
             if distribution == self.record.workload.distribution:
                 # What a captured graph returned is written anew by the next call.
                 self._checked = {name: output.clone() for name, output in outputs.items()}
+            self._returned = returned
+            del returned, outputs  # or their memory could not be filled with NaN for the next call
         hints = self._other_layout() if reasons else ()
         reasons = [*self._put_back_inputs(), *reasons, *hints]
         self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
         self._fallbacks.assert_none()
+
+    def _spent(self) -> list[torch.Tensor]:
+        """The outputs of the last call, which nobody needs any longer; empty where there was none, or it was let go."""
+        returned, self._returned = self._returned, None
+        return [] if returned is None else list(self._named(returned).values())
 
     def _judged(
         self,
@@ -192,7 +202,7 @@ class TorchCase:
         written = self._put_back_inputs() if verify else ()
         self._touched = False  # unverified they stay so: an interrupt leaves them between the contents of two rounds
         compiled = self._call is not None and self._variant.mode != "eager"
-        self._call = self._timed = self._loaded = None
+        self._call = self._timed = self._loaded = self._returned = None
         self._checked = {}
         if self._state is not None:
             state, self._state = self._state, None

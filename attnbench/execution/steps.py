@@ -150,51 +150,56 @@ def allocated_bytes(device: str, mode: str) -> int | None:
     return int(torch.cuda.memory_allocated())
 
 
-def workspace_bytes(run: Run, device: str, mode: str, before_bytes: int | None) -> int | None:
-    """Peak bytes that one warm call allocates, its outputs included; None where the device does not count them.
+def workspace_bytes(run: Run, device: str, mode: str, before_bytes: int | None) -> tuple[int | None, Any]:
+    """Peak bytes that one warm call allocates, its outputs included, and what it returned.
 
-    Of a case that times gradients alone, what the forward pass keeps for them counts as well: without it there are none.
+    None and None where the device does not count them, without a call. Of a case that times gradients alone, what the
+    forward pass keeps for them counts as well: without it there are none.
 
     A captured graph allocates when it is captured, so for max-autotune the peak counts from `before_bytes`, which
     `allocated_bytes` gave before the first call.
     """
     if before_bytes is None:
-        return None
+        return None, None
     import torch
 
     torch.cuda.reset_peak_memory_stats()
     base = before_bytes if mode == "max-autotune" else torch.cuda.memory_allocated()
     with errors_as_rows("failed on its second call", "call", device):
         run.ready()
-        run()
+        returned = run()
         synchronize(device)
-    return max(0, torch.cuda.max_memory_allocated() - base)
+    return max(0, torch.cuda.max_memory_allocated() - base), returned
 
 
 # --- Check
 
 
-def poisoned_call(run: Run, named: Named, device: str) -> tuple[Any, bool]:
-    """Call with the memory of the last outputs full of NaN. Returns what was returned, and whether such memory was used.
+def poisoned_call(run: Run, named: Named, device: str, spent: list[torch.Tensor]) -> tuple[Any, bool]:
+    """Call with the memory of earlier outputs full of NaN. Returns what was returned, and whether such memory was used.
 
-    named: the outputs among what is returned. The allocator hands the blocks out again; a captured graph replays into the
-    same ones. But a kernel's temporaries may take such a block first and leave the output one where another kernel's right
-    values still stand, so more blocks of its size are filled, and the call is repeated while it misses them. Of 162
-    half-written outputs on the CPU, among right ones, 126 were noticed with the one block, and all 162 like this.
+    named: the outputs among what is returned. spent: those of an earlier call, of which nobody else keeps the memory; the
+    list is emptied, and where it is empty there is a call first. The allocator hands the blocks out again; a captured graph
+    replays into the same ones. But a kernel's temporaries may take such a block first and leave the output one where another
+    kernel's right values still stand, so more blocks of its size are filled, and the call is repeated while it misses them.
+    Of 162 half-written outputs on the CPU, among right ones, 126 were noticed with the one block, and all 162 like this.
     """
-    run.ready()
-    returned = run()
-    poisoned = False
+    if not spent:
+        run.ready()
+        spent += named(run()).values()
+    returned, poisoned = None, False
     for _ in range(POISON_TRIES):
         run.ready()  # before the blocks are filled: a forward pass would take them
-        outputs = list(named(returned).values())
-        blocks = [*outputs, *(output.new_empty(output.shape) for output in outputs for _ in range(SPARE_BLOCKS))]
+        blocks = [*spent, *(output.new_empty(output.shape) for output in spent for _ in range(SPARE_BLOCKS))]
         where = {poison(block).data_ptr() for block in blocks}
-        del returned, outputs, blocks
+        spent.clear()
+        del returned, blocks
         returned = run()
         poisoned = all(output.data_ptr() in where for output in named(returned).values())
         if poisoned:
             break
+        spent += named(returned).values()
+    spent.clear()
     synchronize(device)
     return returned, poisoned
 
