@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench.model import Launch, Record, RunFile
@@ -31,21 +31,27 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Reversal:
-    """On one workload and GPU, the variant that is fastest when settled, and the one that is under continuous load."""
+    """On one workload and GPU, the variants that are fastest when settled, and the one that is under continuous load.
+
+    settled: one, or several that count as equal, the fastest first.
+    """
 
     gpu: str
     workload: Workload
-    settled: Record
+    settled: tuple[Record, ...]
     sustained: Record
 
     @property
     def sentence(self) -> str:
-        """What happened, with the four latencies."""
-        return (
-            f"{self.workload.name}: {self.settled.variant} is the fastest when settled ({_settled_ms(self.settled)} ms, "
-            f"{self.sustained.variant} {_settled_ms(self.sustained)}) and not under continuous load "
-            f"({_sustained_ms(self.settled)} ms, {self.sustained.variant} {_sustained_ms(self.sustained)})"
+        """What happened, with the latencies, and where the host was a part of it."""
+        names, winner = " and ".join(record.variant for record in self.settled), self.sustained.variant
+        text = (
+            f"{self.workload.name}: {names} {'is' if len(self.settled) == 1 else 'are'} the fastest when settled "
+            f"({_each(_settled_ms, self.settled)} ms, {winner} {_settled_ms(self.sustained)}) and not under continuous load "
+            f"({_each(_sustained_ms, self.settled)} ms, {winner} {_sustained_ms(self.sustained)})"
         )
+        starved = [record.variant for record in self.settled if record.sustained and record.sustained.starved]
+        return f"{text}; the GPU waited for the host under load: {', '.join(starved)}" if starved else text
 
 
 def table(records: Sequence[Record], tests: Mapping[str, int], width: int = WIDTH) -> list[str]:
@@ -86,8 +92,8 @@ def doubts(named: Iterable[tuple[str, Record]]) -> dict[str, list[str]]:
 def reversals(records: Sequence[Record], launches: Sequence[Launch]) -> tuple[Reversal, ...]:
     """Every workload on every GPU unit whose fastest variant differs between settled and continuous load.
 
-    Both differences count from `SETTLED_APART` and `SUSTAINED_APART` on. Of several launches of a case on one unit the
-    figures are medians. What was slowed down on purpose takes no part.
+    Differences count from `SETTLED_APART` and `SUSTAINED_APART` on: two routes to one kernel are as fast. Of several
+    launches of a case on one unit the figures are medians. What was slowed down on purpose takes no part.
     """
     units = {launch.id: (device_name(launch), launch.unit or "") for launch in launches}
     groups: dict[tuple[tuple[str, str], Workload], list[Record]] = {}
@@ -116,11 +122,15 @@ def _reversal(gpu: str, workload: Workload, records: Sequence[Record]) -> Revers
     rows = [record for record in records if record.sustained is not None]
     if len(rows) < 2:
         return None
-    settled, sustained = min(rows, key=_settled_s), min(rows, key=_sustained_s)
-    others = (record for record in rows if record is not settled)
-    wins_settled = all(_settled_s(settled) < _settled_s(other) * (1 - SETTLED_APART) for other in others)
-    loses_sustained = _sustained_s(sustained) < _sustained_s(settled) * (1 - SUSTAINED_APART)
-    return Reversal(gpu, workload, settled, sustained) if wins_settled and loses_sustained else None
+    rows.sort(key=_settled_s)
+    settled = tuple(one for one in rows if _settled_s(rows[0]) >= _settled_s(one) * (1 - SETTLED_APART))
+    sustained, best = min(rows, key=_sustained_s), min(settled, key=_sustained_s)
+    loses = _sustained_s(sustained) < _sustained_s(best) * (1 - SUSTAINED_APART)
+    return Reversal(gpu, workload, settled, sustained) if loses else None
+
+
+def _each(spelt: Callable[[Record], str], records: Sequence[Record]) -> str:
+    return " and ".join(spelt(record) for record in records)
 
 
 def _row(record: Record, name: str) -> list[str]:
@@ -136,7 +146,7 @@ def _row(record: Record, name: str) -> list[str]:
         "" if load.joules is None else significant(load.joules, 3),
         "" if load.clock_hz is None else f"{load.clock_hz / 1e6:.0f}",
         "" if load.temperature_c is None else f"{load.temperature_c:.0f}",
-        f"{load.drift * 100:+.1f}",
+        f"{round(load.drift * 100, 1) + 0.0:+.1f}",  # no -0.0
     ]
 
 

@@ -255,12 +255,21 @@ def test_what_was_slowed_down_on_purpose_neither_wins_nor_loses(record, run_file
         assert f"slowed down on purpose (--attn-inject): {slowed}" in section(run)
 
 
-def test_two_that_tie_when_settled_have_no_sentence(record, run_file):
-    both = [
-        under_load(record, name, settled_s, 1.5e-3) for name, settled_s in (("a@eager", 1.0e-3), ("c@eager", 1.0001e-3))
-    ]
-    run = run_file(*both, under_load(record, "cool@eager", 1.1e-3, 1.2e-3))
-    assert reversals(run.records, run.launches) == ()
+def test_kernels_that_tie_when_settled_are_named_together_where_all_of_them_lose(record, run_file):
+    """As two routes to one kernel do."""
+    one, other = under_load(record, "a@eager", 1.0e-3, 1.5e-3), under_load(record, "b@eager", 1.001e-3, 1.4e-3)
+    other = replace(other, sustained=replace(other.sustained, starved=3))
+    cool = under_load(record, "cool@eager", 1.1e-3, 1.2e-3)
+    run = run_file(cool, other, one)
+    (found,) = reversals(run.records, run.launches)
+    assert found.sentence == (
+        "flux-256px-t128: a@eager and b@eager are the fastest when settled (1.000 and 1.001 ms, cool@eager 1.100) and not "
+        "under continuous load (1.500 and 1.400 ms, cool@eager 1.200); the GPU waited for the host under load: b@eager"
+    )
+    wins = replace(other, sustained=replace(other.sustained, median_s=1.19e-3))
+    assert reversals((one, wins, cool), run.launches) == (), "one of them is the fastest under load too"
+    near = replace(other, sustained=replace(other.sustained, median_s=1.21e-3))
+    assert reversals((one, near, cool), run.launches) == (), "one of them is as fast"
 
 
 def test_kernels_on_different_gpus_are_not_compared(record, run_file):

@@ -24,7 +24,7 @@ def accuracy(
             workload = row.record.workload
             points.append((row, Point(workload.seq, workload.name, error, low, high, x=latency)))
     if not points:
-        why = f"Accuracy against latency: no measured record on {where} has an accuracy check."
+        why = f"Accuracy against latency: no measured record on {where} has an accuracy check on the timed inputs."
         return Missing("accuracy", device, why)
     known = {row.name for row, _ in points}
     return Chart(
