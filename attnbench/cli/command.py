@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from attnbench import __version__
+from attnbench import __version__, dependencies
 from attnbench.cli import list as list_
 from attnbench.cli import noise, record, report, summary
 from attnbench.cli.exit_codes import DAMAGED, INTERRUPTED
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show `×` gets an escape
     options, rest = parse(arguments)
+    if lacking := dependencies.missing():
+        options.parser.error(lacking)
     try:
         code: int = options.run(options, rest)
         sys.stdout.flush()

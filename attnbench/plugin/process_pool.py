@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attnbench import dependencies
 from attnbench.fingerprint import make_fingerprint
 from attnbench.hardware.device import DeviceUnusable, OpenDevice, default_device, open_device, release_memory
 from attnbench.model import DeviceCeilings, Launch, Record
@@ -41,7 +42,9 @@ class ThisProcess:
 
     @cached_property
     def device(self) -> OpenDevice:
-        """The device, opened. Raises pytest.UsageError when it cannot be used."""
+        """The device, opened. Raises pytest.UsageError when it cannot be used, or a package is missing."""
+        if lacking := dependencies.missing():
+            raise pytest.UsageError(f"attnbench: {lacking}")
         try:
             return open_device(self.device_type, chosen=self._settings.device is not None)
         except DeviceUnusable as exc:
