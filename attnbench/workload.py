@@ -61,6 +61,11 @@ class Workload:
         return replace(self, name="", why="", source="")
 
     @property
+    def seq_q(self) -> int:
+        """Queries of each batch entry: `seq`, by its longer name."""
+        return self.seq
+
+    @property
     def q_shape(self) -> tuple[int, int, int, int]:
         """Shape of q: `[batch, seq, heads, head_dim]`."""
         return (self.batch, self.seq, self.heads, self.head_dim)
@@ -104,25 +109,28 @@ class Workload:
         """FLOP of one call, as FlashAttention's benchmarks count them (`flops` in hopper/benchmark_attn.py).
 
         Forward: two products, 2·(head_dim + head_dim_v) for each pair of a query and a key that it sees, per query head; a
-        causal mask halves them. Dense masks count whole, because a kernel reads them and computes everything. Backward is
-        2.5 times the forward: five products. Softmax is not counted.
+        causal mask halves them. Of more queries than keys only those that see a key count, where that function takes half
+        of all pairs. Dense masks count whole, because a kernel reads them and computes everything. Backward is 2.5 times
+        the forward: five products. Softmax is not counted.
         """
-        forward = 2 * self._pairs * self.heads * (self.head_dim + self.shape[3])
+        forward = self._twice_the_pairs * self.heads * (self.head_dim + self.shape[3])
         return {"forward": forward, "backward": forward * 5 // 2, "forward+backward": forward * 7 // 2}[self.direction]
 
     @property
     def bytes_moved(self) -> int:
         """The least that one call must read and write of the GPU's memory: each tensor once.
 
-        Forward: q, k, v and a dense mask in, the output out. Backward: those, the output, its gradient and the log-sum-exp
-        (fp32) in, three gradients out.
+        Forward: q, k, v and a dense mask in, the output out; of padded keys and values the real ones. Backward: those, the
+        output, its gradient and the log-sum-exp (fp32) in, three whole gradients out.
         """
         item = 4 if self.dtype == "fp32" else 2
-        qkv = sum(math.prod(shape) for shape in (self.q_shape, self.k_shape, self.v_shape)) * item
+        q, k, v = (math.prod(shape) * item for shape in (self.q_shape, self.k_shape, self.v_shape))
         output = math.prod(self.shape) * item
         dense = {"bool": 1, "additive": item}.get(self.mask, 0) * self.seq * self.k_shape[1]
-        forward = qkv + output + dense
-        backward = 2 * qkv + 2 * output + dense + 4 * self.batch * self.heads * self.seq
+        slots, real = self.batch * self.k_shape[1], sum(self.lengths)
+        inputs = q + ((k + v) // slots * real if self.mask == "padding" else k + v) + dense
+        forward = inputs + output
+        backward = inputs + (q + k + v) + 2 * output + 4 * self.batch * self.heads * self.seq
         return {"forward": forward, "backward": backward, "forward+backward": forward + backward}[self.direction]
 
     @property
@@ -134,7 +142,7 @@ class Workload:
             self.dtype,
             *((f"{self.mask}={_joined(self.lengths)}" if self.lengths else self.mask,) if self.mask != "none" else ()),
             *((f"packed={_joined(self.packed)}",) if self.packed else ()),
-            *((f"dropout={self.dropout:g}",) if self.dropout else ()),
+            *((f"dropout={_decimal(self.dropout)}",) if self.dropout else ()),
             *((self.layout,) if self.layout != "bshd" else ()),
             *((SPELT_DIRECTIONS[self.direction],) if self.direction != "forward" else ()),
         ]
@@ -147,21 +155,28 @@ class Workload:
         return f"[{axes.replace('x', '×')}] {' '.join(words)}"
 
     @property
-    def _pairs(self) -> int:
-        """Pairs of a query and a key that it sees, summed over the batch; half of a causal square."""
+    def _twice_the_pairs(self) -> int:
+        """Twice the pairs of a query and a key that it sees, summed over the batch; a causal square counts half."""
         keys = self.k_shape[1]
         if self.packed:
-            return sum(length**2 // (2 if self.mask == "causal" else 1) for length in self.packed)
+            return sum(length**2 * (1 if self.mask == "causal" else 2) for length in self.packed)
         if self.mask == "padding":
-            return self.seq * sum(self.lengths)
+            return 2 * self.seq * sum(self.lengths)
         if self.mask == "causal":  # where there are more queries than keys, the first ones see none
             rows = min(self.seq, keys)
-            return self.batch * rows * (2 * keys - rows) // 2
-        return self.batch * self.seq * keys
+            return self.batch * rows * (2 * keys - rows)
+        return 2 * self.batch * self.seq * keys
 
 
 def _or(value: int | None, usual: int) -> int:
     return usual if value is None else value
+
+
+def _decimal(share: float) -> str:
+    """Its digits without an exponent, from which the same number is read again."""
+    from decimal import Decimal  # needed for dropout alone
+
+    return f"{Decimal(str(share)):f}"
 
 
 def _joined(lengths: tuple[int, ...]) -> str:

@@ -22,6 +22,8 @@ AXES = "BATCHxSEQ[/SEQ_KV]xHEADS[/KV_HEADS]xHEAD_DIM[/HEAD_DIM_V]"
 _DIRECTION_OF = {spelt: direction for direction, spelt in SPELT_DIRECTIONS.items()}
 #: What may follow the axes and the dtype, as it is shown to somebody who typed something else.
 WORDS = (*("causal", "padding[=N+N]", "bool", "additive", "packed=N+N", "dropout=P", *LAYOUTS, *_DIRECTION_OF),)
+#: Of an axis: kernels and libraries count in 32 bits.
+MOST = 2**31 - 1
 _TABLE: dict[str, Workload] = {}
 
 
@@ -74,7 +76,8 @@ def parse_spelt(text: str) -> Workload | None:
 
     `BATCHxSEQ[/SEQ_KV]xHEADS[/KV_HEADS]xHEAD_DIM[/HEAD_DIM_V][:DTYPE]`, then any of `WORDS`, each behind a colon. The text
     may hold them in any order; the name of the workload has them in one.
-    Raises ValueError when it has another number of axes, an axis of 0, an unknown word, or a combination that cannot be.
+    Raises ValueError when it has another number of axes, an axis of 0, an unknown word, two words of one kind, or a
+    combination that cannot be.
     """
     match = _SPELT.fullmatch(text)
     if match is None:
@@ -85,46 +88,54 @@ def parse_spelt(text: str) -> Workload | None:
     if len(axes[0]) > 1:
         raise ValueError(f"workload {text!r}: the batch is one number; expected {AXES}")
     (batch,), (seq, *seq_kv), (heads, *kv_heads), (head_dim, *head_dim_v) = axes
-    first, *further = match.group(2).split(":")[1:] or ["bf16"]
-    dtype, words = (first, further) if _field(first, text) is None else ("bf16", [first, *further])
     workload = Workload(
-        *("", batch, seq, heads, head_dim, dtype),
+        *("", batch, seq, heads, head_dim),
         why="spelt out on the command line",
         seq_kv=seq_kv[0] if seq_kv else None,
         kv_heads=kv_heads[0] if kv_heads else None,
         head_dim_v=head_dim_v[0] if head_dim_v else None,
     )
-    for word in words:
-        fields = _field(word, text)
-        if fields is None:
-            raise ValueError(f"workload {text!r}: unknown word {word!r}; known: {', '.join(WORDS)}")
+    said: dict[str, str] = {}
+    for at, word in enumerate(match.group(2).split(":")[1:]):
+        fields = _fields(word, text, "word" if at else "dtype")
+        kind = next(iter(fields))
+        if kind in said:
+            raise ValueError(f"workload {text!r}: a workload has one {kind}, found {said[kind]} and {word}")
+        said[kind] = word
         workload = replace(workload, **fields)
     if workload.mask == "padding" and not workload.lengths:
         workload = replace(workload, lengths=usual_lengths(batch, workload.k_shape[1]))
-    workload = replace(workload, name=workload.spelt)
-    _validate(workload)
-    return workload
+    _validate(replace(workload, name=text))
+    return replace(workload, name=workload.spelt)
 
 
-def _field(word: str, text: str) -> dict[str, Any] | None:
-    """The fields that a word of a spelt workload sets; None for a word that is none. Raises ValueError for a wrong value."""
+def _fields(word: str, text: str, expected: str) -> dict[str, Any]:
+    """The fields that a word of a spelt workload sets, by the first of which its kind is known.
+
+    expected: what an unknown one is called, "dtype" or "word". Raises ValueError.
+    """
     name, separator, value = word.partition("=")
-    if not separator:
-        if name in MASKS[1:]:
-            return {"mask": name}
-        if name in LAYOUTS:
-            return {"layout": name}
-        return {"direction": _DIRECTION_OF[name]} if name in _DIRECTION_OF else None
+    plain = {
+        **{dtype: {"dtype": dtype} for dtype in TORCH_DTYPES},
+        **{mask: {"mask": mask} for mask in MASKS[1:]},
+        **{layout: {"layout": layout} for layout in LAYOUTS},
+        **{spelt: {"direction": direction} for spelt, direction in _DIRECTION_OF.items()},
+    }
+    if not separator and name in plain:
+        return plain[name]
     if name in ("padding", "packed"):
         if not re.fullmatch(r"\d+(\+\d+)*", value):
             raise ValueError(f"workload {text!r}: {name} takes lengths, such as {name}=100+28, got {value!r}")
         lengths = tuple(map(int, value.split("+")))
         return {"packed": lengths} if name == "packed" else {"mask": "padding", "lengths": lengths}
     if name == "dropout":
-        if not re.fullmatch(r"0?\.\d+", value):
+        if not re.fullmatch(r"0|0?\.\d+", value):
             raise ValueError(f"workload {text!r}: dropout takes a share from 0 to below 1, such as 0.1, got {value!r}")
         return {"dropout": float(value)}
-    return None
+    if name in plain:
+        raise ValueError(f"workload {text!r}: {name} takes no value, got {word!r}")
+    known = (*TORCH_DTYPES, *WORDS) if expected == "dtype" else WORDS
+    raise ValueError(f"workload {text!r}: unknown {expected} {word!r}; known: {', '.join(known)}")
 
 
 def _validate(workload: Workload) -> None:
@@ -142,6 +153,9 @@ def _problems(workload: Workload) -> Iterator[str]:
         shape = workload.q_shape if min(workload.q_shape) < 1 else workload.v_shape
         yield f"every axis of {shape} must be at least 1"
         return
+    if max(*workload.q_shape, *workload.v_shape) > MOST:
+        yield f"an axis has at most {MOST:,}, found {max(*workload.q_shape, *workload.v_shape):,}"
+        return
     for what, found, known in (
         ("mask", workload.mask, MASKS),
         ("direction", workload.direction, DIRECTIONS),
@@ -154,7 +168,8 @@ def _problems(workload: Workload) -> Iterator[str]:
         yield f"{workload.heads} query heads must be a multiple of {kv_heads} key heads"
     are_lengths = len(workload.lengths) == batch and all(0 <= length <= keys for length in workload.lengths)
     if workload.mask == "padding" and not are_lengths:
-        yield f"mask padding needs {batch} lengths of 0 to {keys}, one for each batch entry, found {workload.lengths}"
+        found = "+".join(map(str, workload.lengths)) or "none"
+        yield f"mask padding needs {batch} lengths of 0 to {keys}, one for each batch entry, found {found}"
     if workload.mask != "padding" and workload.lengths:
         yield f"lengths belong to mask padding, found mask {workload.mask!r}"
     if workload.packed:

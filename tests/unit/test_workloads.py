@@ -87,9 +87,9 @@ IMPOSSIBLE = {
     "groups": ({"kv_heads": 3}, "4 query heads must be a multiple of 3 key heads"),
     "no lengths": (
         {"mask": "padding"},
-        r"mask padding needs 1 lengths of 0 to 16, one for each batch entry, found \(\)",
+        r"mask padding needs 1 lengths of 0 to 16, one for each batch entry, found none",
     ),
-    "long": ({"mask": "padding", "lengths": (17,)}, r"lengths of 0 to 16, .* found \(17,\)"),
+    "long": ({"mask": "padding", "lengths": (17,)}, "lengths of 0 to 16, .* found 17"),
     "lengths": ({"lengths": (4,)}, "lengths belong to mask padding, found mask 'none'"),
     "packed sum": ({"packed": (4, 4)}, r"add up to seq, found batch 1, seq 16/16 and 4\+4 = 8"),
     "packed cross": ({"packed": (16,), "seq_kv": 8}, "found batch 1, seq 16/8"),
@@ -134,7 +134,17 @@ def test_every_field_of_a_problem_can_be_spelt_out(text):
     assert workload == parse_spelt(workload.spelt)
 
 
+@pytest.mark.parametrize("share", ["0.00001", "0.99999999", "0.1234567", ".5"])
+def test_a_share_of_dropout_is_read_from_its_name_as_it_was(share):
+    workload = parse_spelt(f"1x64x4x16:dropout={share}")
+    assert workload.dropout == float(share)
+    assert parse_spelt(workload.name) == workload
+    assert parse_spelt("1x64x4x16:dropout=0").name == "1x64x4x16:bf16"
+
+
 def test_words_come_in_any_order_and_have_defaults():
+    assert parse_spelt("1x64x4x16:causal:fp16").name == "1x64x4x16:fp16:causal"
+    assert parse_spelt("1x64x4x16").seq_q == 64
     assert parse_spelt("1x64x4x16:bwd:causal").name == "1x64x4x16:bf16:causal:bwd"
     assert parse_spelt("2x64x4x16:padding").lengths == (48, 32)
     assert parse_spelt("1x64/64x4/4x16/16:fwd") == parse_spelt("1x64x4x16")
@@ -148,6 +158,20 @@ def test_words_come_in_any_order_and_have_defaults():
         ("1x2x3x4:bf16:dropout=2", "dropout takes a share from 0 to below 1, such as 0.1, got '2'"),
         ("1/2x2x3x4", "the batch is one number"),
         ("1x2/0x3x4", "every axis of"),
+        ("1x64x4x32:causal:bool", "a workload has one mask, found causal and bool"),
+        ("1x64x4x32:padding=64:causal", "a workload has one mask, found padding=64 and causal"),
+        ("1x64x4x32:bwd:fwd", "a workload has one direction, found bwd and fwd"),
+        ("1x64x4x32:dropout=0.1:dropout=.2", "a workload has one dropout, found dropout=0.1 and dropout=.2"),
+        ("1x64x4x32:bf16:fp16", "a workload has one dtype, found bf16 and fp16"),
+        ("1x64x4x32:packed", r"packed takes lengths, such as packed=100\+28, got ''"),
+        ("1x64x4x32:dropout", "dropout takes a share from 0 to below 1, such as 0.1, got ''"),
+        ("1x64x4x32:causal=3", "causal takes no value, got 'causal=3'"),
+        ("1x64x4x32:forward", "unknown dtype 'forward'; known: bf16, fp16, fp32, causal, padding"),
+        (
+            "2x64x4x32:padding=64+65",
+            "'2x64x4x32:padding=64.65': mask padding needs 2 lengths of 0 to 64, .* found 64.65",
+        ),
+        ("1x99999999999x4x32", "an axis has at most 2,147,483,647, found 99,999,999,999"),
     ],
 )
 def test_what_cannot_be_spelt_says_what_can(text, said):
@@ -163,6 +187,9 @@ def test_flop_are_those_of_flash_attentions_benchmarks():
     assert parse_spelt("2x64x4x16:fwdbwd").flop == 14 * 2 * 4 * 64 * 64 * 16
     assert parse_spelt("1x32/96x4/2x16/8:causal").flop == 2 * 4 * 32 * ((96 - 32 + 96) // 2) * (16 + 8)
     assert parse_spelt("1x96/32x4x16:causal").flop == 2 * 4 * (32 * 32 // 2) * 32
+    assert parse_spelt("1x3x4x16:causal").flop == 4 * 4 * 3 * 3 * 16 // 2
+    assert parse_spelt("1x1x1x4:causal").flop == 4 * 4 // 2
+    assert parse_spelt("1x8x4x16:causal:packed=5+3").flop == 4 * 4 * (25 + 9) * 16 // 2
     assert parse_spelt("1x64x4x16:packed=40+24").flop == 4 * 4 * (40**2 + 24**2) * 16
     assert parse_spelt("2x64x4x16:padding=64+16").flop == 4 * 4 * 64 * 80 * 16
 
@@ -172,6 +199,7 @@ def test_bytes_moved_count_each_tensor_once():
     assert parse_spelt("1x64/96x4/2x16").bytes_moved == 2 * q + 2 * k
     assert parse_spelt("1x64/96x4/2x16:bool").bytes_moved == 2 * q + 2 * k + 64 * 96
     assert parse_spelt("1x64/96x4/2x16:bwd").bytes_moved == 2 * (q + 2 * k) + 2 * q + 4 * 4 * 64
+    assert parse_spelt("2x64x4x16:fp32:padding=1+1").bytes_moved == 66_560
 
 
 def test_what_a_problem_asks_of_a_kernel_is_named():
