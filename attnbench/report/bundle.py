@@ -35,8 +35,14 @@ def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[]
         "text": lambda: "\n".join(tables(run, details) for run in _runs(gathered)),
         "markdown": lambda: runs_markdown(_runs(gathered)),
         "readme": lambda: _lines(latency_tables(_runs(gathered))),
-        "relative": lambda: "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered)),
-        "speedup": lambda: "\n".join(_lines(speedup.as_markdown(t)) for t in speedup.speedup_tables(gathered)),
+        "relative": lambda: (
+            "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered))
+            or "No relative speed: the reference of the run has no latency.\n"
+        ),
+        "speedup": lambda: (
+            "\n".join(_lines(speedup.as_markdown(t)) for t in speedup.speedup_tables(gathered))
+            or f"No speed-up: plain attention, {speedup.PLAIN}, has no latency.\n"
+        ),
         "flash-attn": lambda: _lines(speedup.benchmark_lines(gathered)),
         "csv": lambda: comma_separated.table(gathered),
         "jsonl": lambda: _lines(line for source in gathered.runs for line in jsonl.lines(source.run)),

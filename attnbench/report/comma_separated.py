@@ -22,6 +22,7 @@ from attnbench.report.quantities import (
     SIXTEEN_BIT,
     device_name,
     intensity,
+    kernel_tflop_per_s,
     median_s,
     peak_bytes,
     share_of_copy,
@@ -169,6 +170,7 @@ _COLUMNS: Mapping[str, Callable[[_Row], Value]] = {
     "Share of Datasheet Peak": _share_of_datasheet,
     "Share of Matmul": lambda row: share_of_matmul(row.record, row.launch),
     "Share of Copy Bandwidth": lambda row: share_of_copy(row.record, row.launch),
+    "Kernel TFLOP/s": lambda row: kernel_tflop_per_s(row.record),
     "Chose": lambda row: row.record.chose,
 }
 

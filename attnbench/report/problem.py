@@ -73,7 +73,7 @@ def _shares(lengths: Sequence[int], whole: int) -> tuple[Fraction, ...]:
 
 
 def _percents(shares: Sequence[Fraction]) -> str:
-    """`100+78.125 %`; of many the range and the mean."""
+    """`100+78.1 %`; of many the range and the mean."""
     if len(shares) <= _MOST_SHARES:
         return f"{'+'.join(_percent(share) for share in shares)} %"
     mean = sum(shares, Fraction()) / len(shares)
@@ -81,4 +81,4 @@ def _percents(shares: Sequence[Fraction]) -> str:
 
 
 def _percent(share: Fraction) -> str:
-    return f"{float(share) * 100:g}"
+    return f"{float(share) * 100:.3g}"

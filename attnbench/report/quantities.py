@@ -31,6 +31,11 @@ def tflop_per_s(record: Record) -> float | None:
     return None if median is None else stats.tflop_per_s(record.workload.flop, median)
 
 
+def kernel_tflop_per_s(record: Record) -> float | None:
+    """10¹² FLOP per second of the attention kernel alone, as benchmarks of quantised kernels quote it; None if unknown."""
+    return stats.tflop_per_s(record.workload.flop, record.kernel_s) if record.kernel_s else None
+
+
 def timed_check(record: Record) -> Check | None:
     """The accuracy on the inputs that are timed; where those were not checked, on the first that were.
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attnbench.model import Record
 from attnbench.report.charts.chart import DOTS, LINES, Chart, Missing, Point, Series, best_series, named, unique_slugs
-from attnbench.report.charts.every import MOST_PROBLEMS
 from attnbench.report.gather import Gathered
 from attnbench.report.speedup import PLAIN, SpeedupTable, speedup_tables
 from attnbench.units import counted, listed
 
+#: Problems of one GPU that have these plots: a shape in three directions, plain and causal.
+MOST_PROBLEMS = 6
 #: A note names so many lengths, and counts the others.
 MOST_LENGTHS = 6
 

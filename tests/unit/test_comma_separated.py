@@ -132,6 +132,7 @@ def test_the_row_of_a_measured_record(run_file, record, check):
         "Temperature (C)": "",
         "FLOP per Byte": "192",
         "Share of Datasheet Peak": f"{flop / 3e-3 / 989.4e12:.12g}",
+        "Kernel TFLOP/s": f"{flop / 0.5e-3 / 1e12:.12g}",
         "Share of Matmul": "",
         "Share of Copy Bandwidth": "",
         "Chose": "",

@@ -138,6 +138,12 @@ def test_a_run_without_plain_attention_has_no_table_and_an_unknown_variant_is_re
     assert speedup_tables(found, FLASH)[0].variants == ()
 
 
+def test_a_report_says_where_there_is_nothing_to_set_against(gathered):
+    files, _ = rendered(gathered((FLASH, of_length(512), 1.0, 4)), ("speedup", "relative"))
+    assert files["speedup.md"] == b"No speed-up: plain attention, torch_math@eager, has no latency.\n"
+    assert files["relative.md"] == b"No relative speed: the reference of the run has no latency.\n"
+
+
 def test_latencies_are_printed_as_flash_attentions_benchmarks_do(gathered):
     step = of_length(1024, name="step", direction="forward+backward")
     found = gathered((FLASH, of_length(512), 8.318, 4), *((FLASH, step, ms, 4) for ms in (3.0, 4.0, 6.0)))

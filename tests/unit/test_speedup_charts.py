@@ -6,9 +6,8 @@ import pytest
 
 from attnbench.model import Fingerprint, Launch, Reason, Sample, Status
 from attnbench.report.charts.chart import DOTS, LINES
-from attnbench.report.charts.every import MOST_PROBLEMS
 from attnbench.report.gather import Gathered, GatheredRun, Kind
-from attnbench.report.speedup_charts import speedup_charts
+from attnbench.report.speedup_charts import MOST_PROBLEMS, speedup_charts
 from attnbench.workload import Workload
 
 PLAIN, FLASH = "torch_math@eager", "flash@eager"
