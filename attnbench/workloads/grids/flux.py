@@ -6,7 +6,11 @@ from attnbench.workload import Workload
 from attnbench.workloads.grids.grid import Grid
 
 TEXT_TOKENS = (128, 256, 320, 384, 448, 512)
-SOURCE = "Flux.1: 24 heads × 128, one joint sequence of (pixels/16)² image tokens and the text tokens"
+#: A path of diffusers at 58eb52c, below src/diffusers.
+SOURCE = (
+    "diffusers, models/transformers/transformer_flux.py, pipelines/flux/pipeline_flux.py: 24 heads × 128, one joint "
+    "sequence of (pixels/16)² image tokens and at most 512 text tokens"
+)
 
 
 def _of(pixels: int, why: str) -> tuple[Workload, ...]:

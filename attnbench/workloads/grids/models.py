@@ -24,11 +24,20 @@ def _row(name: str, axes: Axes, source: str, why: str, **fields: Any) -> Workloa
     return Workload(name, *axes, why=why, source=source, **fields)
 
 
-_FLUX_2 = f"{_TRANSFORMERS}transformer_flux2.py and scripts/convert_flux2_to_diffusers.py"
-_SD_3 = f"{_TRANSFORMERS}transformer_sd3.py, scripts/convert_sd3_to_diffusers.py"
+_FLUX_2 = (
+    f"{_TRANSFORMERS}transformer_flux2.py, {_PIPELINES}flux2/pipeline_flux2.py, scripts/convert_flux2_to_diffusers.py"
+)
+_KLEIN = _FLUX_2.replace("pipeline_flux2.py", "pipeline_flux2_klein.py")
+_SD_3 = (
+    f"{_TRANSFORMERS}transformer_sd3.py, {_PIPELINES}stable_diffusion_3/pipeline_stable_diffusion_3.py, "
+    "scripts/convert_sd3_to_diffusers.py"
+)
 _QWEN = f"{_TRANSFORMERS}transformer_qwenimage.py, {_PIPELINES}qwenimage/pipeline_qwenimage.py"
 _Z_IMAGE = f"{_TRANSFORMERS}transformer_z_image.py"
-_HUNYUAN = f"{_TRANSFORMERS}transformer_hunyuan_video15.py"
+_HUNYUAN = (
+    f"{_TRANSFORMERS}transformer_hunyuan_video15.py, {_PIPELINES}hunyuan_video1_5/pipeline_hunyuan_video1_5.py and "
+    "image_processor.py"
+)
 _WAN = f"{_TRANSFORMERS}transformer_wan.py, {_PIPELINES}wan/pipeline_wan.py, scripts/convert_wan_to_diffusers.py"
 _LTX = f"{_TRANSFORMERS}transformer_ltx2.py, {_PIPELINES}ltx2/pipeline_ltx2.py"
 _COG = f"{_TRANSFORMERS}cogvideox_transformer_3d.py, scripts/convert_cogvideox_to_diffusers.py"
@@ -41,8 +50,8 @@ _IMAGES = (
     _FLUX_1,
     _row("flux2-dev-1024px", (1, 4608, 48, 128), _FLUX_2, "FLUX.2 dev, 4096 image and 512 text tokens"),
     _row("flux2-dev-1024px-ref", (1, 8704, 48, 128), _FLUX_2, "FLUX.2 dev with one reference image of 1 MP"),
-    _row("flux2-klein-4b-1024px", (1, 4608, 24, 128), _FLUX_2, "FLUX.2 klein 4B; the problem of FLUX.1"),
-    _row("flux2-klein-9b-1024px", (1, 4608, 32, 128), _FLUX_2, "FLUX.2 klein 9B"),
+    _row("flux2-klein-4b-1024px", (1, 4608, 24, 128), _KLEIN, "FLUX.2 klein 4B; the problem of FLUX.1"),
+    _row("flux2-klein-9b-1024px", (1, 4608, 32, 128), _KLEIN, "FLUX.2 klein 9B"),
     _row(
         "sd35-large-1024px",
         (2, 4429, 38, 64),
