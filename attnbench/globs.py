@@ -41,7 +41,8 @@ def select(kind: str, pattern: str, known: Sequence[str]) -> tuple[str, ...]:
         return (pattern,)
     selected = tuple(name for name in known if matches(pattern, name))
     if not selected:
-        raise UnknownName(kind, f"no {kind} matches {pattern!r}; {_near(pattern, known)}")
+        several = "; repeat the option for several" if "," in pattern else ""
+        raise UnknownName(kind, f"no {kind} matches {pattern!r}; {_near(pattern, known)}{several}")
     return selected
 
 

@@ -22,8 +22,8 @@ AXES = "BATCHxSEQ[/SEQ_KV]xHEADS[/KV_HEADS]xHEAD_DIM[/HEAD_DIM_V]"
 _DIRECTION_OF = {spelt: direction for direction, spelt in SPELT_DIRECTIONS.items()}
 #: What may follow the axes and the dtype, as it is shown to somebody who typed something else.
 WORDS = (*("causal", "padding[=N+N]", "bool", "additive", "packed=N+N", "dropout=P", *LAYOUTS, *_DIRECTION_OF),)
-#: Of an axis: kernels and libraries count in 32 bits.
-MOST = 2**31 - 1
+#: Of an axis: torch's sizes have 64 bits.
+MOST = 2**63 - 1
 _TABLE: dict[str, Workload] = {}
 
 
@@ -134,8 +134,8 @@ def _fields(word: str, text: str, expected: str) -> dict[str, Any]:
         return {"dropout": float(value)}
     if name in plain:
         raise ValueError(f"workload {text!r}: {name} takes no value, got {word!r}")
-    known = (*TORCH_DTYPES, *WORDS) if expected == "dtype" else WORDS
-    raise ValueError(f"workload {text!r}: unknown {expected} {word!r}; known: {', '.join(known)}")
+    known = ", ".join(TORCH_DTYPES if expected == "dtype" else WORDS)
+    raise ValueError(f"workload {text!r}: unknown {expected} {word!r}; known: {known}")
 
 
 def _validate(workload: Workload) -> None:

@@ -59,3 +59,8 @@ def test_where_a_name_is_required_a_glob_is_none():
     require("device", "cpu", ("cpu", "cuda"))
     with pytest.raises(UnknownName, match=r"unknown device 'c\*'; known: cpu, cuda"):
         require("device", "c*", ("cpu", "cuda"))
+
+
+def test_several_names_in_one_are_told_how_several_are_chosen():
+    with pytest.raises(UnknownName, match=r"no backend matches 'numpy,torch_math'; .*; repeat the option for several$"):
+        select("backend", "numpy,torch_math", ("numpy", "torch_math", "torch_flash", "torch_flex"))
