@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-#: Beside torch, of which the device has its own words, and pytest and its plugins, which started this.
-NEEDED = ("msgspec", "numpy")
+#: Beside torch with its NumPy, of which the device has its own words, and pytest and its plugins, which started this.
+NEEDED = ("msgspec",)
 
 
 def missing() -> str:

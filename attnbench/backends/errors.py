@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attnbench.hardware.device import context_is_lost
@@ -13,6 +14,8 @@ from attnbench.model import CaseEnded, Reason, Status
 
 #: What pytest and unittest call what a test says of itself; a kernel is no test, so they are its errors.
 _OUTCOMES = {"Skipped": "pytest.skip", "XFailed": "pytest.xfail", "Failed": "pytest.fail", "Exit": "pytest.exit"}
+#: Code whose frame may only be suspended: clearing it would end it, and skip what its owner does behind its `yield`.
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _SKIPS = ("Skipped", "XFailed", "SkipTest")
 
 
@@ -56,10 +59,18 @@ def free_frames(exc: BaseException | None) -> None:
     What was raised stays, and whoever keeps the exception would keep them: in one run 64 GiB, until later cases had no room.
     """
     seen: set[int] = set()
-    while exc is not None and id(exc) not in seen:  # a chain may be a ring
-        seen.add(id(exc))
-        traceback.clear_frames(exc.__traceback__)
-        exc = exc.__cause__ or exc.__context__
+    todo: list[object] = [exc]
+    while todo:
+        one = todo.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        with suppress(Exception):  # a library's own exception may answer anything
+            todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+            for frame, _ in traceback.walk_tb(one.__traceback__):
+                if not frame.f_code.co_flags & _SUSPENDS:
+                    with suppress(RuntimeError):  # it runs still
+                        frame.clear()
 
 
 def describe_error(exc: BaseException) -> str:

@@ -54,11 +54,12 @@ def gradients_fused(triple: Triple, gradient: torch.Tensor, workload: Workload |
     """What an ideal fused kernel returns: every step in fp32, but P, dS, the output and the gradients rounded to q's dtype.
 
     Arguments and shapes as in `gradients`. D is the sum of dO∘O with the output that the forward pass has stored. Every
-    kernel that feeds tensor cores in that dtype has these roundings, so none is much better. dk and dv of grouped heads are
-    rounded per query head and then summed, as FlashAttention's `mha_bwd` does (csrc/flash_attn/flash_api.cpp).
+    kernel that feeds tensor cores in that dtype has these roundings, so none is much better where numbers are normal. dk and
+    dv of grouped heads are rounded per query head and then summed, as FlashAttention's `mha_bwd` does
+    (csrc/flash_attn/flash_api.cpp).
 
-    Some kernels round dS/√d instead: cuDNN, and the memory-efficient one (kernel_backward.h). Of fp16 that may be no normal
-    number, where P is 1/65,536, so a power of two near 1/√d is in dS while it is rounded: it changes nothing else.
+    Some kernels round dS/√d instead: cuDNN, and the memory-efficient one (kernel_backward.h). In fp16 that may be below the
+    normal numbers, as at 65,536 tokens. So dS is rounded with a power of two near 1/√d in it; normal numbers round the same.
     """
     import torch
 

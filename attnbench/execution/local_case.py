@@ -58,7 +58,7 @@ class TorchCase:
         self._references = references
         self._injections = injections
         self._call: Any = None
-        self._returned: Any = None  # by the last call whose outputs are spent
+        self._returned: Any = None  # by the last call, to be filled with NaN before the next
         self._until = ExitStack()
         self._checked: dict[str, torch.Tensor] = {}  # the outputs on the timed inputs that were found to be right
         self._timed: CheckedCall | None = None
@@ -107,6 +107,7 @@ class TorchCase:
                 self._checked = {name: output.clone() for name, output in outputs.items()}
             self._returned = returned
             del returned, outputs  # or their memory could not be filled with NaN for the next call
+        self._returned = None
         hints = self._other_layout() if reasons else ()
         reasons = [*self._put_back_inputs(), *reasons, *hints]
         self._touched = True

@@ -239,7 +239,8 @@ class AttnCase:
             raise pytest.fail.Exception(failure, pytrace=False) from None
 
     def _end(self, ended: CaseEnded) -> NoReturn:
-        free_frames(ended)  # first: putting back may need the room
+        if not self._run.is_debugged:
+            free_frames(ended)  # first: putting back may need the room
         try:
             self._steps.leave()
         except CaseEnded as more:

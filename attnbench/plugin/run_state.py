@@ -51,6 +51,11 @@ class RunState:
         """Whether the user asked for the traceback of an error: --tb=short, --tb=long or --tb=native."""
         return self._config.option.tbstyle in ("short", "long", "native")
 
+    @property
+    def is_debugged(self) -> bool:
+        """Whether the user looks at what failed: --pdb."""
+        return bool(self._config.option.usepdb)
+
     def select(self) -> None:
         """Work out the selection from what is registered by now. Raises pytest.UsageError as `select` does."""
         _ = self._entry_points

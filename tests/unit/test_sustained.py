@@ -272,6 +272,13 @@ def test_kernels_that_tie_when_settled_are_named_together_where_all_of_them_lose
     assert reversals((one, near, cool), run.launches) == (), "one of them is as fast"
 
 
+def test_a_kernel_in_two_tests_does_not_tie_with_itself(record, run_file):
+    fast = under_load(record, "fast@eager", 1.0e-3, 1.5e-3)
+    run = run_file(fast, replace(fast, nodeid="other.py::test"), under_load(record, "cool@eager", 1.1e-3, 1.2e-3))
+    (found,) = reversals(run.records, run.launches)
+    assert [one.variant for one in found.settled] == ["fast@eager"]
+
+
 def test_kernels_on_different_gpus_are_not_compared(record, run_file):
     units = [Launch(name, "", Fingerprint({"device": "NVIDIA H200"}, {"unit": name})) for name in ("one", "two")]
     fast = under_load(record, "fast@eager", 1.0e-3, 1.5e-3, launch="one")

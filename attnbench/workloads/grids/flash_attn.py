@@ -138,7 +138,7 @@ GRIDS_OF_FLASH_ATTN = (
     Grid(
         "flash-attn-long",
         "BERT's shape in fp16, 8192 to 32,768 tokens, without a mask: the three directions. From 16,384 tokens on plain "
-        "attention needs 232 GB or more",
+        "attention in eager mode needs 232 GB or more",
         _OF_README,
         rows=tuple(_long(*_LONG)),
         tiny=tuple(_directions("tiny-fa", _small())),
