@@ -15,7 +15,7 @@ from attnbench.report.speedup import PLAIN, SpeedupTable, speedup_tables
 from attnbench.units import counted, listed
 
 #: Problems of one GPU that have these plots: a shape in three directions, plain and causal.
-MOST_PROBLEMS = 6
+MOST_TABLES = 6
 #: A note names so many lengths, and counts the others.
 MOST_LENGTHS = 6
 
@@ -38,11 +38,11 @@ def speedup_charts(gathered: Gathered) -> tuple[tuple[Chart, ...], tuple[Missing
     missing: list[Missing] = []
     for gpu, tables in by_gpu.items():
         ordered = sorted(tables, key=lambda table: -len(table.lengths) * len(table.variants))
-        if left := ordered[MOST_PROBLEMS:]:
-            most = f"Speed-up and memory saving of {MOST_PROBLEMS} problems on {gpu} are drawn"
+        if left := ordered[MOST_TABLES:]:
+            most = f"Speed-up and memory saving of {MOST_TABLES} problems on {gpu} are drawn"
             missing.append(Missing("speedup", gpu, f"{most}, those of {counted(len(left), 'problem')} are not."))
         mine = {variant: record for (of, variant), record in records.items() if of == gpu}
-        for table in ordered[:MOST_PROBLEMS]:
+        for table in ordered[:MOST_TABLES]:
             for found in (_speedup(table, mine, slugs), _saving(table, mine, slugs)):
                 if isinstance(found, Chart):
                     drawn.append(found)

@@ -123,10 +123,10 @@ def _reversal(gpu: str, workload: Workload, records: Sequence[Record]) -> Revers
     if len(rows) < 2:
         return None
     rows.sort(key=_settled_s)
-    by_variant = {record.variant: record for record in reversed(rows)}  # one in several tests is no tie
-    settled = tuple(
-        one for one in reversed(by_variant.values()) if _settled_s(rows[0]) >= _settled_s(one) * (1 - SETTLED_APART)
-    )
+    by_variant: dict[str, Record] = {}
+    for record in rows:
+        by_variant.setdefault(record.variant, record)  # one in several tests is no tie
+    settled = tuple(one for one in by_variant.values() if _settled_s(rows[0]) >= _settled_s(one) * (1 - SETTLED_APART))
     sustained, best = min(rows, key=_sustained_s), min(settled, key=_sustained_s)
     loses = _sustained_s(sustained) < _sustained_s(best) * (1 - SUSTAINED_APART)
     return Reversal(gpu, workload, settled, sustained) if loses else None

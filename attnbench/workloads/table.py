@@ -24,6 +24,13 @@ _DIRECTION_OF = {spelt: direction for direction, spelt in SPELT_DIRECTIONS.items
 WORDS = (*("causal", "padding[=N+N]", "bool", "additive", "packed=N+N", "dropout=P", *LAYOUTS, *_DIRECTION_OF),)
 #: Of an axis: torch's sizes have 64 bits.
 MOST = 2**63 - 1
+#: Words without a value → the field that they set.
+_PLAIN_WORDS: dict[str, dict[str, Any]] = {
+    **{dtype: {"dtype": dtype} for dtype in TORCH_DTYPES},
+    **{mask: {"mask": mask} for mask in MASKS[1:]},
+    **{layout: {"layout": layout} for layout in LAYOUTS},
+    **{spelt: {"direction": direction} for spelt, direction in _DIRECTION_OF.items()},
+}
 _TABLE: dict[str, Workload] = {}
 
 
@@ -115,14 +122,8 @@ def _fields(word: str, text: str, expected: str) -> dict[str, Any]:
     expected: what an unknown one is called, "dtype" or "word". Raises ValueError.
     """
     name, separator, value = word.partition("=")
-    plain = {
-        **{dtype: {"dtype": dtype} for dtype in TORCH_DTYPES},
-        **{mask: {"mask": mask} for mask in MASKS[1:]},
-        **{layout: {"layout": layout} for layout in LAYOUTS},
-        **{spelt: {"direction": direction} for spelt, direction in _DIRECTION_OF.items()},
-    }
-    if not separator and name in plain:
-        return plain[name]
+    if not separator and name in _PLAIN_WORDS:
+        return _PLAIN_WORDS[name]
     if name in ("padding", "packed"):
         if not re.fullmatch(r"\d+(\+\d+)*", value):
             raise ValueError(f"workload {text!r}: {name} takes lengths, such as {name}=100+28, got {value!r}")
@@ -132,7 +133,7 @@ def _fields(word: str, text: str, expected: str) -> dict[str, Any]:
         if not re.fullmatch(r"0|0?\.\d+", value):
             raise ValueError(f"workload {text!r}: dropout takes a share from 0 to below 1, such as 0.1, got {value!r}")
         return {"dropout": float(value)}
-    if name in plain:
+    if name in _PLAIN_WORDS:
         raise ValueError(f"workload {text!r}: {name} takes no value, got {word!r}")
     known = ", ".join(TORCH_DTYPES if expected == "dtype" else WORDS)
     raise ValueError(f"workload {text!r}: unknown {expected} {word!r}; known: {known}")
@@ -153,8 +154,9 @@ def _problems(workload: Workload) -> Iterator[str]:
         shape = workload.q_shape if min(workload.q_shape) < 1 else workload.v_shape
         yield f"every axis of {shape} must be at least 1"
         return
-    if max(*workload.q_shape, *workload.v_shape) > MOST:
-        yield f"an axis has at most {MOST:,}, found {max(*workload.q_shape, *workload.v_shape):,}"
+    longest = max(*workload.q_shape, *workload.v_shape)
+    if longest > MOST:
+        yield f"an axis has at most {MOST:,}, found {longest:,}"
         return
     for what, found, known in (
         ("mask", workload.mask, MASKS),

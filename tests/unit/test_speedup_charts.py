@@ -7,7 +7,7 @@ import pytest
 from attnbench.model import Fingerprint, Launch, Reason, Sample, Status
 from attnbench.report.charts.chart import DOTS, LINES
 from attnbench.report.gather import Gathered, GatheredRun, Kind
-from attnbench.report.speedup_charts import MOST_PROBLEMS, speedup_charts
+from attnbench.report.speedup_charts import MOST_TABLES, speedup_charts
 from attnbench.workload import Workload
 
 PLAIN, FLASH = "torch_math@eager", "flash@eager"
@@ -78,9 +78,9 @@ def test_without_memory_figures_a_sentence_says_so(gathered):
 
 def test_problems_that_are_not_drawn_are_counted(gathered):
     calls = []
-    for heads in range(1, MOST_PROBLEMS + 3):
+    for heads in range(1, MOST_TABLES + 3):
         workload = of_length(512, name=f"w{heads}", heads=heads)
         calls += [(PLAIN, workload, 2.0, 40), (FLASH, workload, 1.0, 10)]
     charts, (why,) = speedup_charts(gathered(*calls))
-    assert sum(chart.name == "speedup" for chart in charts) == MOST_PROBLEMS
+    assert sum(chart.name == "speedup" for chart in charts) == MOST_TABLES
     assert "those of 2 problems are not" in why.why

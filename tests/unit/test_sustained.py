@@ -277,6 +277,10 @@ def test_a_kernel_in_two_tests_does_not_tie_with_itself(record, run_file):
     run = run_file(fast, replace(fast, nodeid="other.py::test"), under_load(record, "cool@eager", 1.1e-3, 1.2e-3))
     (found,) = reversals(run.records, run.launches)
     assert [one.variant for one in found.settled] == ["fast@eager"]
+    near = under_load(record, "near@eager", 1.001e-3, 1.5e-3)
+    again = replace(under_load(record, "fast@eager", 1.002e-3, 1.5e-3), nodeid="other.py::test")
+    (found,) = reversals((fast, near, again, run.records[-1]), run.launches)
+    assert [one.variant for one in found.settled] == ["fast@eager", "near@eager"], "the fastest first"
 
 
 def test_kernels_on_different_gpus_are_not_compared(record, run_file):
