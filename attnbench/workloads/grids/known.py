@@ -8,9 +8,9 @@ from attnbench.workloads.grids.flux import FLUX
 from attnbench.workloads.grids.grid import Grid
 from attnbench.workloads.grids.kernel_author import KERNEL_AUTHOR
 from attnbench.workloads.grids.models import GRIDS_OF_MODELS
-from attnbench.workloads.grids.sage import SAGE
+from attnbench.workloads.grids.sage import GRIDS_OF_SAGE
 
-GRIDS = (FLUX, *GRIDS_OF_FLASH_ATTN, SAGE, KERNEL_AUTHOR, *GRIDS_OF_MODELS)
+GRIDS = (FLUX, *GRIDS_OF_FLASH_ATTN, *GRIDS_OF_SAGE, KERNEL_AUTHOR, *GRIDS_OF_MODELS)
 #: The grid that runs when nobody names one.
 DEFAULT = FLUX.name
 

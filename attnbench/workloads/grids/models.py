@@ -174,7 +174,7 @@ GRIDS_OF_MODELS = (
         _ROWS_SAY,
         rows=_VIDEOS,
         tiny=_TINY_VIDEOS,
-        wall_time="704 s for 300 cases of 20 backends, in three runs of all models (two H200, 2026-11-28)",
+        wall_time="587 s for 330 cases of 22 backends (H200, once, 2026-11-29)",
     ),
     Grid(
         "models-language",
