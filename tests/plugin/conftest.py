@@ -29,8 +29,9 @@ INSTALLED = sysconfig.get_path("purelib")
 
 assert families.FAMILIES, "registered before the registry is copied for a test"
 
-# Under `nohup` it is ignored, by what the tests start too.
+# Under `nohup` the one is ignored and in the background of a script the other, by what the tests start too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Torch's threads on the CPU would wait by spinning, which takes the cores from the other tests. Its OpenMP reads this as
 # it is loaded, here and in fresh processes.

@@ -70,8 +70,6 @@ def test_ctrl_c_ends_the_list_without_a_traceback(folder, pytester):
         stderr=subprocess.PIPE,
         encoding="utf8",
         start_new_session=True,
-        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (folder / "at.txt").exists() and time.monotonic() < deadline:

@@ -62,8 +62,7 @@ def hanging(sim: Any, pytester: pytest.Pytester) -> Iterator[Callable[..., tuple
     def start(*arguments: str) -> tuple[subprocess.Popen[bytes], int]:
         command = [sys.executable, "-m", "pytest", "-p", "attnbench.plugin", *HANGS, *arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
-        run = pytester.popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+        run = pytester.popen(command, **pipes)
         started.append(run)
         waiting = {run.pid} if "--attn-isolate" in arguments else set()
         return run, _until(lambda: _pids_at(SECOND) - waiting, f"a process hangs in {SECOND}").pop()
@@ -106,7 +105,6 @@ ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SENDS = """
 import os, signal
 import pytest
-signal.signal(signal.SIGINT, signal.default_int_handler)  # CI may have been started where it is ignored
 def send():
     for number in {numbers}:
         os.kill(os.getpid(), number)
@@ -234,7 +232,7 @@ def interrupts(_):
 
 
 def test_an_interrupted_round_accuses_nobody_and_keeps_the_table(bench: Any, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(f"{INTERRUPTS}\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n")
+    pytester.makeconftest(INTERRUPTS)
     shapes = ("--attn-workload=1x32x2x16:fp32", "--attn-workload=1x64x2x16:fp32")
     tiny = (
         "--benchmark-only",
@@ -292,7 +290,6 @@ def test_the_step_of_the_workflow_saves_when_its_shell_alone_is_signalled(tmp_pa
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         assert shell.stdout is not None

@@ -309,8 +309,6 @@ def pytest_runtest_call(item):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # CI may have been started in the background, where SIGINT is ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         until(lambda: len(pids()) == 2)
@@ -391,12 +389,8 @@ def test_a_signal_outside_of_the_measurement_is_exit_code_2_too(
         return original(*arguments)
 
     monkeypatch.setattr(function, signalled)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # CI may have been started where it is ignored
-    try:
-        assert main(["record", "--launches=2", *SUITE[:4]]) == 2
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert main(["record", "--launches=2", *SUITE[:4]]) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert capfd.readouterr().err.splitlines()[-1] == f"attnbench: {said.format(name=sent.name)}"
     assert len(sessions()) == written
 

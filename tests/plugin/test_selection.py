@@ -51,7 +51,7 @@ def test_a_workload_may_be_spelt_out_and_is_bf16_without_a_dtype(sim):
     [
         ("--attn-backend=torch_flsh", "--attn-backend: no backend matches 'torch_flsh'; nearest: torch_flash*"),
         ("--attn-workload=flux-1024px", "--attn-workload: no workload matches 'flux-1024px'; nearest: *flux-1024px-t*"),
-        ("--attn-grid=sagee", "--attn-grid: no grid matches 'sagee'; nearest: sage"),
+        ("--attn-grid=sagee", "--attn-grid: no grid matches 'sagee'; nearest: sage, sage-32k"),
         ("--attn-grid=", "--attn-grid: *"),
         ("--attn-workload=1x64x2x16:int8", "--attn-workload: *unknown dtype 'int8'; known: bf16, fp16, fp32"),
         ("--attn-workload=1x0x2x16", "--attn-workload: *every axis of (1, 0, 2, 16) must be at least 1"),

@@ -37,8 +37,6 @@ def test_a_signal_to_the_script_alone_ends_pip(tmp_path, sent):
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        # CI may have been started in the background, where SIGINT is ignored, and bash cannot trap that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     pid = int(until(lambda: pid_file.exists() and pid_file.read_text()))
     try:
