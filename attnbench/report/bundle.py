@@ -163,7 +163,8 @@ def runs_markdown(runs: Sequence[RunFile]) -> str:
             cut = counted(len(runs) - number, "more run")
             blocks.append(f"{cut} did not fit into {COMMENT_BYTES:,} bytes.\n")
             break
-        block = markdown(run, max(_LEAST_BYTES, left // (len(runs) - number)))
+        room = max(_LEAST_BYTES, left // (len(runs) - number))
+        block = markdown(run, room, f"a summary of all runs has at most {COMMENT_BYTES:,} bytes")
         blocks.append(block)
         left -= len(block.encode()) + 1
     return "\n".join(blocks)

@@ -28,10 +28,13 @@ from attnbench.verdicts.judge import SET_UP
 
 #: GitHub refuses a summary above 1 MiB whole. What is left of that is for the sentence that says what was cut.
 LIMIT_BYTES = 1_000_000
+WHY_LIMITED = "GitHub shows no summary above 1 MiB"
 #: What is longer is shortened, so that a single row cannot fill the summary.
 LONGEST_NAME, LONGEST_TEXT = 200, 2000
 #: So many names stand before a block or in a sentence; the rest is counted.
 MOST_NAMES = 4
+#: More cases without a baseline than these are folded away: a run that is the first of its kind has nothing but such.
+MOST_WITHOUT_BASELINE = 50
 
 #: Column heads, and whether the column is flush right.
 _COLUMNS = (
@@ -66,13 +69,20 @@ class _Block:
     after: tuple[str, ...] = ()
 
 
-def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut."""
+def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES, why_limited: str = WHY_LIMITED) -> str:
+    """The summary of one run, at most `limit_bytes` of UTF-8 but for the heading and the sentence about the cut.
+
+    why_limited: stands in that sentence.
+    """
     run = shown_run(run)
     records, numbers, name = pooled(run.records), numbered_tests(run.records), names(run)
     ordered = worst_first(run.verdicts)
     elsewhere = [v for v in ordered if _is_of_the_set_up(v)]
-    changed = [v for v in ordered if v.kind is not VerdictKind.UNCHANGED and not _is_of_the_set_up(v)]
+    new = [v for v in ordered if v.kind is VerdictKind.NO_BASELINE and not _is_of_the_set_up(v)]
+    if len(new) <= MOST_WITHOUT_BASELINE:
+        new = []  # rows like any other
+    folded = {id(v) for v in (*elsewhere, *new)}
+    changed = [v for v in ordered if v.kind is not VerdictKind.UNCHANGED and id(v) not in folded]
     unchanged = [v for v in ordered if v.kind is VerdictKind.UNCHANGED]
     blocks = [
         _head(run),
@@ -82,16 +92,17 @@ def markdown(run: RunFile, limit_bytes: int = LIMIT_BYTES) -> str:
         *_bearing(run),
         *_sustained(run),
         *_open(run.verdicts),
-        *_of_the_set_up(elsewhere),
         *_changed(changed, name),
         *_failed(_without_verdict(run, records), numbers),
+        *_not_compared([*elsewhere, *new]),
         *_reasons([*changed, *(v for v in unchanged if _told_below(v))], name),
         *_not_measured(records, numbers),
         *_folded(elsewhere, name, "verdicts on another set-up"),
+        *_folded(new, name, "verdicts without a baseline"),
         *_folded(unchanged, name, "unchanged verdicts"),
         *_notes(unchanged),
     ]
-    kept, cut = _fitted([block for block in blocks if block.items], limit_bytes)
+    kept, cut = _fitted([block for block in blocks if block.items], limit_bytes, why_limited)
     return _text([f"## {_heading(run, records)}", "", *cut, *kept])
 
 
@@ -178,11 +189,11 @@ def _is_of_the_set_up(verdict: Verdict) -> bool:
     return any(reason.code == SET_UP for reason in verdict.reasons)
 
 
-def _of_the_set_up(verdicts: Sequence[Verdict]) -> list[_Block]:
-    """What all sessions of other set-ups differ by, once for all their cases."""
+def _not_compared(verdicts: Sequence[Verdict]) -> list[_Block]:
+    """Why many cases have nothing to compare with, once for all of them: other set-ups, or no session that holds them."""
     counts = Counter("; ".join([*(reason.text for reason in v.reasons), *v.notes]) for v in verdicts)
     lines = [part for text, count in counts.items() for part in _wrapped(f"{counted(count, 'case')}: {text}")]
-    return [_code_block("lines about other set-ups", ("**Not compared**:", ""), lines)]
+    return [_code_block("lines about cases that were not compared", ("**Not compared**:", ""), lines)]
 
 
 def _changed(verdicts: Sequence[Verdict], name: Callable[[Verdict], str]) -> list[_Block]:
@@ -333,7 +344,7 @@ def _ms(value_s: float | None) -> str:
     return "–" if value_s is None else milliseconds(value_s)
 
 
-def _fitted(blocks: Iterable[_Block], limit_bytes: int) -> tuple[list[str], list[str]]:
+def _fitted(blocks: Iterable[_Block], limit_bytes: int, why_limited: str) -> tuple[list[str], list[str]]:
     """The lines for which there is room, and the sentence about the items that were cut; no sentence where none was."""
     kept: list[str] = []
     cut: Counter[str] = Counter()
@@ -348,7 +359,7 @@ def _fitted(blocks: Iterable[_Block], limit_bytes: int) -> tuple[list[str], list
             left = room - sums[fitting - 1]
     counts = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
     return kept, [
-        f"**Cut**, as GitHub shows no summary above 1 MiB: {counts}. The stored run has them.",
+        f"**Cut**, as {why_limited}: {counts}. The stored run has them.",
         "",
     ] if counts else []
 

@@ -192,6 +192,19 @@ def test_cases_that_share_kind_and_reasons_share_a_block_with_all_their_commands
     assert [f"$ pytest --benchmark-only --attn-backend=b{at}" in text for at in range(9)] == [True] * 9
 
 
+def test_very_many_cases_without_a_baseline_are_one_line_and_folded_away(judged):
+    """As in the first run of a grid, where they would hide everything else."""
+    reasons = (Reason("not-stored", "no stored session holds this case"),)
+    new = [verdict("no-baseline", f"b{at}@eager-w", change=None, reasons=reasons) for at in range(51)]
+    page = markdown(replace(judged(verdict("regressed", "bad@eager-w"), *new), records=()))
+    assert "**Not compared**:\n\n```text\n51 cases: no stored session holds this case\n```" in page
+    assert "--attn-backend=b7" not in page
+    before, _, folded = page.partition("<summary>51 no-baseline</summary>")
+    assert ["| `b50@eager" in part for part in (before, folded)] == [False, True]
+    assert before.index("**regressed** | `bad@eager") < before.index("**Not compared**")
+    assert "<details>" not in markdown(judged(*new[:50]))
+
+
 def test_cases_of_another_set_up_are_one_line_and_folded_away(judged):
     text = "gpu/0001.json and 0002.json cannot be compared with this run: protocol b here, a there"
     unlike = {"change": None, "reasons": (Reason(SET_UP, text),)}
@@ -337,7 +350,7 @@ def big_run(judged, kind, count):
 
 @pytest.mark.parametrize(
     ("kind", "count", "limit"),
-    [("regressed", 300, 200_000), ("unchanged", 800, 200_000), ("no-baseline", 300, 200_000)],
+    [("regressed", 300, 200_000), ("unchanged", 800, 200_000), ("no-baseline", 800, 200_000)],
 )
 def test_a_summary_is_cut_to_the_limit_by_whole_rows_and_says_so(judged, kind, count, limit):
     text = markdown(big_run(judged, kind, count), limit)
@@ -346,10 +359,14 @@ def test_a_summary_is_cut_to_the_limit_by_whole_rows_and_says_so(judged, kind, c
     assert second.startswith("**Cut**, as GitHub shows no summary above 1 MiB: ")
     page = seen(text)
     assert set(page.rows) == {11}
-    assert page.tags.count("details") == (kind == "unchanged")
+    assert page.tags.count("details") == (kind != "regressed")
     assert text.count("<details>") == text.count("</details>")
-    what = "unchanged verdicts" if kind == "unchanged" else "lines of reasons, notes and commands"
-    assert re.search(rf"\d+ {what}", second)
+    what = {
+        "regressed": "lines of reasons, notes and commands",
+        "unchanged": "unchanged verdicts",
+        "no-baseline": "verdicts without a baseline",
+    }
+    assert re.search(rf"\d+ {what[kind]}", second)
     if kind == "unchanged":
         assert f"{count - (len(page.rows) - 1)} unchanged verdicts" in second
 
