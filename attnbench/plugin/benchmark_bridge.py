@@ -136,6 +136,15 @@ class BenchmarkSession:
         self._session.columns = list(columns)
 
     @property
+    def sorts_by(self) -> str:
+        """The column by which the rows of its tables are sorted."""
+        return str(self._session.sort)
+
+    @sorts_by.setter
+    def sorts_by(self, column: str) -> None:
+        self._session.sort = column
+
+    @property
     def name_of(self) -> Callable[[Row], str]:
         """What it calls a row."""
         name_format: Callable[[Row], str] = self._session.name_format

@@ -32,6 +32,7 @@ class _Chosen:
 
     columns: bool
     names: bool
+    order: bool
 
 
 def prepare_table(
@@ -50,7 +51,11 @@ def prepare_table(
             "--benchmark-histogram needs the package pygal, which is not installed "
             "(pip install 'pytest-benchmark[histogram]')"
         )
-    chosen = _Chosen(bool(config.getoption("benchmark_columns", None)), is_given(config, "--benchmark-name"))
+    chosen = _Chosen(
+        columns=bool(config.getoption("benchmark_columns", None)),
+        names=is_given(config, "--benchmark-name"),
+        order=is_given(config, "--benchmark-sort"),
+    )
 
     def fitted(reporter: pytest.TerminalReporter) -> _WithoutNoise:
         _fit(session, chosen, config.get_terminal_writer().fullwidth)
@@ -84,9 +89,10 @@ def _checked_grouping(group_by: str, items: Sequence[pytest.Item]) -> str:
 
 
 def _fit(session: BenchmarkSession, chosen: _Chosen, width: int) -> None:
-    """Choose columns and names where the user did not; the names that pytest-benchmark gives stay as long as they fit.
+    """Choose columns, names and order where the user did not; pytest-benchmark's names stay as long as they fit.
 
-    A table with benchmarks that are no attention cases stays as it is.
+    Rows are in the order of their medians, which pytest-benchmark would sort by their fastest rounds. A table with
+    benchmarks that are no attention cases stays as it is.
     """
     rows = [row for group in session.groups for row in group]
     if not rows or not all("case" in (row.get("extra_info") or {}) for row in rows):
@@ -99,6 +105,8 @@ def _fit(session: BenchmarkSession, chosen: _Chosen, width: int) -> None:
             if not _fits(session, columns, width):
                 columns.remove(column)
         session.columns = columns
+    if not chosen.order and "median" in columns:
+        session.sorts_by = "median"
 
 
 def _fits(session: BenchmarkSession, columns: Sequence[str], width: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -145,6 +146,21 @@ def test_columns_and_names_that_were_chosen_stay(sim, monkeypatch):
     assert names[0].startswith("test_attention[numpy@eager-flux-256px-t128]")
     result.stdout.fnmatch_lines(["Legend:", "  OPS: *"])
     assert not any("Outliers:" in line for line in result.outlines)
+
+
+def test_rows_are_in_the_order_of_the_medians_that_they_show(sim, pytester, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    sim(*ONE, "--benchmark-save=lucky")
+    [stored] = pytester.path.glob("baselines/*/0001_lucky.json")
+    run = json.loads(stored.read_text())
+    run["benchmarks"][0]["stats"].update(min=1e-9, median=1.0)
+    stored.write_text(json.dumps(run))
+
+    def rows(*options):
+        return [line.split()[1] for line in header(sim(*ONE, "--benchmark-compare=0001", *options))[1] if " " in line]
+
+    assert [row.strip("()")[:4] for row in rows()] == ["NOW", "0001"]
+    assert [row.strip("()")[:4] for row in rows("--benchmark-sort=min")] == ["0001", "NOW"]
 
 
 def test_two_tests_of_a_case_keep_their_names_in_a_narrow_table(sim, pytester, monkeypatch):
