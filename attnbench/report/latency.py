@@ -23,6 +23,8 @@ MARKS = {
     Status.ERROR: "ERROR",
     Status.NOT_RUN: "not run",
 }
+#: Of more variants than these a line below a table says how many, and under -v their names.
+MOST_NAMED = 8
 #: What stands where a measured case lacks a figure that others in its table have.
 UNKNOWN = "?"
 #: Names of device kernels and aten operators that only copy: what a backend does to the layout inside the timed call, and
@@ -84,13 +86,17 @@ def by_sequence(
 
 
 def of_workload(
-    records: Sequence[Record], reference: str, tests: Mapping[str, int] = _ALONE, width: int = WIDTH
+    records: Sequence[Record],
+    reference: str,
+    tests: Mapping[str, int] = _ALONE,
+    width: int = WIDTH,
+    details: bool = False,
 ) -> list[str]:
     """The cases of one workload that ran, fastest first, in as many tables as fit the width.
 
     `kernel` is the attention kernel's share of the device time of one call and `copy` the time in kernels that only copy,
     both from the profiler; `copies` counts these kernels where no case has a share. Columns without any figure are left
-    out.
+    out. details: every name in the lines below.
     """
     workload = records[0].workload
     references = [r for r in records if r.variant == reference and r.sample]
@@ -111,15 +117,19 @@ def of_workload(
         heading.append(f"speed against {reference}")
     elif reference and any(r.sample for r in shown):
         heading.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
-    return ["; ".join(heading), *fitted(*without_empty(header, rows), left=2, most=width), *_doubts(shown, tests)]
+    return [
+        "; ".join(heading),
+        *fitted(*without_empty(header, rows), left=2, most=width),
+        *_doubts(shown, tests, details),
+    ]
 
 
 def _name(record: Record, tests: Mapping[str, int]) -> str:
     return f"{record.variant}{marked(record.nodeid, tests)}"
 
 
-def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
-    """Which of the figures above were taken under other conditions, and which."""
+def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) -> list[str]:
+    """Which of the figures above were taken under other conditions, and which; of many without `details` how many."""
     samples = [(_name(r, tests), r.sample) for r in records if r.sample]
     waiting = [variant for variant, sample in samples if sample.synchronising]
     below = [f"{variant} ({s.unsettled} of {len(s.rounds_s)} rounds)" for variant, s in samples if s.unsettled]
@@ -137,6 +147,9 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int]) -> list[str]:
         "lowered its own clock": throttled,
         "checked at least once without poisoned memory, so an unwritten element may be missed": unpoisoned,
     }
+    if not details:
+        many = {doubt: names for doubt, names in doubts.items() if len(names) > MOST_NAMED}
+        doubts |= {doubt: [f"{len(names)} of {len(records)}"] for doubt, names in many.items()}
     return [line for doubt, names in doubts.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
 
 

@@ -46,7 +46,7 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
         blocks += by_sequence(records, mode, numbers, width)
     for workload in dict.fromkeys(r.workload for r in ran):
         mine = [r for r in records if r.workload == workload]
-        blocks.append(of_workload(mine, run.reference, numbers, width))
+        blocks.append(of_workload(mine, run.reference, numbers, width, details))
         blocks.append(sustained.table(mine, numbers, width))
         if details:
             blocks.append(spread(mine, numbers, width))

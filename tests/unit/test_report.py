@@ -222,6 +222,15 @@ def test_the_names_of_many_such_figures_keep_to_the_width_of_a_report(run_file, 
     assert max(map(len, listed)) <= 120
 
 
+def test_of_very_many_such_figures_the_number_is_said_and_under_v_their_names(run_file, record):
+    odd = Sample((1e-3,) * 30, "cuda-events", self_throttled=True)
+    run = run_file(*(record(f"kernel_{at}@eager", sample=odd) for at in range(9)), record("cool@eager"))
+    assert table(run, "flux-256px-t128  [")[-1] == "lowered its own clock: 9 of 10"
+    listed = section(run, details=True)
+    [at] = (at for at, line in enumerate(listed) if line.startswith("lowered its own clock: kernel_0@eager, "))
+    assert all(f"kernel_{name}@eager" in "".join(listed[at : at + 2]) for name in range(9))
+
+
 def test_graph_breaks_are_said(run_file, record):
     run = run_file(record("b@default", compilation=Compilation(2, ("call to print",))))
     assert section(run)[-1] == "graph breaks in b@default on flux-256px-t128: call to print"
