@@ -26,7 +26,7 @@ from attnbench.report.cells import code, literal
 from attnbench.report.gather import Gathered
 from attnbench.report.problem import Problem, problem
 from attnbench.report.quantities import median_s
-from attnbench.report.table import WIDTH, fitted, wrapped
+from attnbench.report.table import WIDTH
 from attnbench.units import counted, significant
 
 LONGEST_NAME = 60
@@ -88,14 +88,6 @@ def relative_tables(
     order = _merged([dict.fromkeys(record.variant for record in source.run.records) for source in gathered.runs])
     tables = (_table(gathered, of.words, mine, named, length, order) for of, mine in problems.items())
     return tuple(table for table in tables if table is not None)
-
-
-def as_text(table: RelativeTable) -> list[str]:
-    """Lines for a terminal, in as many tables as its width asks for."""
-    header, rows = _cells(table)
-    lines = [[name for name, _ in header], [unit for _, unit in header]]
-    title = f"{_shortened(table.problem, WIDTH)}: speed in percent of {_shortened(table.reference)}"
-    return [title, *wrapped(_mean_of(table)), *fitted(lines, rows, left=2)]
 
 
 def as_markdown(table: RelativeTable) -> list[str]:
