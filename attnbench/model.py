@@ -127,6 +127,11 @@ class ErrorMetrics:
     worst_found: float | None
     worst_expected: float | None
 
+    @property
+    def of_zeros(self) -> bool:
+        """Whether o is 0 everywhere and r is not: ‖o−r‖² = ‖o‖² − 2 o·r + ‖r‖² is ‖r‖², and o·r is 0."""
+        return self.nonfinite == 0 and self.rel_l2 == 1.0 and self.cosine == 0.0
+
 
 def is_within(metric: str, value: float, limit: float) -> bool:
     """Whether the value of a metric is on the allowed side of its limit; False if either is NaN."""

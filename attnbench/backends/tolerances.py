@@ -281,14 +281,16 @@ def violations(
     output: which tensor it is of, as `Check` has it.
 
     A metric that is NaN itself fails too, because `value <= limit` must hold. The worst element is named once, with the
-    metric that is furthest off.
+    metric that is furthest off; of an output that is 0 everywhere this is said instead.
     """
     where = f"on {distribution} inputs" if output == "output" else f"in {output} on {distribution} inputs"
     broken = [(metric, getattr(error, metric), limit) for metric, limit in limits.items()]
     broken = [one for one in broken if not is_within(*one)]
     broken.sort(key=lambda one: -_times_over(*one))
     texts = [_sentence(metric, value, limit, where) for metric, value, limit in broken]
-    if texts and error.worst_expected is not None and error.worst_found is not None:
+    if texts and error.of_zeros:
+        texts[0] += "; every element is 0"
+    elif texts and error.worst_expected is not None and error.worst_found is not None:
         texts[0] += (
             f"; worst element at {list(error.worst_index)} of [batch, seq, heads, head_dim]: "
             f"{' instead of '.join(_told_apart(error.worst_found, error.worst_expected, 'g', 5))}"

@@ -177,3 +177,22 @@ def test_tolerances_pass_a_good_kernel_and_stop_one_percent_of_error(distributio
     wrong = (right.float() * 1.01).to(right.dtype)
     (reason,) = violations(metrics(wrong, reference.output), limits, distribution)
     assert "rel_l2" in reason.text
+
+
+def test_an_output_of_zeros_is_called_that():
+    import torch
+
+    from attnbench.backends.tolerances import violations
+    from attnbench.checks.reference import metrics
+
+    reference = torch.randn(2, 3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def said(output):
+        (reason,) = violations(metrics(output, reference), {"rel_l2": 0.003}, "randn", "dq")
+        return reason.text
+
+    assert said(torch.zeros(2, 3, 4, 8)) == "rel_l2 found 1, allowed 0.003 in dq on randn inputs; every element is 0"
+    almost = torch.zeros(2, 3, 4, 8)
+    almost[0, 0, 0, 0] = 1e-6
+    for other in (almost, 2 * reference, -reference):
+        assert "; worst element at [" in said(other)
