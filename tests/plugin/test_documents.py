@@ -27,7 +27,9 @@ from processes import environment
 
 from attnbench import model
 from attnbench.backends.registry import Backend
+from attnbench.codec import run_from
 from attnbench.plugin.options import OPTIONS
+from attnbench.storage.benchmark_json import load_document
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -437,6 +439,21 @@ def test_developing_names_every_folder_of_the_code():
 @pytest.mark.parametrize("page", LONGEST)
 def test_a_page_stays_short(page):
     assert len(text(page).splitlines()) <= LONGEST[page]
+
+
+def test_the_readme_counts_the_reviewed_sessions_right():
+    said = re.search(
+        r"Reviewed sessions: (\d+) eager kernels on (\d+) \[H200s\]\S+, (\d+) on (\d+) \[H100\]",
+        " ".join(text("README.md").split()),
+    )
+    assert said is not None
+    found = []
+    for folder in ("nvidia-h200", "nvidia-h100-80gb-hbm3"):
+        runs = [run_from(load_document(path)) for path in sorted((ROOT / "baselines" / folder).glob("*.json"))]
+        eager = {record.backend for run in runs for record in run.records if record.mode == "eager"}
+        units = {launch.fingerprint.context["unit"] for run in runs for launch in run.launches}
+        found += [str(len(eager)), str(len(units))]
+    assert list(said.groups()) == found
 
 
 # Links

@@ -150,7 +150,7 @@ GRIDS_OF_FLASH_ATTN = (
         _OF_README,
         rows=tuple(_long(_LONGEST)),
         tiny=tuple(_directions("tiny-fa", _small())),
-        wall_time="200 s for 26 of 63 cases of 21 backends, where that run was ended (H200, once, 2026-11-28)",
+        wall_time="552 s in 63 cases of 21 backends, of a run that went on (H200, once, 2026-11-29)",
     ),
     Grid(
         "flash-attn-masks",
@@ -158,10 +158,13 @@ GRIDS_OF_FLASH_ATTN = (
         f"{_OF_README}; flash_attn/bert_padding.py",
         rows=(*_dropout_and_padding(), *_packed()),
         tiny=tuple(_tiny_masks()),
-        wall_time="176 s for 680 of 819 cases of 21 backends (H200, once, 2026-11-28)",
+        wall_time="176 s for 680 of 819 cases of 21 backends; 127 s for the last eight rows and 23 backends (H200, once "
+        "each, 2026-11-28, -29)",
     ),
     _of_shape(_WIDE, "338 + 328 s for 714 of 720 cases of 20 backends (H200, once, 2026-11-28)"),
     _of_shape(_DESKTOP, "327 s for 756 cases of 21 backends (H200, once, 2026-11-28)"),
     _of_tokens(64, "521 s for 756 cases of 21 backends (H200, once, 2026-11-28)"),
-    _of_tokens(128, "409 s for 360 cases of 10 backends (H200, once, 2026-11-28)"),
+    _of_tokens(
+        128, "409 s for 360 cases of 10 backends; 355 s for 504 of 14 others (H200, once each, 2026-11-28, -29)"
+    ),
 )
