@@ -129,8 +129,8 @@ class ErrorMetrics:
 
     @property
     def of_zeros(self) -> bool:
-        """Whether o is 0 everywhere and r is not: ‖o−r‖² = ‖o‖² − 2 o·r + ‖r‖² is ‖r‖², and o·r is 0."""
-        return self.nonfinite == 0 and self.rel_l2 == 1.0 and self.cosine == 0.0
+        """Whether o is 0 everywhere and r is not: o·r is 0, and ‖o−r‖² = ‖o‖² − 2 o·r + ‖r‖² is ‖r‖², but for rounding."""
+        return self.nonfinite == 0 and self.cosine == 0.0 and math.isclose(self.rel_l2, 1.0, rel_tol=1e-9)
 
 
 def is_within(metric: str, value: float, limit: float) -> bool:

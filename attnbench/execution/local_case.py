@@ -22,6 +22,7 @@ from attnbench.execution.refusals import refusals
 from attnbench.execution.round_plan import RoundPlan
 from attnbench.hardware.device import OpenDevice, context_is_lost
 from attnbench.model import OVERWRITES, CaseEnded, Check, Reason, Record, Sample, StateChange, Status, SustainedLoad
+from attnbench.reasons import worst_first
 from attnbench.timing.injection import Injection, share_for, slowed
 from attnbench.timing.timer import Timer
 
@@ -91,7 +92,7 @@ class TorchCase:
 
         Raises CaseEnded (incorrect, error).
         """
-        reasons: list[Reason] = []
+        broken: list[tuple[Reason, ...]] = []
         for distribution in self._known:
             run = self._pass(distribution, keeps_output=self.record.workload.dropout > 0)
             with errors_as_rows(f"failed on {distribution} inputs", "call", self._device):
@@ -99,17 +100,18 @@ class TorchCase:
             self._assert_form(returned)
             with errors_as_rows(UNCHECKABLE, "wrong-type", self._device):
                 outputs = {name: plain(output) for name, output in self._named(returned).items()}
-                checks, broken = self._judged(outputs, run.forward_output, distribution, poisoned)
+                checks, wrong = self._judged(outputs, run.forward_output, distribution, poisoned)
             self.record = replace(self.record, checks=(*self.record.checks, *checks))
-            reasons += broken
+            broken += wrong
             if distribution == self.record.workload.distribution:
                 # What a captured graph returned is written anew by the next call.
                 self._checked = {name: output.clone() for name, output in outputs.items()}
             self._returned = returned
             del returned, outputs  # or their memory could not be filled with NaN for the next call
         self._returned = None
-        hints = self._other_layout() if reasons else ()
-        reasons = [*self._put_back_inputs(), *reasons, *hints]
+        errors = worst_first(broken)
+        hints = self._other_layout() if errors else ()
+        reasons = (*self._put_back_inputs(), *errors, *hints)
         self._touched = True
         if reasons:
             raise CaseEnded(Status.INCORRECT, *reasons)
@@ -126,8 +128,8 @@ class TorchCase:
         forward_output: torch.Tensor | None,
         distribution: str,
         poisoned: bool,
-    ) -> tuple[tuple[Check, ...], tuple[Reason, ...]]:
-        """The checks of what one call returned, and every way in which it is wrong.
+    ) -> tuple[tuple[Check, ...], tuple[tuple[Reason, ...], ...]]:
+        """The checks of what one call returned, and of each every way in which it is wrong.
 
         forward_output: of the forward pass before a call that returns gradients alone, kept with dropout.
         """
@@ -139,7 +141,7 @@ class TorchCase:
             steps.judged(steps.error_of(output, known[name]), known[name], tolerance, distribution, poisoned, name)
             for name, output in outputs.items()
         ]
-        return tuple(check for check, _ in judgements), tuple(reason for _, broken in judgements for reason in broken)
+        return tuple(check for check, _ in judgements), tuple(wrong for _, wrong in judgements)
 
     def _other_layout(self) -> tuple[Reason, ...]:
         """That a wrong output is right where the kernel is taken to have the other layout; empty where it is not.

@@ -283,8 +283,8 @@ def judged_dropout(
     tolerance: str,
     distribution: str,
     poisoned: bool,
-) -> tuple[tuple[Check, ...], tuple[Reason, ...]]:
-    """The checks of all outputs of one call that drops probabilities, and every way in which they cannot be right.
+) -> tuple[tuple[Check, ...], tuple[tuple[Reason, ...], ...]]:
+    """The checks of all outputs of one call that drops probabilities, and of each every way in which it cannot be right.
 
     outputs: what the call returned, and "output" of its forward pass where that is not among it.
     """
@@ -307,7 +307,7 @@ def judged_dropout(
             *(distribution, error, reference.plain, reference.fused, {}, reference.excerpt.text, poisoned, name, found)
         )
         checks.append(check)
-        reasons += [*violations(error, {}, distribution, name), *dropout.violations(found, check.where)]
+        reasons.append((*violations(error, {}, distribution, name), *dropout.violations(found, check.where)))
     return tuple(checks), tuple(reasons)
 
 

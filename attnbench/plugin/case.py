@@ -22,6 +22,7 @@ from attnbench.hardware.device import OpenDevice
 from attnbench.model import OVERWRITES, CaseEnded, Reason, Record, Sample, Status, SustainedLoad
 from attnbench.plugin import benchmark_bridge
 from attnbench.plugin.run_state import RunState
+from attnbench.reasons import told
 from attnbench.timing.timer import Timer
 from attnbench.units import format_change
 
@@ -246,7 +247,7 @@ class AttnCase:
         except CaseEnded as more:
             ended = _joined(ended, more)
         self._outcome = ended
-        text = printable.line("; ".join(reason.text for reason in ended.reasons))
+        text = printable.line("; ".join(told(ended.reasons, whole=self._run.shows_details)))
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
         if ended.status is Status.UNSUPPORTED:
             self._fail_by_verdict()

@@ -52,6 +52,11 @@ class RunState:
         return self._config.option.tbstyle in ("short", "long", "native")
 
     @property
+    def shows_details(self) -> bool:
+        """Whether the user asked for every reason: -v."""
+        return bool(self._config.get_verbosity() > 0)
+
+    @property
     def is_debugged(self) -> bool:
         """Whether the user looks at what failed: --pdb."""
         return bool(self._config.option.usepdb)

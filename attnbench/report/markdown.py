@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from attnbench import printable
 from attnbench.model import Record, RunFile, Status, Verdict, VerdictKind
+from attnbench.reasons import told
 from attnbench.report import bearing, sustained
 from attnbench.report.pooling import marked, numbered_tests, pooled
 from attnbench.report.shown import shown_run
@@ -207,7 +208,7 @@ def _failed(records: Sequence[Record], numbers: Mapping[str, int]) -> list[_Bloc
         _cells(
             str(r.status),
             _code(f"{r.variant} · {r.workload.name}{marked(r.nodeid, numbers)}"),
-            _code("; ".join(e.text for e in r.reasons)),
+            _code("; ".join(told(r.reasons, whole=False, where="named below"))),
         )
         for r in records
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from attnbench.model import Record, Status
+from attnbench.reasons import told
 from attnbench.report.pooling import marked
 from attnbench.report.table import WIDTH, wrapped
 from attnbench.units import counted
@@ -23,7 +24,7 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
     A case that was checked and not timed, as requested, is not listed; one whose test ended before it measured is.
     tests: numbers of the tests of cases that are in several.
     details: list every reason. Without, the backends of packages that are not installed are one line of names, as long as
-    anything ran at all; every other reason is listed all the same.
+    anything ran at all, and of many errors of one kernel the first few are told.
     """
     mine = [record for record in records if record.status in ORDER and record.reasons]
     folds = not details and _ran(records)
@@ -33,7 +34,7 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
         if folds and _is_not_installed(record):
             absent.append(record)
         else:
-            groups.setdefault((record.status, tuple(r.text for r in record.reasons)), []).append(record)
+            groups.setdefault((record.status, told(record.reasons, whole=details)), []).append(record)
     everywhere, modes = len({r.workload for r in records}), _modes(records)
     lines: list[str] = []
     for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):

@@ -80,10 +80,11 @@ def refused(kernel: Kernel, spelt: str, seed: int = 1) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for distribution, known in references.items():
         outputs = kernel(inputs.kept[distribution], inputs.gradient, inputs.workload, seed)
-        checks, reasons = steps.judged_dropout(outputs, known, inputs, "16-bit", distribution, True)
+        checks, wrong = steps.judged_dropout(outputs, known, inputs, "16-bit", distribution, True)
         assert [check.output for check in checks] == list(known)
         broken = {(check.output, one.name) for check in checks for one in check.statistics if not one.within}
-        assert len(reasons) == sum(not one.within for check in checks for one in check.statistics)
+        for check, reasons in zip(checks, wrong, strict=True):
+            assert len(reasons) == sum(not one.within for one in check.statistics)
         assert all(check.passed == (not any(name == check.output for name, _ in broken)) for check in checks)
         for name, statistic in broken:
             found.setdefault(name, set()).add(statistic)
@@ -194,6 +195,7 @@ def test_output_that_is_not_finite_is_refused():
     inputs, references = prepared("2x64x4x32:bf16:fwdbwd")
     outputs = Kernel()(inputs.kept["randn"], inputs.gradient, inputs.workload, 1)
     outputs["dk"][0, 3, 1, 7] = float("nan")
-    checks, reasons = steps.judged_dropout(outputs, references["randn"], inputs, "16-bit", "randn", True)
+    checks, wrong = steps.judged_dropout(outputs, references["randn"], inputs, "16-bit", "randn", True)
     assert [check.output for check in checks if not check.passed] == ["dk"]
-    assert any("NaN or Inf in dk on randn inputs" in reason.text for reason in reasons)
+    of_dk = wrong[[check.output for check in checks].index("dk")]
+    assert any("NaN or Inf in dk on randn inputs" in reason.text for reason in of_dk)

@@ -175,3 +175,28 @@ def load(workload):
         == "needs the function forward_fp8, found starkernels of unknown version without it"
     )
     bench("--attn-list", *TINY, *arguments).stdout.fnmatch_lines(["*star*needs the function forward_fp8, found*"])
+
+
+ZEROS = """
+from attnbench import register
+
+@register("zeros", "example", takes=("backward",))
+def load(workload):
+    return lambda q, k, v: (q + k + v) * 0
+"""
+
+
+@pytest.mark.parametrize(("asked", "told"), [((), 3), (("-v",), 24)], ids=["short", "-v"])
+def test_of_many_errors_of_one_kernel_three_are_told_and_how_many_more(bench, pytester, asked, told):
+    pytester.makeconftest(ZEROS)
+    result = bench(*TINY, "--attn-workload=1x64x2x32:bf16:fwdbwd", "--attn-backend=zeros", *asked)
+    (failure,) = (line for line in result.stdout.lines if line.startswith("INCORRECT zeros@eager"))
+    listed = result.stdout.str().partition("not measured")[2]
+    assert failure.count(" found ") == listed.count("_l2 found ") + listed.count("_abs found ") == told
+    for places in ("on randn*randint(1,5)", "in dq on randn*randint(1,5)", "in dk on randn*randint(1,5)"):
+        assert f"{places} inputs; every element is 0" in failure  # one of each output before the second of any
+    if not asked:
+        assert failure.endswith("; 21 more errors are out of tolerance (-v names them)")
+        assert "21 more errors are out of tolerance (-v names them)" in listed
+    (record,) = bench.records().values()
+    assert len(record["reasons"]) == 24
