@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 from attnbench.model import Record, Status
-from attnbench.reasons import told
+from attnbench.reasons import ERRORS, told
 from attnbench.report.pooling import marked
 from attnbench.report.table import WIDTH, wrapped
 from attnbench.units import counted
@@ -14,8 +15,16 @@ from attnbench.units import counted
 #: The order of the list: what needs an author's eye comes first.
 ORDER = (Status.INCORRECT, Status.ERROR, Status.NOT_RUN, Status.CHECKED, Status.UNSUPPORTED)
 LONGEST_REASON = 600
+#: Of more workloads than these, the first few are named, and under -v all.
+MOST_NAMED, FIRST_NAMED = 8, 3
+#: So many wrong cases of one variant are told with their errors; the others are one entry, and -v tells theirs.
+MOST_WRONG = 3
 #: Codes of the reasons of requirements that ask for a package, and the words with which they say that it is absent.
 _OF_PACKAGES, _ABSENT = ("package", "distribution"), " is not installed ("
+
+
+#: A status, and the sentences that cases of it share.
+_Why: TypeAlias = tuple[Status, tuple[str, ...]]
 
 
 def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None, *, details: bool = True) -> list[str]:
@@ -24,25 +33,44 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
     A case that was checked and not timed, as requested, is not listed; one whose test ended before it measured is.
     tests: numbers of the tests of cases that are in several.
     details: list every reason. Without, the backends of packages that are not installed are one line of names, as long as
-    anything ran at all, and of many errors of one kernel the first few are told.
+    anything ran at all, and of many errors of one kernel, and many wrong cases of one variant, the first few are told.
     """
     mine = [record for record in records if record.status in ORDER and record.reasons]
     folds = not details and _ran(records)
     absent: list[Record] = []
-    groups: dict[tuple[Status, tuple[str, ...]], list[Record]] = {}
+    groups: dict[_Why, list[Record]] = {}
     for record in mine:
         if folds and _is_not_installed(record):
             absent.append(record)
         else:
             groups.setdefault((record.status, told(record.reasons, whole=details)), []).append(record)
+    if not details:
+        groups = _without_many_wrong(groups)
     everywhere, modes = len({r.workload for r in records}), _modes(records)
     lines: list[str] = []
     for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):
         whole = modes if status is Status.UNSUPPORTED else {}
-        cases = named(members, everywhere, tests or {}, whole)
+        cases = named(members, everywhere, tests or {}, whole, details=details)
         lines += _entry(f"{status}: {cases}", [_shortened(text) for text in texts])
     lines += _not_installed(absent)
     return ["not measured", *lines] if lines else []
+
+
+def _without_many_wrong(groups: Mapping[_Why, list[Record]]) -> dict[_Why, list[Record]]:
+    """These groups, of which those of one incorrect variant behind the first `MOST_WRONG` are one."""
+    alike: dict[tuple[str, ...], list[_Why]] = {}
+    for why, members in groups.items():
+        kinds = {reason.code for record in members for reason in record.reasons}
+        if why[0] is Status.INCORRECT and kinds <= set(ERRORS):
+            alike.setdefault(tuple(dict.fromkeys(r.variant for r in members)), []).append(why)
+    merged = dict(groups)
+    for entries in alike.values():
+        if len(others := entries[MOST_WRONG:]) > 1:
+            cases = [record for why in others for record in merged.pop(why)]
+            merged[Status.INCORRECT, (f"{len(cases)} cases more, with errors of the same kinds (-v names them)",)] = (
+                cases
+            )
+    return merged
 
 
 def _ran(records: Sequence[Record]) -> bool:
@@ -89,12 +117,17 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 def named(
-    members: Sequence[Record], everywhere: int, tests: Mapping[str, int], whole: Mapping[str, int] = _NONE
+    members: Sequence[Record],
+    everywhere: int,
+    tests: Mapping[str, int],
+    whole: Mapping[str, int] = _NONE,
+    *,
+    details: bool = True,
 ) -> str:
     """`a@{eager,default}, b@eager, c on w1, w2; …`: cases by the variants that the same workloads have in common.
 
     everywhere: how many workloads there are in all; tests: numbers of the tests of cases that are in several; whole: by
-    backend, how many modes stand for the backend as such.
+    backend, how many modes stand for the backend as such; details: name every workload.
     """
     variants: dict[str, list[Record]] = {}
     for record in members:
@@ -102,7 +135,7 @@ def named(
     parts: dict[str, list[str]] = {}
     for name, mine in variants.items():
         parts.setdefault(_variants(mine, tests, whole), []).append(name)
-    return "; ".join(f"{said} on {_workloads(names, everywhere)}" for said, names in parts.items())
+    return "; ".join(f"{said} on {_workloads(names, everywhere, details)}" for said, names in parts.items())
 
 
 def _variants(records: Iterable[Record], tests: Mapping[str, int], whole: Mapping[str, int]) -> str:
@@ -119,8 +152,12 @@ def _of_backend(backend: str, modes: Sequence[str], whole: int | None) -> str:
     return f"{backend}@{modes[0]}" if len(modes) == 1 else f"{backend}@{{{','.join(modes)}}}"
 
 
-def _workloads(names: Sequence[str], everywhere: int) -> str:
-    return f"all {everywhere} workloads" if len(names) == everywhere > 1 else ", ".join(names)
+def _workloads(names: Sequence[str], everywhere: int, details: bool) -> str:
+    if len(names) == everywhere > 1:
+        return f"all {everywhere} workloads"
+    if details or len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:FIRST_NAMED])}, … ({len(names)} of {everywhere} workloads)"
 
 
 def _shortened(text: str) -> str:

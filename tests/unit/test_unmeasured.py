@@ -13,9 +13,9 @@ def flux(pixels=256, tokens=128):
     return Workload(f"flux-{pixels}px-t{tokens}", 1, (pixels // 16) ** 2 + tokens, 24, 128)
 
 
-def table(run, first):
+def table(run, first, **how):
     """Lines of the block whose first line starts with `first`."""
-    lines = iter(section(run))
+    lines = iter(section(run, **how))
     return list(itertools.takewhile(bool, itertools.dropwhile(lambda line: not line.startswith(first), lines)))
 
 
@@ -128,3 +128,50 @@ def test_a_run_in_which_nothing_ran_says_how_to_install_what_is_missing(run_file
     assert table(run_file(missing(record, "x@eager", ABSENT)), "not measured")[1:] == [
         f"  unsupported: x@eager on flux-256px-t128: {ABSENT.text}"
     ]
+
+
+def wrong(length, found, code="tolerance"):
+    return {
+        "workload": Workload(f"length-{length}", 1, length, 2, 64),
+        "reasons": tuple(Reason(code, f"rel_l{n} found {found}, allowed 0.1") for n in range(5)),
+    }
+
+
+def test_of_many_wrong_cases_of_one_variant_three_are_told_and_the_others_named(run_file, record):
+    cases = [record("a@eager", status="incorrect", **wrong(length, length / 10)) for length in range(10, 18)]
+    run = run_file(*cases, record("b@eager", status="incorrect", **wrong(10, 0.3)))
+    short = table(run, "not measured")
+    for length in (10, 11, 12):
+        at = short.index(f"  incorrect: a@eager on length-{length}")
+        assert short[at + 1 : at + 5] == [
+            *(f"      rel_l{n} found {length / 10}, allowed 0.1" for n in range(3)),
+            "      2 more errors are out of tolerance (-v names them)",
+        ]
+    at = short.index("  incorrect: a@eager on length-13, length-14, length-15, length-16, length-17")
+    assert short[at + 1] == "      5 cases more, with errors of the same kinds (-v names them)"
+    assert "  incorrect: b@eager on length-10" in short
+    whole = table(run, "not measured", details=True)
+    assert sum(line.startswith("      rel_l") for line in whole) == 9 * 5
+    assert not any("-v" in line for line in whole)
+
+
+def test_a_wrong_case_with_a_reason_of_another_kind_is_told_in_full(run_file, record):
+    cases = [record("a@eager", status="incorrect", **wrong(length, length / 10)) for length in range(10, 18)]
+    other = record("a@eager", status="incorrect", **wrong(99, 0.5, code="layout"))
+    listed = table(run_file(*cases, other), "not measured")
+    at = listed.index("  incorrect: a@eager on length-99")
+    assert listed[at + 1 : at + 6] == [f"      rel_l{n} found 0.5, allowed 0.1" for n in range(5)]
+
+
+def test_of_many_workloads_the_first_are_named_and_under_v_all(run_file, record):
+    workloads = [Workload(f"w{n}", 1, 64 + n, 2, 64) for n in range(12)]
+    absent = [record("a@eager", workload, "unsupported") for workload in workloads[:9]]
+    run = run_file(*(record("b@eager", workload) for workload in workloads), *absent)
+    said = "because it is unsupported"
+    short = [f"  unsupported: a@eager on w0, w1, w2, … (9 of 12 workloads): {said}"]
+    assert table(run, "not measured")[1:] == short
+    assert table(run, "not measured", details=True)[1:] == [
+        f"  unsupported: a@eager on w0, w1, w2, w3, w4, w5, w6, w7, w8: {said}"
+    ]
+    fewer = run_file(*(record("b@eager", workload) for workload in workloads), *absent[:8])
+    assert "on w0, w1, w2, w3, w4, w5, w6, w7: " in table(fewer, "not measured")[1]
