@@ -299,7 +299,8 @@ def violations(
     if not error.nonfinite:
         return reasons
     at = list(error.worst_index)
-    text = f"{error.nonfinite} elements are NaN or Inf {where}, the first at {at} of [batch, seq, heads, head_dim]"
+    number = "1 element is" if error.nonfinite == 1 else f"{error.nonfinite} elements are"
+    text = f"{number} NaN or Inf {where}, the first at {at} of [batch, seq, heads, head_dim]"
     return (Reason("nonfinite", text), *reasons)
 
 

@@ -151,7 +151,11 @@ def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
     sentences = []
     for when, seen in (("before the run", before), ("after it", after)):
         if seen.processes:
-            sentences.append(f"the GPU is shared: {seen.processes} other processes used it {when}, expected 0")
+            others = "1 other process" if seen.processes == 1 else f"{seen.processes} other processes"
+            sentences.append(
+                f"the GPU is shared: {others} used it {when}, expected 0; end what runs there, or choose another GPU with "
+                "CUDA_VISIBLE_DEVICES"
+            )
     if before.thermal_s is not None and after.thermal_s is not None and after.thermal_s > before.thermal_s:
         held_s = after.thermal_s - before.thermal_s
         sentences.append(f"the GPU was throttled: heat lowered its clock for {held_s:.3g} s during the run, expected 0")

@@ -12,7 +12,7 @@ from attnbench.model import Record, Status
 from attnbench.report.pooling import marked
 from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
-from attnbench.units import mebibytes, microseconds, milliseconds, percent, seconds, significant
+from attnbench.units import counted, mebibytes, microseconds, milliseconds, percent, seconds, significant
 from attnbench.workload import Workload
 
 #: What stands in a table where a case has no latency.
@@ -136,7 +136,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
     long = [
         f"{variant} ({seconds(sample.waited_s)} s)" for variant, sample in samples if sample.waited_s >= LONG_WAIT_S
     ]
-    unequal = [f"{variant} ({s.unequal} outputs)" for variant, s in samples if s.unequal]
+    unequal = [f"{variant} ({counted(s.unequal, 'output')})" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     doubts = {

@@ -203,7 +203,7 @@ LATE = {
     "computes_nothing_later": "wrong in round",
     "wrong_in_one_call_of_fourteen": "rel_l2 found",
     "one_element_later": "max_abs found",
-    "nan_later": "1 elements are NaN or Inf",
+    "nan_later": "1 element is NaN or Inf",
     "other_dtype_later": "returned torch.float32, needed torch.bfloat16",
     "nothing_later": "returned NoneType, needed one tensor",
     "view_of_input_later": "returned a view of an input",

@@ -32,10 +32,16 @@ def test_an_idle_gpu_and_one_that_nobody_can_ask_disturb_nothing(before, after):
 
 
 def test_another_process_is_said_with_when_it_was_seen():
-    text = "the GPU is shared: {} other processes used it {}, expected 0"
-    assert disturbances(seen(2), seen()) == [text.format(2, "before the run")]
-    assert disturbances(seen(), seen(1)) == [text.format(1, "after it")]
-    assert disturbances(seen(2), seen(3)) == [text.format(2, "before the run"), text.format(3, "after it")]
+    def text(others, when):
+        then = "end what runs there, or choose another GPU with CUDA_VISIBLE_DEVICES"
+        return f"the GPU is shared: {others} used it {when}, expected 0; {then}"
+
+    assert disturbances(seen(2), seen()) == [text("2 other processes", "before the run")]
+    assert disturbances(seen(), seen(1)) == [text("1 other process", "after it")]
+    assert disturbances(seen(2), seen(3)) == [
+        text("2 other processes", "before the run"),
+        text("3 other processes", "after it"),
+    ]
 
 
 def test_heat_during_the_run_is_said_and_heat_before_it_is_not():
