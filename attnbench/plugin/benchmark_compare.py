@@ -19,7 +19,7 @@ from attnbench.model import Fingerprint, Status
 from attnbench.plugin import other_plugins
 from attnbench.plugin.benchmark_bridge import BenchmarkSession, benchmark_session, machine_id
 from attnbench.plugin.benchmark_storage import storage_folder
-from attnbench.plugin.benchmark_table import prepare_table, with_every_parameter
+from attnbench.plugin.benchmark_table import as_they_ran, prepare_table, with_every_parameter
 from attnbench.plugin.run_kind import is_ours, runs_tests
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import case_of, is_case
@@ -148,9 +148,11 @@ class ComparisonHooks:
     def pytest_benchmark_group_stats(
         self, benchmarks: list[dict[str, Any]], group_by: str
     ) -> Generator[None, Any, Any]:
-        if self._run.results.records:
-            with_every_parameter(benchmarks, group_by)
-        return (yield)
+        if not self._run.results.records:
+            return (yield)
+        with_every_parameter(benchmarks, group_by)
+        groups = yield
+        return as_they_ran(groups, benchmarks) if group_by == "group" else groups
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:

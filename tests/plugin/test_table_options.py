@@ -163,6 +163,17 @@ def test_rows_are_in_the_order_of_the_medians_that_they_show(sim, pytester, monk
     assert [row.strip("()")[:4] for row in rows("--benchmark-sort=min")] == ["0001", "NOW"]
 
 
+def test_tables_of_workloads_are_in_the_order_of_their_grid(sim):
+    grid = ("--benchmark-only", "--attn-grid=kernel-author", "--attn-backend=torch_cudnn", "--attn-mode=eager")
+
+    def tables(*options):
+        return re.findall(r"benchmark '(?:group=)?kernel-d128-(\w+)'", sim(*grid, *options).stdout.str())
+
+    assert tables() == ["512", "1k", "2k", "4k", "8k", "16k"]
+    sim(*grid, "--benchmark-save=before")
+    assert tables("--benchmark-compare") == ["512", "1k", "2k", "4k", "8k", "16k"]
+
+
 def test_two_tests_of_a_case_keep_their_names_in_a_narrow_table(sim, pytester, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(
