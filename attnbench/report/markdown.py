@@ -23,7 +23,15 @@ from attnbench.report.shown import shown_run
 from attnbench.report.table import wrapped
 from attnbench.report.terminal import head
 from attnbench.report.unmeasured import unmeasured
-from attnbench.report.verdicts import IN_THE_ROW, left_undecided, marks, names, of_other_choices, worst_first
+from attnbench.report.verdicts import (
+    IN_THE_ROW,
+    MOST_WITHOUT_BASELINE,
+    left_undecided,
+    marks,
+    names,
+    of_other_choices,
+    worst_first,
+)
 from attnbench.units import counted, milliseconds, signed_percent
 from attnbench.verdicts.judge import SET_UP
 
@@ -34,8 +42,6 @@ WHY_LIMITED = "GitHub shows no summary above 1 MiB"
 LONGEST_NAME, LONGEST_TEXT = 200, 2000
 #: So many names stand before a block or in a sentence; the rest is counted.
 MOST_NAMES = 4
-#: More cases without a baseline than these are folded away: a run that is the first of its kind has nothing but such.
-MOST_WITHOUT_BASELINE = 50
 
 #: Column heads, and whether the column is flush right.
 _COLUMNS = (

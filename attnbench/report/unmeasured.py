@@ -37,18 +37,11 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
     """
     mine = [record for record in records if record.status in ORDER and record.reasons]
     folds = not details and _ran(records)
-    absent: list[Record] = []
-    groups: dict[_Why, list[Record]] = {}
-    for record in mine:
-        if folds and _is_not_installed(record):
-            absent.append(record)
-        else:
-            groups.setdefault((record.status, told(record.reasons, whole=details)), []).append(record)
-    if not details:
-        groups = _without_many_wrong(groups)
+    absent = [record for record in mine if folds and _is_not_installed(record)]
+    rest = [record for record in mine if not (folds and _is_not_installed(record))]
     everywhere, modes = len({r.workload for r in records}), _modes(records)
     lines: list[str] = []
-    for (status, texts), members in sorted(groups.items(), key=lambda group: ORDER.index(group[0][0])):
+    for (status, texts), members in groups(rest, details=details):
         whole = modes if status is Status.UNSUPPORTED else {}
         cases = named(members, everywhere, tests or {}, whole, details=details)
         lines += _entry(f"{status}: {cases}", [_shortened(text) for text in texts])
@@ -56,20 +49,35 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
     return ["not measured", *lines] if lines else []
 
 
-def _without_many_wrong(groups: Mapping[_Why, list[Record]]) -> dict[_Why, list[Record]]:
-    """These groups, of which those of one incorrect variant behind the first `MOST_WRONG` are one."""
-    alike: dict[tuple[str, ...], list[_Why]] = {}
-    for why, members in groups.items():
+def groups(
+    records: Iterable[Record], *, details: bool, where: str = "-v names them"
+) -> list[tuple[_Why, list[Record]]]:
+    """Cases by status and reasons, in the order of the list.
+
+    details: with every reason. Without, many errors and many wrong cases are cut, and `where` says where the rest is.
+    """
+    alike: dict[_Why, list[Record]] = {}
+    for record in records:
+        if record.status in ORDER and record.reasons:
+            texts = told(record.reasons, whole=details, where=where)
+            alike.setdefault((record.status, texts), []).append(record)
+    if not details:
+        alike = _without_many_wrong(alike, where)
+    return sorted(alike.items(), key=lambda group: ORDER.index(group[0][0]))
+
+
+def _without_many_wrong(alike: Mapping[_Why, list[Record]], where: str) -> dict[_Why, list[Record]]:
+    """These groups, of which those of an incorrect variant behind its first `MOST_WRONG` are one."""
+    entries: dict[tuple[str, ...], list[_Why]] = {}
+    for why, members in alike.items():
         kinds = {reason.code for record in members for reason in record.reasons}
         if why[0] is Status.INCORRECT and kinds <= set(ERRORS):
-            alike.setdefault(tuple(dict.fromkeys(r.variant for r in members)), []).append(why)
-    merged = dict(groups)
-    for entries in alike.values():
-        if len(others := entries[MOST_WRONG:]) > 1:
-            cases = [record for why in others for record in merged.pop(why)]
-            merged[Status.INCORRECT, (f"{len(cases)} cases more, with errors of the same kinds (-v names them)",)] = (
-                cases
-            )
+            entries.setdefault(tuple(dict.fromkeys(r.variant for r in members)), []).append(why)
+    others = [why for whys in entries.values() if len(whys) > MOST_WRONG + 1 for why in whys[MOST_WRONG:]]
+    merged = {why: members for why, members in alike.items() if why not in others}
+    if others:
+        more = Status.INCORRECT, (f"errors of the same kinds as above ({where})",)
+        merged[more] = [record for why in others for record in alike[why]]
     return merged
 
 

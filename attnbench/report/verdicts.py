@@ -31,6 +31,8 @@ _LEGEND_OF_CLOCK = (
 #: Reasons that the figures of a row tell.
 IN_THE_ROW = ("slower", "faster", "below-limit", "interval")
 MEASURED_ONCE = "measured-once"
+#: More cases without a baseline than these are folded away: a run that is the first of its kind has nothing but such.
+MOST_WITHOUT_BASELINE = 50
 #: Reasons that make a verdict one on the output or its memory, and not on the latency.
 OF_THE_OUTPUT = ("accuracy", "workspace")
 #: So many cases are named; of more, the first.

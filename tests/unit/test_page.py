@@ -404,6 +404,42 @@ def test_cases_that_were_not_judged_are_not_acquitted(
     assert tile.value == said
 
 
+@pytest.mark.parametrize(
+    ("unchanged", "new", "said"),
+    [
+        (2, 0, "No case regressed, and none was left undecided."),
+        (2, 51, "No case regressed, and none was left undecided, of the 2 that were compared."),
+        (0, 51, "No case was compared: no stored session holds one of them."),
+        (2, 50, None),
+    ],
+)
+def test_many_cases_without_a_baseline_are_folded_away(
+    record: Callable[..., Record], unchanged: int, new: int, said: str | None
+) -> None:
+    records = [record(f"v{at}@eager", LONG, launch=H200.id) for at in range(unchanged + new)]
+    kinds = ["unchanged"] * unchanged + ["no-baseline"] * new
+    verdicts = tuple(Verdict(one.case, VerdictKind(kind)) for one, kind in zip(records, kinds, strict=True))
+    content = Content(gathered(*records, verdicts=verdicts))
+    page = shown(gathered(*records, verdicts=verdicts))
+    assert len(content.loud) == (new if said is None else 0)
+    assert len(content.without_baseline) == (new if new > 50 else 0)
+    assert ("Cases without a baseline" in page.text) == (new > 50)
+    assert said is None or said in page.text
+
+
+def test_the_tile_of_what_was_not_measured_counts_the_cases_of_each_variant(record: Callable[..., Record]) -> None:
+    other = replace(LONG, name="other")
+    cases = (("a", LONG, "incorrect"), ("a", other, "incorrect"), ("b", LONG, "incorrect"), ("c", LONG, "unsupported"))
+    records = [record(f"{name}@eager", workload, status) for name, workload, status in cases]
+    (tile,) = (tile for tile in Content(gathered(*records)).tiles if tile.label == "Not measured")
+    assert tile.value == "4 of 4 cases"
+    assert tile.lines == (
+        "3 incorrect, 1 unsupported",
+        "incorrect: a@eager (2), b@eager",
+        "unsupported: c@eager",
+    )
+
+
 def test_what_nvidia_smi_said_is_folded_away_with_every_value_that_differs(record: Callable[..., Record]) -> None:
     hot = replace(H200, id="c0", nvidia_smi={"name": "NVIDIA H200", "power.draw": "76.3 W", "temperature.gpu": "38"})
     cold = replace(hot, id="c1", nvidia_smi={**hot.nvidia_smi, "power.draw": "80.1 W"})

@@ -148,8 +148,11 @@ def test_of_many_wrong_cases_of_one_variant_three_are_told_and_the_others_named(
             "      2 more errors are out of tolerance (-v names them)",
         ]
     at = short.index("  incorrect: a@eager on length-13, length-14, length-15, length-16, length-17")
-    assert short[at + 1] == "      5 cases more, with errors of the same kinds (-v names them)"
+    assert short[at + 1] == "      errors of the same kinds as above (-v names them)"
     assert "  incorrect: b@eager on length-10" in short
+    also = [record("c@eager", status="incorrect", **wrong(length, length / 20)) for length in range(10, 18)]
+    both = table(run_file(*cases, *also), "not measured")
+    assert "  incorrect: a@eager, c@eager on length-13, length-14, length-15, length-16, length-17" in both
     whole = table(run, "not measured", details=True)
     assert sum(line.startswith("      rel_l") for line in whole) == 9 * 5
     assert not any("-v" in line for line in whole)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from attnbench.model import VerdictKind
 from attnbench.report.gather import Gathered
 from attnbench.report.page import heading
 from attnbench.report.page.accuracy_table import accuracy_table
@@ -20,9 +21,11 @@ from attnbench.report.page.tiles import Tile, tiles
 from attnbench.report.page.unmeasured import Unmeasured, unmeasured
 from attnbench.report.page.verdict_rows import VerdictRow, verdict_rows
 from attnbench.report.sustained import reversals
+from attnbench.report.verdicts import MOST_WITHOUT_BASELINE
 
 #: Verdict kinds that need no reader: folded away, and counted.
 QUIET = ("unchanged",)
+NO_BASELINE = str(VerdictKind.NO_BASELINE)
 
 
 class Content:
@@ -74,7 +77,14 @@ class Content:
 
     @cached_property
     def loud(self) -> tuple[VerdictRow, ...]:
-        return tuple(row for row in self.verdicts if row.kind not in QUIET)
+        folded = (*QUIET, NO_BASELINE) if self.without_baseline else QUIET
+        return tuple(row for row in self.verdicts if row.kind not in folded)
+
+    @cached_property
+    def without_baseline(self) -> tuple[VerdictRow, ...]:
+        """Cases that no session holds, where they are many; fewer are rows like any other."""
+        rows = tuple(row for row in self.verdicts if row.kind == NO_BASELINE)
+        return rows if len(rows) > MOST_WITHOUT_BASELINE else ()
 
     @cached_property
     def quiet(self) -> tuple[VerdictRow, ...]:

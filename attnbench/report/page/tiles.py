@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attnbench import stats
@@ -92,17 +92,23 @@ def _not_measured(index: Index, unmeasured: Sequence[Unmeasured]) -> Tile:
         checked = any(record.status is Status.CHECKED for record in index.gathered.records)
         all_of_it = "Some cases were checked and, as asked, not timed." if checked else "Every case has a latency."
         return Tile("Not measured", "none", (all_of_it,), "good")
-    cases = Counter[str]()
+    cases, names = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for case in index.cases:
         if case.median_s is None and case.first.injected is None:
             cases[str(case.first.status)] += 1
+            names[str(case.first.status)][case.name] += 1
     bad = any(group.status in (str(Status.INCORRECT), str(Status.ERROR)) for group in groups)
-    lines = [f"{group.status}: {listed(group.names, 2)}" for group in groups]
     del cases[str(Status.CHECKED)]
+    lines = [f"{status}: {_counted_names(names[str(status)])}" for status in STATUSES if cases[str(status)]]
     counts = ", ".join(f"{cases[str(status)]} {status}" for status in STATUSES if cases[str(status)])
     value = f"{sum(cases.values())} of {counted(len(index.cases), 'case')}"
     shown = (counts, *_some(lines, MOST_LINES - 1))
     return Tile("Not measured", value, shown, "bad" if bad else "", "#unmeasured")
+
+
+def _counted_names(names: Mapping[str, int]) -> str:
+    """`te_flash@eager (18), te_fp8@eager and 2 more`."""
+    return listed([f"{name} ({count})" if count > 1 else name for name, count in names.items()], 2)
 
 
 def _best_first(cases: Sequence[Case]) -> list[Case]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from attnbench.model import Record, Status
 from attnbench.report.page.index import Index
-from attnbench.report.unmeasured import ORDER
+from attnbench.report.unmeasured import groups
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,7 @@ class Unmeasured:
 
 
 def unmeasured(index: Index) -> tuple[Unmeasured, ...]:
-    """Cases without a latency: what needs an author's eye first, and each reason once."""
-    groups: dict[tuple[Status, tuple[str, ...]], list[Record]] = defaultdict(list)
-    for record in index.gathered.records:
-        if record.status in ORDER and record.reasons:
-            groups[record.status, tuple(reason.text for reason in record.reasons)].append(record)
-    ordered = sorted(groups.items(), key=lambda group: ORDER.index(group[0][0]))
+    """Cases without a latency: what needs an author's eye first, and each reason once; the table of records has all."""
     return tuple(
         Unmeasured(
             " ".join(_unique(map(index.key, members))),
@@ -39,7 +32,7 @@ def unmeasured(index: Index) -> tuple[Unmeasured, ...]:
             _unique(map(index.gpu, members)),
             reasons,
         )
-        for (status, reasons), members in ordered
+        for (status, reasons), members in groups(index.gathered.records, details=False, where="the records have all")
     )
 
 
