@@ -65,6 +65,7 @@ class ChildRun:
         return f"did not collect it: a conftest.py or parametrization differs from one process to the next ({others})"
 
     def _answer(self, number: int, message: dict[str, Any]) -> None:
+        self._go.require_same()  # or the next case would pay for what this one closed
         self._answers.write({"token": self._token, "number": number, **message})
 
 
@@ -81,7 +82,7 @@ class _Pipe:
     def read(self) -> dict[str, Any] | None:
         """The next line of the launcher, None when it wants no more."""
         while b"\n" not in self._received:
-            self._require_same()
+            self.require_same()
             chunk = os.read(self._descriptor, 2**16)
             if not chunk:
                 return None
@@ -94,7 +95,7 @@ class _Pipe:
     def write(self, message: dict[str, Any]) -> None:
         left = json.dumps(message).encode() + b"\n"
         while left:
-            self._require_same()
+            self.require_same()
             left = left[os.write(self._descriptor, left) :]
 
     def _look(self) -> tuple[int, int] | None:
@@ -104,7 +105,7 @@ class _Pipe:
             return None
         return status.st_dev, status.st_ino
 
-    def _require_same(self) -> None:
+    def require_same(self) -> None:
         """End this process where the number is no longer the pipe's: it may be a file of the user's by now."""
         if self._look() != self._identity:
             _end("something in this process closed the pipe to the pytest that started it")

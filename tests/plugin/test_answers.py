@@ -208,6 +208,27 @@ def pytest_runtest_call(item):
     assert second["status"] == "measured"
 
 
+@pytest.mark.parametrize(
+    "how", ["os.close(GO)", "os.dup2(os.open('/dev/null', os.O_RDONLY), GO)"], ids=["close", "dup2"]
+)
+def test_a_kernel_that_closes_the_pipe_of_the_questions_costs_its_own_case(
+    sim: Any, one_process: Any, pytester: pytest.Pytester, how: str
+) -> None:
+    pytester.makeconftest(f"""{CHILD}
+GO = int(PIPES.split(":")[0]) if PIPES else -1
+def pytest_runtest_call(item):
+    if PIPES and not Path("closed").exists():
+        Path("closed").touch()
+        {how}
+""")
+    one_process().assert_outcomes(passed=1, failed=1)
+    first, second = first_and_second(sim)
+    assert first["reasons"][0]["text"].endswith(
+        "something in this process closed the pipe to the pytest that started it"
+    )
+    assert second["status"] == "measured"
+
+
 def test_programs_that_a_kernel_starts_or_forks_do_not_have_the_pipe(
     sim: Any, one_process: Any, pytester: pytest.Pytester
 ) -> None:
