@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from attnbench import printable
 from attnbench.cli.spread import launch_spread
 from attnbench.cli.stored_run import load_run
 from attnbench.cli.subparser import subparser
@@ -76,28 +79,45 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     blocks = [block for baseline in baselines for block in described(baseline, options.verbose)]
     if not blocks:
         raise Unreadable("no session holds timings of a GPU whose noise is known: record one with `attnbench record`")
-    sys.stdout.write("\n".join("".join(f"{line}\n" for line in block) for block in blocks))
+    sys.stdout.write("\n".join("".join(f"{printable.line(line)}\n" for line in block) for block in blocks))
     return 0
 
 
 def session_files(paths: Iterable[Path]) -> list[Path]:
     """Files as they are named, and the sessions below folders, by number.
 
-    Raises Unreadable for a folder without one, and for a path that does not exist.
+    Raises Unreadable for a folder without one, for one that cannot be listed, and for a path that does not exist.
     """
     files: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise Unreadable(f"{path} does not exist: name a file or a folder of stored sessions")
-        if not path.is_dir():
+        try:
+            sessions = _below(path) if stat.S_ISDIR(path.stat().st_mode) else None
+        except FileNotFoundError as exc:
+            raise Unreadable(f"{path} does not exist: name a file or a folder of stored sessions") from exc
+        except OSError as exc:
+            raise Unreadable(f"{exc.filename} cannot be read: {exc.strerror}") from exc
+        if sessions is None:
             files.append(path)
             continue
-        below = [file for file in path.rglob("*.json") if NUMBERED.fullmatch(file.name)]
-        sessions = [file for file in below if not MACHINE_ID.fullmatch(file.resolve().parent.name)]
         if not sessions:
             raise Unreadable(f"{path} holds no session (NNNN_NAME.json): record one with `attnbench record`")
         files += sorted(sessions, key=lambda file: (str(file.parent), int(re.split("_", file.name)[0]), file.name))
     return list(dict.fromkeys(files))
+
+
+def _below(folder: Path) -> list[Path]:
+    """The sessions below a folder, except what --benchmark-save wrote. Raises OSError for a folder that cannot be listed."""
+
+    def refuse(exc: OSError) -> NoReturn:
+        raise exc
+
+    files = (Path(where, name) for where, _, names in os.walk(folder, onerror=refuse) for name in names)
+    # Where a link leads to, a loop included, which Path.resolve refuses; whoever reads the file says so.
+    return [
+        file
+        for file in files
+        if NUMBERED.fullmatch(file.name) and not MACHINE_ID.fullmatch(Path(os.path.realpath(file)).parent.name)
+    ]
 
 
 def comparable(sessions: Iterable[Session]) -> list[Baseline]:

@@ -26,6 +26,7 @@ from attnbench.execution.parentage import dying_with_this_process
 from attnbench.hardware.nvml import disturbances, look
 from attnbench.model import DIRTY, Record, RunFile
 from attnbench.storage.benchmark_json import load_document
+from attnbench.storage.folders import is_absent
 from attnbench.storage.sessions import FEWEST_LAUNCHES, STOPPED, one_per_launch, refusals, write_session
 from attnbench.units import counted, duration
 
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
     written, due_s = 0, time.monotonic()
-    existed = options.into.exists()
+    existed = not is_absent(options.into)
     try:
         while written < options.sessions:
             if (left_s := due_s - time.monotonic()) > 0:

@@ -6,7 +6,7 @@ import argparse
 import gc
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,10 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _holds_several(path: Path) -> bool:
     """Whether it may hold several runs: a folder, or JSON lines."""
-    return path.is_dir() or path.suffix.lower() in SUFFIXES_OF_LINES
+    with suppress(OSError):  # whoever reads it says why
+        if path.is_dir():
+            return True
+    return path.suffix.lower() in SUFFIXES_OF_LINES
 
 
 @contextmanager

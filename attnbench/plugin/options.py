@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,13 @@ def _is_number(text: str) -> bool:
 def _folder(given: str, source: str) -> Path:
     """A folder, relative to where pytest was started, that exists or can be made."""
     path = Path(given).absolute()
-    if path.exists() and not path.is_dir():
-        raise pytest.UsageError(f"{source}: expected a folder, got the file {given!r}")
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise pytest.UsageError(f"{source}: expected a folder, got the file {given!r}")
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # made, or not, when it is written to
+    except OSError as exc:
+        raise pytest.UsageError(f"{source}: the folder {given!r} cannot be used: {exc.strerror}") from exc
     return path
 
 

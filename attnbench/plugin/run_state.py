@@ -16,6 +16,7 @@ from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 from attnbench.plugin.selection import Selection, case_of, select
 from attnbench.plugin.settings import Settings
+from attnbench.storage.folders import is_absent
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class RunState:
             if hint := unused_sessions(config, self.here.device.facts.device_name):
                 self.results.remark(hint)
             return
-        if self.settings.baselines_from is None and not self.settings.baselines.exists():
+        if self.settings.baselines_from is None and is_absent(self.settings.baselines):
             self.results.remark(
                 f"attn_baselines: there is no folder {self.settings.baselines}; attnbench record makes it"
             )

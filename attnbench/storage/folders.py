@@ -26,6 +26,17 @@ class Unlisted(Unreadable):
     """A folder whose sessions cannot be listed without doubt; the message says what to do."""
 
 
+def is_absent(path: Path) -> bool:
+    """Whether nothing lies there. False where that cannot be found out: whoever reads or writes it then says why."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def entries(folder: Path) -> list[str]:
     """Names of what lies in a folder, sorted; none without a folder. Raises OSError, also for a link that leads nowhere."""
     try:

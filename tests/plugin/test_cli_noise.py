@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -95,3 +96,31 @@ def test_timings_of_a_cpu_have_no_known_noise(bench, capsys):
     capsys.readouterr()
     assert main(["noise", "run.json"]) == 4
     assert capsys.readouterr().err.startswith("attnbench: no session holds timings of a GPU whose noise is known")
+
+
+def test_a_session_that_is_a_loop_of_links_is_a_sentence(pytester, capsys):
+    folder = pytester.mkdir("loop")
+    (folder / "0001_x.json").symlink_to("0001_x.json")
+    assert main(["noise", "loop"]) == 4
+    assert capsys.readouterr().err == "attnbench: loop/0001_x.json cannot be read: Too many levels of symbolic links\n"
+
+
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(pytester, capsys):
+    path = "x" * 300
+    assert main(["noise", path]) == 4
+    assert capsys.readouterr().err == f"attnbench: {path} cannot be read: File name too long\n"
+
+
+def test_what_a_session_holds_and_is_called_reaches_no_terminal_raw(baseline, capsys):
+    path = baseline(*CASES)
+    document = json.loads(path.read_text())
+    for launch in document["attnbench"]["launches"]:
+        launch["fingerprint"]["key"]["device"] += "\x1b[2J\n::error::x"
+    for record in document["attnbench"]["records"]:
+        record["family"] = record.get("family", "torch") + "\x1b]0;own\x07"
+    hostile = path.with_name("0002_a\x1b[2J\n::error::b.json")
+    hostile.write_text(json.dumps(document))
+    printed = noise(capsys, "-v", hostile)
+    assert not set("\x1b\x07") & set(printed)
+    assert not any(line.lstrip().startswith("::") for line in printed.splitlines())
+    assert "simulated device\\x1b[2J" in printed

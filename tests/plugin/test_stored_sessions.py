@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from attnbench.cli.command import main
+
 ONE = ("--benchmark-only", "--attn-backend=torch_math", "--attn-mode=eager")
 SLOWER = (*ONE, "--attn-sim=torch_math:+5%", "--attn-relaunch=0", "--benchmark-json=run.json")
 
@@ -137,3 +139,24 @@ def test_a_session_that_can_be_read_is_compared_with(sim: Any, session: Path, ki
     [verdict] = sim.stored()["attnbench"]["verdicts"]
     assert verdict == expected
     assert verdict["kind"] == "regressed"
+
+
+def test_a_folder_whose_name_cannot_be_looked_up_is_a_usage_error(sim, capsys):
+    name = "x" * 300
+    result = sim(*ONE, "-o", f"attn_baselines={name}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = f"{result.stderr.str()}{result.stdout.str()}"
+    assert (
+        f"the stored sessions in {Path.cwd() / name} cannot be listed: File name too long. Put a folder there" in said
+    )
+    for command, code in ((["report", name], 4), (["record", f"--into={name}", *ONE[1:], "--attn-device=sim"], 1)):
+        capsys.readouterr()
+        assert main(command) == code
+        captured = capsys.readouterr()
+        assert "File name too long" in captured.out + captured.err
+
+
+def test_a_folder_for_the_report_whose_name_cannot_be_looked_up_is_a_usage_error(sim):
+    result = sim(*ONE, f"--attn-report={'x' * 300}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--attn-report: the folder '{'x' * 300}' cannot be used: File name too long" in result.stderr.str()
