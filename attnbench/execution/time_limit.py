@@ -25,8 +25,9 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
     """Interrupt what runs inside after `left_s` seconds, with CaseEnded (error) that names the limit of the whole case.
 
     By SIGALRM, which Python handles when a library's call returns to it; only a process of its own can be ended at any
-    moment (--attn-isolate). Another alarm (pytest-timeout's) that is due earlier stays in force. One that is due later is
-    suspended, and gets its handler and its remaining time back. Where SIGALRM cannot be used, `say` gets a sentence why.
+    moment (--attn-isolate). What swallows the interruption, or switches the signal off, ends in the same way once it is
+    done. Another alarm (pytest-timeout's) that is due earlier stays in force. One that is due later is suspended, and gets
+    its handler and its remaining time back. Where SIGALRM cannot be used, `say` gets a sentence why.
     """
     left_s = max(left_s, _SHORTEST_S)
     before = signal.getsignal(signal.SIGALRM)
@@ -44,15 +45,20 @@ def time_limit(left_s: float, limit_s: float, say: Callable[[str], None]) -> Ite
     signal.setitimer(signal.ITIMER_REAL, left_s)
     try:
         yield
+        if time.monotonic() - began > left_s:
+            raise _ended(f"took longer than {limit_s:g} s (--attn-timeout), and could not be stopped")
     except PastLimit:
-        text = f"took longer than {limit_s:g} s (--attn-timeout) and was stopped"
-        raise CaseEnded(Status.ERROR, Reason("time-limit", text)) from None
+        raise _ended(f"took longer than {limit_s:g} s (--attn-timeout) and was stopped") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if due_s > 0:
             left_of_theirs_s = due_s - (time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, max(left_of_theirs_s, _SHORTEST_S), every_s)
+
+
+def _ended(text: str) -> CaseEnded:
+    return CaseEnded(Status.ERROR, Reason("time-limit", text))
 
 
 def _why_not(handler: object) -> str:

@@ -130,15 +130,15 @@ class AttnCase:
         if benchmark_bridge.is_disabled(self._benchmark):
             self._last_step = "measure"
             return
-        with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.here.device_type):
-            try:
+        try:
+            with self._step("measure"), errors_as_rows("failed while it was timed", "call", self._run.here.device_type):
                 sample = self._timed()
                 if (sustained_s := self._run.settings.sustained_s) is not None:
                     self._sustained = self._steps.sustain(sustained_s)
                 self._steps.leave()  # what follows may start processes, which would inherit this case's environment
-            except BaseException:
-                self._withdraw()
-                raise
+        except BaseException:
+            self._withdraw()
+            raise
         self._sample = sample
         retest = self._run.retest
         if retest is not None:

@@ -84,6 +84,51 @@ def alarms(*arguments, bench, handler, due_s):
         signal.signal(signal.SIGALRM, before)
 
 
+SWALLOWING = """
+import signal
+import time
+from attnbench import register
+
+def switches_it_off():
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    time.sleep(1.5)
+
+def swallows_it():
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        try:
+            time.sleep(1.5)
+        except BaseException:
+            pass
+
+def kernel(sleep, in_round):
+    def load(workload):
+        seen = []
+        def attention(q, k, v):
+            seen.append(timed())
+            if not seen[:-1] if not in_round else sum(seen) == 2 and seen[-1]:
+                sleep()
+            return right(q, k, v)
+        return attention
+    return load
+
+register("switches_it_off", "mine")(kernel(switches_it_off, True))
+register("swallows_it", "mine")(kernel(swallows_it, False))
+"""
+
+
+def test_a_kernel_that_does_not_let_itself_be_stopped_is_an_error_row_all_the_same(bench, pytester):
+    pytester.makeconftest(KERNELS + SWALLOWING)
+    result = bench(*ARGUMENTS, "--attn-timeout=1", "--attn-backend=sw*", "--attn-mode=eager")
+    result.assert_outcomes(failed=2)
+    for record in bench.records().values():
+        assert record["status"] == "error"
+        assert [(reason["code"], reason["text"]) for reason in record["reasons"]] == [
+            ("time-limit", "took longer than 1 s (--attn-timeout), and could not be stopped")
+        ]
+    assert "benchmark '" not in result.stdout.str()  # no latency of them anywhere
+
+
 def test_somebody_else_s_alarm_is_given_back_with_its_time(bench, pytester):
     pytester.makeconftest(KERNELS)
     own = lambda *_: None  # noqa: E731
