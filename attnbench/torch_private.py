@@ -231,6 +231,42 @@ def set_dispatch_modes(modes: Iterable[Any]) -> None:
         _python_dispatch._push_mode(mode)
 
 
+def module_hooks() -> tuple[Any, ...]:
+    """What `torch.nn.modules.module.register_module_…_hook` registered for every module, by register, in their order."""
+    return tuple((name, tuple(hooks.items())) for name, hooks in _module_registers().items())
+
+
+def set_module_hooks(hooks: Iterable[tuple[str, tuple[tuple[Any, Any], ...]]]) -> None:
+    """Have these registered, as `module_hooks` gave them, and no other."""
+    wanted = dict(hooks)
+    for name, register in _module_registers().items():
+        register.clear()
+        register.update(wanted.get(name, ()))
+
+
+def _module_registers() -> dict[str, dict[Any, Any]]:
+    from torch.nn.modules import module
+
+    return {
+        name: value for name, value in vars(module).items() if name.startswith("_global_") and isinstance(value, dict)
+    }
+
+
+def saved_tensors_hooks() -> Any:
+    """The innermost `torch.autograd.graph.saved_tensors_hooks` that was entered and not left; None without one."""
+    import torch
+
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def leave_saved_tensors_hooks(until: Any) -> None:
+    """Leave those that were entered inside of `until`, which `saved_tensors_hooks` gave."""
+    import torch
+
+    while saved_tensors_hooks() not in (until, None):
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+
+
 def library_implementations() -> Iterable[str]:
     """Operators that a `torch.library.Library` of this process implements: `aten/mm/CPU`."""
     from torch import library

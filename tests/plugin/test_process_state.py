@@ -285,6 +285,45 @@ def test_limits_profilers_and_alarms_are_put_back_too(bench, pytester):
     assert (found[0], found[1] != "/", found[2]) == ("False", True, "None (0.0, 0.0)\n")
 
 
+HOOKS = """
+from torch.nn.modules import module
+
+def own(*arguments):
+    return None
+
+module.register_module_forward_pre_hook(own)  # the project's, which stays
+
+@culprit
+def hooks_every_module():
+    module.register_module_forward_hook(lambda *arguments: time.sleep(0.005))
+    torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t).__enter__()
+    torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t).__enter__()
+
+@register("is_a_module", "modules")
+def load(workload):
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v):
+            return right(q, k, v)
+    with open("seen.txt", "w") as file:
+        saved = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        print(len(module._global_forward_hooks), list(module._global_forward_pre_hooks.values()) == [own], saved, file=file)
+    return Attention()
+"""
+
+
+def test_hooks_of_every_module_and_of_saved_tensors_are_taken_back(bench, pytester):
+    pytester.makeconftest(KERNELS + HOOKS)
+    launched = (WORKLOAD, "--attn-launches=1")  # only what it starts has the culprit in it
+    run_here(bench, *launched, *chosen("hooks_every_module", "is_a_module")).assert_outcomes(passed=2)
+    records = bench.records()
+    assert changes(records[f"hooks_every_module@eager-{SHAPE}"]) == [
+        "hooks of every torch.nn.Module",
+        "hooks of saved tensors",
+    ]
+    assert changes(records[f"is_a_module@eager-{SHAPE}"]) == []
+    assert (pytester.path / "seen.txt").read_text() == "0 True None\n"
+
+
 def test_the_reference_is_not_made_in_the_state_of_the_first_case(bench, pytester, monkeypatch):
     for name in ("softmax", "exp"):  # put back, even where attnbench would not
         monkeypatch.setattr(torch, name, getattr(torch, name))
