@@ -222,7 +222,7 @@ OPTIONS = (
     Option(
         "require-baseline",
         "flag",
-        "Fail every selected case that has no comparable baseline.",
+        "Fail every selected case that has no comparable baseline, and every case that did not run.",
         repeated=True,
     ),
     Option(

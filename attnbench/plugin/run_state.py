@@ -17,6 +17,7 @@ from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 from attnbench.plugin.selection import Selection, case_of, select
 from attnbench.plugin.settings import Settings
 from attnbench.storage.folders import is_absent
+from attnbench.units import counted
 from attnbench.workload import Workload
 
 if TYPE_CHECKING:
@@ -151,6 +152,15 @@ class RunState:
         records = self.results.records.values()
         left = [record for record in records if record.nodeid not in verdicts and record.case not in judged]
         failures = [failure for failure in map(self.failure, left) if failure is not None]
+        absent = [
+            record for record in left if record.status is Status.NOT_RUN and record.nodeid not in self.results.verdicts
+        ]
+        if self.settings.require_baseline and absent and not self.results.interrupted:
+            self.results.remark(
+                f"failed by --attn-require-baseline: {counted(len(absent), 'case')} did not run, and no session has "
+                f"{'it' if len(absent) == 1 else 'them'}"
+            )
+            return True
         return bool(failures)
 
     def file(self) -> RunFile:

@@ -482,6 +482,27 @@ def pytest_runtest_setup(item):
     result.stdout.fnmatch_lines(["  missing: torch_cudnn@eager * and not-run here"])
 
 
+def test_a_new_case_that_a_mark_keeps_from_running_fails_the_run_that_requires_a_baseline(
+    sim: Any, baseline: Any, pytester: pytest.Pytester
+) -> None:
+    baseline(*TWO[:2])  # which has torch_flash alone
+    pytester.makeconftest(
+        """
+import pytest
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "cudnn" in item.name:
+            item.add_marker(pytest.mark.skip("not today"))
+"""
+    )
+    assert sim(*ONCE).ret == 0
+    result = sim(*ONCE, REQUIRE)
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    said = "failed by --attn-require-baseline: 1 case did not run, and no session has it"
+    assert said in " ".join(result.stdout.str().split())
+
+
 def test_cases_that_are_not_selected_are_not_missing(sim: Any, baseline: Any) -> None:
     baseline(*TWO)
     assert sim(*ONCE, "-k", "flash", REQUIRE).ret == 0
