@@ -51,9 +51,10 @@ def _laid_out(value: Any, dumps: Callable[[Any], str], place: tuple[str, ...]) -
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` where `open(path, "wb")` would, whole or not at all. Raises OSError.
 
-    Links are followed. An existing file keeps its mode and, if permitted, its owner. A read-only file is refused, even if
-    its folder would allow replacing it. Devices, pipes and `/dev/stdout` are written to directly. A writable file in a
-    read-only folder is overwritten, and restored if that fails.
+    Links are followed, but other hard links of the file keep what was there. An existing file keeps its mode and, if
+    permitted, its owner. A read-only file is refused, even if its folder would allow replacing it. Devices, pipes and
+    `/dev/stdout` are written to directly. A writable file in a read-only folder is overwritten, and restored if that
+    fails.
     """
     place = _place(path)
     if isinstance(place, int):
