@@ -16,7 +16,6 @@ from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
 from attnbench.plugin.selection import Selection, case_of, select
 from attnbench.plugin.settings import Settings
-from attnbench.storage.folders import is_absent
 from attnbench.units import counted
 from attnbench.workload import Workload
 
@@ -110,6 +109,7 @@ class RunState:
             return
         from attnbench.plugin.retest import Retest  # not for a child, which starts faster without
         from attnbench.plugin.reviewed_sessions import open_reviewed, unused_sessions
+        from attnbench.storage.folders import is_absent
 
         if self.settings.baselines is None:
             if hint := unused_sessions(config, self.here.device.facts.device_name):
