@@ -27,7 +27,7 @@ def told(reasons: Sequence[Reason], *, whole: bool, where: str = "-v names them"
         if reason.code not in ERRORS or any(reason is one for one in kept):
             texts.append(reason.text)
         elif reason is last:
-            texts.append(f"{more} more errors are out of tolerance ({where})")
+            texts.append(f"{more} more errors ({where})")
     return tuple(texts)
 
 

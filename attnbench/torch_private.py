@@ -233,23 +233,32 @@ def set_dispatch_modes(modes: Iterable[Any]) -> None:
 
 def module_hooks() -> tuple[Any, ...]:
     """What `torch.nn.modules.module.register_module_…_hook` registered for every module, by register, in their order."""
-    return tuple((name, tuple(hooks.items())) for name, hooks in _module_registers().items())
+    registers = tuple((name, tuple(hooks.items())) for name, hooks in _module_registers().items())
+    return (*registers, (_FULL_BACKWARD, _module_scope().get(_FULL_BACKWARD)))
 
 
-def set_module_hooks(hooks: Iterable[tuple[str, tuple[tuple[Any, Any], ...]]]) -> None:
+def set_module_hooks(hooks: Iterable[tuple[str, Any]]) -> None:
     """Have these registered, as `module_hooks` gave them, and no other."""
     wanted = dict(hooks)
+    _module_scope()[_FULL_BACKWARD] = wanted.pop(_FULL_BACKWARD, None)
     for name, register in _module_registers().items():
         register.clear()
         register.update(wanted.get(name, ()))
 
 
-def _module_registers() -> dict[str, dict[Any, Any]]:
+#: Which kind of backward hooks of every module was registered, after which torch refuses the other kind.
+_FULL_BACKWARD = "_global_is_full_backward_hook"
+
+
+def _module_scope() -> dict[str, Any]:
     from torch.nn.modules import module
 
-    return {
-        name: value for name, value in vars(module).items() if name.startswith("_global_") and isinstance(value, dict)
-    }
+    return vars(module)
+
+
+def _module_registers() -> dict[str, dict[Any, Any]]:
+    scope = _module_scope()
+    return {name: scope[name] for name in scope if name.startswith("_global_") and isinstance(scope[name], dict)}
 
 
 def saved_tensors_hooks() -> Any:
@@ -259,12 +268,31 @@ def saved_tensors_hooks() -> Any:
     return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
-def leave_saved_tensors_hooks(until: Any) -> None:
-    """Leave those that were entered inside of `until`, which `saved_tensors_hooks` gave."""
+def set_saved_tensors_hooks(hooks: Any) -> None:
+    """Have these, which `saved_tensors_hooks` gave, the innermost: leave those entered since, or enter these again."""
     import torch
 
-    while saved_tensors_hooks() not in (until, None):
-        torch._C._autograd._pop_saved_tensors_default_hooks()
+    autograd: Any = torch._C._autograd
+    while saved_tensors_hooks() not in (hooks, None):
+        autograd._pop_saved_tensors_default_hooks()
+    if hooks is not None and saved_tensors_hooks() is None:
+        autograd._push_saved_tensors_default_hooks(*hooks)
+
+
+def saved_tensors_hooks_refused() -> str | None:
+    """The message of `torch.autograd.graph.disable_saved_tensors_hooks`; None where such hooks are allowed."""
+    import torch
+
+    message: str | None = torch._C._autograd._saved_tensors_hooks_get_disabled_error_message()
+    return message
+
+
+def refuse_saved_tensors_hooks(message: str | None) -> None:
+    """Refuse such hooks with this message, or allow them."""
+    import torch
+
+    autograd: Any = torch._C._autograd
+    autograd._saved_tensors_hooks_enable() if message is None else autograd._saved_tensors_hooks_disable(message)
 
 
 def library_implementations() -> Iterable[str]:

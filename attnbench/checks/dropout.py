@@ -282,9 +282,15 @@ def _difference(
 
 
 def violations(found: tuple[Statistic, ...], where: str) -> tuple[Reason, ...]:
-    """Why statistics are outside of what they may be; empty where all are within. where: `on randn inputs`."""
+    """Why statistics are outside of what they may be, worst first; empty where all are within. where: `on randn inputs`."""
+    broken = sorted((one for one in found if not one.within), key=_times_off, reverse=True)
     return tuple(
         Reason("dropout", f"{one.name} found {one.found:.4g}, needed {one.low:.4g} to {one.high:.4g} {where}")
-        for one in found
-        if not one.within
+        for one in broken
     )
+
+
+def _times_off(one: Statistic) -> float:
+    """How far outside it is, in widths of what it may be; infinite where it is not a number."""
+    off = max(one.low - one.found, one.found - one.high)
+    return math.inf if math.isnan(off) or one.high <= one.low else off / (one.high - one.low)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -107,14 +107,16 @@ def _report(options: argparse.Namespace) -> int:
         return NOTHING_FOUND
     if options.output is None:
         sys.stdout.write(texts(gathered, options.verbose)[options.formats[0]]())
-    elif not _write_folder(gathered, options.output, options.formats or USUAL, options.history):
+    elif not _write_folder(gathered, options):
         return DAMAGED
     return 0 if all(file.outcome in (Outcome.FOUND, Outcome.EMPTY) for file in gathered.files) else DAMAGED
 
 
-def _write_folder(gathered: Gathered, folder: Path, formats: Sequence[str], history: bool) -> bool:
+def _write_folder(gathered: Gathered, options: argparse.Namespace) -> bool:
     """Write the report; whether it could be written."""
-    files, sentences = rendered(gathered, formats, _descriptions(), history)
+    folder: Path = options.output
+    chosen = options.formats or USUAL
+    files, sentences = rendered(gathered, chosen, _descriptions(), options.history, details=options.verbose)
     try:
         write(folder, files)
     except OSError as exc:

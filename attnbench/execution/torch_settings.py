@@ -100,7 +100,12 @@ def _settings() -> list[Setting]:
         Setting("torch function modes", _function_modes, _set_function_modes),
         Setting("torch dispatch modes", torch_private.dispatch_modes, torch_private.set_dispatch_modes),
         Setting("hooks of every torch.nn.Module", torch_private.module_hooks, torch_private.set_module_hooks),
-        Setting("hooks of saved tensors", torch_private.saved_tensors_hooks, torch_private.leave_saved_tensors_hooks),
+        Setting(
+            "refusal of hooks of saved tensors",
+            torch_private.saved_tensors_hooks_refused,
+            torch_private.refuse_saved_tensors_hooks,
+        ),
+        Setting("hooks of saved tensors", torch_private.saved_tensors_hooks, torch_private.set_saved_tensors_hooks),
         Setting("torch.compiler.set_stance", torch_private.compiler_stance, _set_stance),
         _pair("preferred BLAS library", cuda, "preferred_blas_library", "preferred_blas_library"),
         _pair("preferred linear algebra library", cuda, "preferred_linalg_library", "preferred_linalg_library"),

@@ -151,7 +151,7 @@ class AttnCase:
                 if wrong is not None:
                     self._sample = None
                     self._withdraw()
-                    text = "; ".join(reason.text for reason in wrong.reasons)
+                    text = "; ".join(told(wrong.reasons, whole=False, where="its record names them"))
                     raise CaseEnded(
                         Status.INCORRECT, Reason("relaunch", f"correct in this process, wrong in a fresh one: {text}")
                     )

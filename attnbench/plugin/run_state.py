@@ -155,10 +155,11 @@ class RunState:
         absent = [
             record for record in left if record.status is Status.NOT_RUN and record.nodeid not in self.results.verdicts
         ]
-        if self.settings.require_baseline and absent and not self.results.interrupted:
+        requires = self.settings.require_baseline and self.retest is not None  # which is None where nothing is compared
+        if requires and absent and not self.results.interrupted:
             self.results.remark(
-                f"failed by --attn-require-baseline: {counted(len(absent), 'case')} did not run, and no session has "
-                f"{'it' if len(absent) == 1 else 'them'}"
+                f"failed by --attn-require-baseline: {counted(len(absent), 'case')} did not run, and no comparable "
+                f"session has {'it' if len(absent) == 1 else 'them'}"
             )
             return True
         return bool(failures)

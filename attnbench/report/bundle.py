@@ -76,17 +76,19 @@ def rendered(
     formats: Sequence[str] = USUAL,
     descriptions: Mapping[str, str] | None = None,
     history: bool = False,
+    *,
+    details: bool = False,
 ) -> tuple[dict[str, bytes], list[str]]:
     """File name → content of each of `formats`, and sentences on what could not be drawn.
 
     The same records give the same bytes. descriptions: by backend what it is, for the page. history: with the
-    latency of each case over the runs, as plots and in the page.
+    latency of each case over the runs, as plots and in the page. details: in the text, as under -v.
     """
     found, missing = _charts(gathered, history) if _DRAWN.intersection(formats) else ((), ())
     pngs = pngs_beside(found if "png" in formats else ())
     drawn = drawing.draw_all(found, [one for one in formats if one != "png"])
     files, sentences = dict(drawn.files), list(drawn.sentences)
-    made = texts(gathered)
+    made = texts(gathered, details)
     if "html" in formats:
         if find_spec("jinja2") is None:
             sentences.append("No page: it needs Jinja2, which is not installed (pip install 'attnbench[report]').")

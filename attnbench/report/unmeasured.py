@@ -67,17 +67,22 @@ def groups(
 
 
 def _without_many_wrong(alike: Mapping[_Why, list[Record]], where: str) -> dict[_Why, list[Record]]:
-    """These groups, of which those of an incorrect variant behind its first `MOST_WRONG` are one."""
-    entries: dict[tuple[str, ...], list[_Why]] = {}
+    """These groups, of which those of an incorrect variant behind its first `MOST_WRONG` of one kind are one."""
+    entries: dict[tuple[tuple[str, ...], frozenset[str]], list[_Why]] = {}
     for why, members in alike.items():
-        kinds = {reason.code for record in members for reason in record.reasons}
+        kinds = frozenset(reason.code for record in members for reason in record.reasons)
         if why[0] is Status.INCORRECT and kinds <= set(ERRORS):
-            entries.setdefault(tuple(dict.fromkeys(r.variant for r in members)), []).append(why)
-    others = [why for whys in entries.values() if len(whys) > MOST_WRONG + 1 for why in whys[MOST_WRONG:]]
-    merged = {why: members for why, members in alike.items() if why not in others}
-    if others:
-        more = Status.INCORRECT, (f"errors of the same kinds as above ({where})",)
-        merged[more] = [record for why in others for record in alike[why]]
+            entries.setdefault((tuple(dict.fromkeys(r.variant for r in members)), kinds), []).append(why)
+    more = {whys[MOST_WRONG - 1]: whys[MOST_WRONG:] for whys in entries.values() if len(whys) > MOST_WRONG + 1}
+    others = {why for whys in more.values() for why in whys}
+    merged: dict[_Why, list[Record]] = {}
+    for why, members in alike.items():
+        if why not in others:
+            merged[why] = members
+        if why in more:  # right behind those that are told
+            variants = ", ".join(dict.fromkeys(record.variant for record in members))
+            said = f"errors of the same kind as the {MOST_WRONG} of {variants} above ({where})"
+            merged[why[0], (said,)] = [record for other in more[why] for record in alike[other]]
     return merged
 
 

@@ -286,42 +286,66 @@ def test_limits_profilers_and_alarms_are_put_back_too(bench, pytester):
 
 
 HOOKS = """
+from torch.autograd import graph
 from torch.nn.modules import module
+
+AUTOGRAD = torch._C._autograd
 
 def own(*arguments):
     return None
 
-module.register_module_forward_pre_hook(own)  # the project's, which stays
+module.register_module_forward_pre_hook(own)  # the project's, which stay
+if ENTERED:
+    graph.saved_tensors_hooks(own, own).__enter__()
 
 @culprit
-def hooks_every_module():
+def hooks_everything():
     module.register_module_forward_hook(lambda *arguments: time.sleep(0.005))
-    torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t).__enter__()
-    torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t).__enter__()
+    module.register_module_full_backward_hook(own)
+    for _ in range(2):
+        graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t).__enter__()
+
+@culprit
+def leaves_hooks():
+    AUTOGRAD._pop_saved_tensors_default_hooks()
+
+@culprit
+def refuses_hooks():
+    AUTOGRAD._saved_tensors_hooks_disable("no hooks, please")
 
 @register("is_a_module", "modules")
 def load(workload):
     class Attention(torch.nn.Module):
         def forward(self, q, k, v):
             return right(q, k, v)
+    module.register_module_backward_hook(own).remove()  # torch refuses it beside the full one
     with open("seen.txt", "w") as file:
-        saved = torch._C._autograd._top_saved_tensors_default_hooks(True)
-        print(len(module._global_forward_hooks), list(module._global_forward_pre_hooks.values()) == [own], saved, file=file)
+        mine = list(module._global_forward_pre_hooks.values()), AUTOGRAD._top_saved_tensors_default_hooks(True)
+        print(len(module._global_forward_hooks), mine == ([own], (own, own) if ENTERED else None), file=file)
     return Attention()
 """
 
 
-def test_hooks_of_every_module_and_of_saved_tensors_are_taken_back(bench, pytester):
-    pytester.makeconftest(KERNELS + HOOKS)
+@pytest.mark.parametrize(
+    ("culprit", "said"),
+    [
+        ("hooks_everything", ["hooks of every torch.nn.Module", "hooks of saved tensors"]),
+        ("leaves_hooks", ["hooks of saved tensors"]),
+        ("refuses_hooks", ["refusal of hooks of saved tensors"]),
+    ],
+)
+def test_hooks_of_every_module_and_of_saved_tensors_are_taken_back(bench, pytester, culprit, said):
+    entered = culprit != "refuses_hooks"  # which would refuse the project's own
+    pytester.makeconftest(f"{KERNELS}\nENTERED = {entered}\n{HOOKS}")
     launched = (WORKLOAD, "--attn-launches=1")  # only what it starts has the culprit in it
-    run_here(bench, *launched, *chosen("hooks_every_module", "is_a_module")).assert_outcomes(passed=2)
+    run_here(bench, *launched, *chosen(culprit, "is_a_module")).assert_outcomes(passed=2)
     records = bench.records()
-    assert changes(records[f"hooks_every_module@eager-{SHAPE}"]) == [
-        "hooks of every torch.nn.Module",
-        "hooks of saved tensors",
-    ]
-    assert changes(records[f"is_a_module@eager-{SHAPE}"]) == []
-    assert (pytester.path / "seen.txt").read_text() == "0 True None\n"
+    first, then = (records[f"{name}@eager-{SHAPE}"] for name in (culprit, "is_a_module"))
+    assert changes(first) == said
+    assert all(one["put_back"] for one in first["changed"])
+    assert changes(then) in ([], ["hooks of every torch.nn.Module"])  # which kind of backward hooks there were
+    assert then["launch"] == first["launch"]
+    assert (pytester.path / "seen.txt").read_text() == "0 True\n"
 
 
 def test_the_reference_is_not_made_in_the_state_of_the_first_case(bench, pytester, monkeypatch):

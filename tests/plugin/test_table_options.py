@@ -174,6 +174,15 @@ def test_tables_of_workloads_are_in_the_order_of_their_grid(sim):
     assert tables("--benchmark-compare") == ["512", "1k", "2k", "4k", "8k", "16k"]
 
 
+def test_groups_that_somebody_else_made_of_copies_are_shown_as_they_are(sim, pytester):
+    pytester.makeconftest(
+        "def pytest_benchmark_group_stats(benchmarks):\n    return [('all', [dict(one) for one in benchmarks])]\n"
+    )
+    result = sim(*ONE)
+    assert result.ret == 0
+    assert "benchmark 'all'" in result.stdout.str()
+
+
 def test_two_tests_of_a_case_keep_their_names_in_a_narrow_table(sim, pytester, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makepyfile(

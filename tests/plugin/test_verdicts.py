@@ -499,8 +499,10 @@ def pytest_collection_modifyitems(items):
     result = sim(*ONCE, REQUIRE)
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    said = "failed by --attn-require-baseline: 1 case did not run, and no session has it"
+    said = "failed by --attn-require-baseline: 1 case did not run, and no comparable session has it"
     assert said in " ".join(result.stdout.str().split())
+    nothing = (option for option in ONCE if not option.startswith("--benchmark-"))
+    assert sim(*nothing, REQUIRE, "--benchmark-disable").ret == 0  # nothing is compared
 
 
 def test_cases_that_are_not_selected_are_not_missing(sim: Any, baseline: Any) -> None:
