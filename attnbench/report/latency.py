@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
 from attnbench import stats
-from attnbench.model import Record, Status
+from attnbench.model import Record, Sample, Status
 from attnbench.report.pooling import marked
 from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
@@ -34,6 +35,9 @@ LONGEST_HEAD = 28
 #: Rounds that wait so long for the clock in all are said to. Right after heat, those of a fused kernel waited about 0.4 s on
 #: an H200.
 LONG_WAIT_S = 1.0
+#: A call that keeps the host busy for more than so many times as long as the GPU is said to. In isolated calls, of which
+#: `host_s` is, the host of an H200 took 1.6 times as long as in a row (docs/measurements/sustained-h200.md, `te_fp8`).
+HOST_BOUND = 2.0
 CELL = max(len(mark) for mark in MARKS.values())
 
 _COLUMNS = (
@@ -138,9 +142,11 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
     ]
     unequal = [f"{variant} ({counted(s.unequal, 'output')})" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
+    bound = [f"{name} ({milliseconds(s.host_s)} ms)" for name, s in samples if s.host_s and _is_host_bound(s)]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     doubts = {
         "waits for the device inside the call, so host time is part of its latency": waiting,
+        "busier on the host than on the GPU, so calls in a row take the host's time": bound,
         "outputs within the tolerance, but not bit-equal to the checked one": unequal,
         "waited long for the clock to reach its ceiling (a warm or shared GPU?)": long,
         "started below the clock's ceiling": below,
@@ -151,6 +157,10 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
         many = {doubt: names for doubt, names in doubts.items() if len(names) > MOST_NAMED}
         doubts |= {doubt: [f"{len(names)} of {len(records)}"] for doubt, names in many.items()}
     return [line for doubt, names in doubts.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
+
+
+def _is_host_bound(sample: Sample) -> bool:
+    return sample.host_s is not None and sample.host_s > HOST_BOUND * statistics.median(sample.rounds_s)
 
 
 def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list[str]:

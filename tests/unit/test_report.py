@@ -231,6 +231,13 @@ def test_of_very_many_such_figures_the_number_is_said_and_under_v_their_names(ru
     assert all(f"kernel_{name}@eager" in "".join(listed[at : at + 2]) for name in range(9))
 
 
+@pytest.mark.parametrize(("host_s", "is_said"), [(None, False), (1.9e-3, False), (2.1e-3, True)])
+def test_a_call_that_keeps_the_host_busier_than_the_gpu_is_said(run_file, record, host_s, is_said):
+    run = run_file(record("b@eager", sample=Sample((1e-3,) * 30, "cuda-events", host_s=host_s)), record("a@eager"))
+    said = "busier on the host than on the GPU, so calls in a row take the host's time: b@eager (2.100 ms)"
+    assert (said in table(run, "flux-256px-t128  [")) == is_said
+
+
 def test_graph_breaks_are_said(run_file, record):
     run = run_file(record("b@default", compilation=Compilation(2, ("call to print",))))
     assert section(run)[-1] == "graph breaks in b@default on flux-256px-t128: call to print"
