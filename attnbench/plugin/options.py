@@ -95,8 +95,8 @@ def _folder(given: str, source: str) -> Path:
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             raise pytest.UsageError(f"{source}: expected a folder, got the file {given!r}")
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # made, or not, when it is written to
+    except FileNotFoundError:
+        pass  # it is made when it is written to
     except OSError as exc:
         raise pytest.UsageError(f"{source}: the folder {given!r} cannot be used: {exc.strerror}") from exc
     return path

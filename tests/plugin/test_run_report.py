@@ -1,5 +1,7 @@
 """`--attn-report=DIR`: a report of the run, which never fails it."""
 
+import pytest
+
 from attnbench.report import bundle
 
 CASES = ("--attn-backend=torch_flash", "--attn-mode=eager", "--attn-workload=flux-1024px-t512")
@@ -33,18 +35,27 @@ def test_a_report_that_cannot_be_made_does_not_fail_the_run(sim, tmp_path, monke
     result.stdout.fnmatch_lines(["no report: RuntimeError: no figure today"])
 
 
-def test_a_folder_that_cannot_be_written_to_is_a_sentence(sim, tmp_path):
-    (tmp_path / "file").write_text("")
-    result = sim(*CASES, f"--attn-report={tmp_path / 'file' / 'below'}")
+def test_a_folder_that_cannot_be_written_to_any_longer_is_a_sentence(sim, tmp_path, pytester):
+    above = tmp_path / "above"
+    pytester.makeconftest(f"def pytest_sessionstart():\n    open({str(above)!r}, 'w').close()\n")
+    result = sim(*CASES, f"--attn-report={above / 'below'}")
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"no report: {tmp_path}/file/below cannot be written to: Not a directory"])
+    result.stdout.fnmatch_lines([f"no report: {above}/below cannot be written to: Not a directory"])
 
 
-def test_a_file_in_place_of_the_folder_is_wrong_usage(sim, tmp_path):
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        ("", "expected a folder, got the file '{}'"),
+        ("/below", "the folder '{}' cannot be used: Not a directory"),
+    ],
+)
+def test_a_file_in_place_of_the_folder_or_above_it_is_wrong_usage(sim, tmp_path, below, said):
     (tmp_path / "file").write_text("")
-    result = sim(*CASES, f"--attn-report={tmp_path / 'file'}")
+    path = f"{tmp_path}/file{below}"
+    result = sim(*CASES, f"--attn-report={path}")
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*--attn-report: expected a folder, got the file '{tmp_path}/file'"])
+    assert f"--attn-report: {said.format(path)}" in result.stderr.str()
 
 
 def test_a_run_without_cases_writes_none(sim, tmp_path):
