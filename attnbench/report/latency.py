@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from attnbench import stats
-from attnbench.model import Record, Sample, Status
+from attnbench.model import MODES, Record, Sample, Status
 from attnbench.report.pooling import marked
 from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
@@ -56,7 +56,9 @@ _COLUMNS = (
     ("rel. L2", "error"),
     ("max abs", "error"),
 )
-_KERNEL, _COPIES = (next(at for at, (name, _) in enumerate(_COLUMNS) if name == one) for one in ("kernel", "copies"))
+_MODE, _KERNEL, _COPIES = (
+    next(at for at, (name, _) in enumerate(_COLUMNS) if name == one) for one in ("mode", "kernel", "copies")
+)
 
 
 #: No case is in several tests.
@@ -117,13 +119,18 @@ def of_workload(
             row[:] = [cell or (UNKNOWN if known[at] and at != _KERNEL else "") for at, cell in enumerate(row)]
     header = [[name for name, _ in _COLUMNS], [unit for _, unit in _COLUMNS]]
     heading = [f"{workload.name}  {workload.shown} {workload.distribution}"]
+    modes = {row[_MODE] for row in rows}
+    if is_one := len(modes) == 1 and modes <= set(MODES):  # said once, not in every row
+        heading += modes
+        for row in rows:
+            row[_MODE] = ""
     if base_s is not None:
         heading.append(f"speed against {reference}")
     elif reference and any(r.sample for r in shown):
         heading.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
     return [
         "; ".join(heading),
-        *fitted(*without_empty(header, rows), left=2, most=width),
+        *fitted(*without_empty(header, rows), left=1 if is_one else 2, most=width),
         *_doubts(shown, tests, details),
     ]
 

@@ -294,9 +294,10 @@ AUTOGRAD = torch._C._autograd
 def own(*arguments):
     return None
 
-module.register_module_forward_pre_hook(own)  # the project's, which stay
-if ENTERED:
-    graph.saved_tensors_hooks(own, own).__enter__()
+if any(argument.startswith("--attn-child") for argument in sys.argv):  # not in the process of these tests
+    module.register_module_forward_pre_hook(own)  # the project's, which stay
+    if ENTERED:
+        graph.saved_tensors_hooks(own, own).__enter__()
 
 @culprit
 def hooks_everything():
