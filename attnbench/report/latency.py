@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from attnbench import stats
-from attnbench.model import MODES, Record, Sample, Status
+from attnbench.model import MODES, Record, Status
 from attnbench.report.pooling import marked
 from attnbench.report.quantities import median_s, timed_check
 from attnbench.report.table import GAP, WIDTH, aligned, fitted, without_empty, wrapped
@@ -149,7 +149,11 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
     ]
     unequal = [f"{variant} ({counted(s.unequal, 'output')})" for variant, s in samples if s.unequal]
     throttled = [variant for variant, sample in samples if sample.self_throttled]
-    bound = [f"{name} ({milliseconds(s.host_s)} ms)" for name, s in samples if s.host_s and _is_host_bound(s)]
+    bound = [
+        f"{variant} ({milliseconds(s.host_s)} ms)"
+        for variant, s in samples
+        if s.host_s and s.host_s > HOST_BOUND * statistics.median(s.rounds_s) and not s.synchronising
+    ]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     doubts = {
         "waits for the device inside the call, so host time is part of its latency": waiting,
@@ -164,10 +168,6 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
         many = {doubt: names for doubt, names in doubts.items() if len(names) > MOST_NAMED}
         doubts |= {doubt: [f"{len(names)} of {len(records)}"] for doubt, names in many.items()}
     return [line for doubt, names in doubts.items() if names for line in wrapped(f"{doubt}: {', '.join(names)}")]
-
-
-def _is_host_bound(sample: Sample) -> bool:
-    return sample.host_s is not None and sample.host_s > HOST_BOUND * statistics.median(sample.rounds_s)
 
 
 def _row(record: Record, base_s: float | None, tests: Mapping[str, int]) -> list[str]:
