@@ -17,17 +17,16 @@ def told(reasons: Sequence[Reason], *, whole: bool, where: str = "-v names them"
 
     whole: all of them, as the user asked. where: in words, where the others are told.
     """
-    errors = [reason for reason in reasons if reason.code in ERRORS]
-    more = len(errors) - MOST_TOLD
-    if whole or more < 2:  # a sentence that stands for one other spares nothing
+    number = sum(reason.code in ERRORS for reason in reasons)
+    if whole or number <= MOST_TOLD + 1:  # a sentence that stands for one other spares nothing
         return tuple(reason.text for reason in reasons)
-    kept, last = errors[:MOST_TOLD], errors[-1]
-    texts = []
+    texts, seen = [], 0
     for reason in reasons:
-        if reason.code not in ERRORS or any(reason is one for one in kept):
+        seen += reason.code in ERRORS
+        if reason.code not in ERRORS or seen <= MOST_TOLD:
             texts.append(reason.text)
-        elif reason is last:
-            texts.append(f"{more} more errors ({where})")
+        elif seen == number:  # where the last of them stood
+            texts.append(f"{number - MOST_TOLD} more errors ({where})")
     return tuple(texts)
 
 

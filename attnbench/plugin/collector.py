@@ -139,7 +139,7 @@ class RecordCollector:
         from attnbench.report.table import WIDTH
 
         width = self._config.get_terminal_writer().fullwidth if terminalreporter.isatty() else WIDTH
-        heading, *lines = terminal.section(self._run.file(), details=self._config.get_verbosity() > 0, width=width)
+        heading, *lines = terminal.section(self._run.file(), details=self._run.shows_details, width=width)
         terminalreporter.write_line(heading, blue=True)
         for line in (*lines, *self._run.results.remarks):
             terminalreporter.write_line(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
@@ -152,7 +151,7 @@ def _doubts(records: Sequence[Record], tests: Mapping[str, int], details: bool) 
     bound = [
         f"{variant} ({milliseconds(s.host_s)} ms)"
         for variant, s in samples
-        if s.host_s and s.host_s > HOST_BOUND * statistics.median(s.rounds_s) and not s.synchronising
+        if s.host_s and s.host_s > HOST_BOUND * stats.median_s(s.rounds_s) and not s.synchronising
     ]
     unpoisoned = [_name(r, tests) for r in records if not all(check.poisoned for check in r.checks)]
     doubts = {

@@ -35,10 +35,11 @@ def unmeasured(records: Sequence[Record], tests: Mapping[str, int] | None = None
     details: list every reason. Without, the backends of packages that are not installed are one line of names, as long as
     anything ran at all, and of many errors of one kernel, and many wrong cases of one variant, the first few are told.
     """
-    mine = [record for record in records if record.status in ORDER and record.reasons]
+    absent: list[Record] = []
+    rest: list[Record] = []
     folds = not details and _ran(records)
-    absent = [record for record in mine if folds and _is_not_installed(record)]
-    rest = [record for record in mine if not (folds and _is_not_installed(record))]
+    for record in records:
+        (absent if folds and _is_not_installed(record) else rest).append(record)
     everywhere, modes = len({r.workload for r in records}), _modes(records)
     lines: list[str] = []
     for (status, texts), members in groups(rest, details=details):

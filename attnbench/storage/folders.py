@@ -30,10 +30,8 @@ def is_absent(path: Path) -> bool:
     """Whether nothing lies there. False where that cannot be found out: whoever reads or writes it then says why."""
     try:
         path.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as exc:
+        return isinstance(exc, FileNotFoundError)
     return False
 
 
