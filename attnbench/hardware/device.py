@@ -243,8 +243,16 @@ def free_bytes(device: str) -> int | None:
 
 
 def release_memory(device: str) -> None:
-    """Give back what this process keeps of the GPU's memory without using it: another one is about to measure there."""
-    if device == "cuda":
-        import torch
+    """Give back what this process keeps of the GPU's memory without using it: another one is about to measure there.
 
+    A process whose context is lost can give nothing back before it ends.
+    """
+    if device != "cuda":
+        return
+    import torch
+
+    try:
         torch.cuda.empty_cache()
+    except Exception:
+        if not context_is_lost(device):
+            raise

@@ -9,8 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 import pytest
+import torch
+
+from attnbench.hardware.device import release_memory
+
+#: A context that a kernel took with it: every call says so, as torch does on a GPU.
+LOST = "CUDA error: an illegal memory access was encountered"
 
 TINY = ("--attn-backend=numpy", "--attn-workload=1x32x2x16", "--attn-rounds=1")
 
@@ -131,3 +138,23 @@ def test_blocking_launches_are_refused(bench, driver, torch_like, monkeypatch):
     refused(
         bench.fresh(*TINY, "--attn-device=cuda"), "CUDA_LAUNCH_BLOCKING=1 puts the host's work inside the *: unset it"
     )
+
+
+def raising(message: str) -> Callable[[], None]:
+    def call() -> None:
+        raise RuntimeError(message)
+
+    return call
+
+
+def test_a_process_whose_context_is_lost_can_still_hand_a_case_to_another(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", raising(LOST))
+    monkeypatch.setattr(torch.cuda, "synchronize", raising(LOST))
+    release_memory("cuda")
+
+
+def test_memory_that_a_working_context_does_not_give_back_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", raising("not to be had"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with pytest.raises(RuntimeError, match="not to be had"):
+        release_memory("cuda")
