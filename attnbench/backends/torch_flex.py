@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Queries and keys of a block, as `create_block_mask` has them by default, and queries that are looked at together.
 BLOCK, CHUNK = 128, 2048
+INT32_MAX = 2**31 - 1
 
 
 def _mask_mod(workload: Workload, device: str) -> Callable[..., torch.Tensor] | None:
@@ -30,7 +31,10 @@ def _mask_mod(workload: Workload, device: str) -> Callable[..., torch.Tensor] | 
         dense = masks.dense_mask(workload, device)
         assert dense is not None
         seen = dense[0, 0]
-        return lambda b, h, q, k: seen[q, k]  # noqa: ARG005
+        if seen.numel() <= INT32_MAX:
+            return lambda b, h, q, k: seen[q, k]  # noqa: ARG005
+        # The compiled kernel works out the element's offset in the type of its indices, which are int32.
+        return lambda b, h, q, k: seen[q.long(), k.long()]  # noqa: ARG005
     shift, causal = workload.k_shape[1] - workload.seq, workload.mask == "causal"
     if not workload.packed:
         return (lambda b, h, q, k: k <= q + shift) if causal else None  # noqa: ARG005

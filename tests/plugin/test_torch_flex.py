@@ -83,6 +83,26 @@ def test_the_block_mask_of_a_long_workload_takes_no_matrix_of_its_scores(monkeyp
     assert made.shape == (1, 1, 20000, 20000)
 
 
+def test_a_boolean_mask_of_more_elements_than_int32_counts_is_read_with_wider_indices(monkeypatch):
+    index = torch.arange(3, dtype=torch.int32)
+    taken = []
+
+    class Mask:
+        def __init__(self, elements):
+            self.elements = elements
+
+        def numel(self):
+            return self.elements
+
+        def __getitem__(self, at):
+            taken.append([one.dtype for one in at])
+
+    for elements in (2**31 - 1, 2**31):
+        monkeypatch.setattr(masks, "dense_mask", lambda *_, elements=elements: {(0, 0): Mask(elements)})
+        torch_flex._mask_mod(spelt("1x140x2x32:fp32:bool"), "cpu")(0, 0, index, index)
+    assert taken == [[torch.int32] * 2, [torch.int64] * 2]
+
+
 @pytest.mark.parametrize(
     "text",
     [
