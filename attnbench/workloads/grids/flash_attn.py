@@ -133,7 +133,7 @@ GRIDS_OF_FLASH_ATTN = (
         _OF_README,
         rows=tuple(_over_the_length(_BERT)),
         tiny=_TINY,
-        wall_time="221 + 224 s for 720 cases of 20 backends (H200, once, 2026-11-28)",
+        wall_time="357 s for 828 cases of 23 backends (H200, once, 2026-11-29)",
     ),
     Grid(
         "flash-attn-long",
@@ -142,7 +142,7 @@ GRIDS_OF_FLASH_ATTN = (
         _OF_README,
         rows=tuple(_long(*_LONG)),
         tiny=tuple(_directions("tiny-fa", _small())),
-        wall_time="411 s for 189 cases of 21 backends, of a run that went on (H200, once, 2026-11-28)",
+        wall_time="471 s for 207 cases of 23 backends (H200, once, 2026-11-29)",
     ),
     Grid(
         "flash-attn-64k",
@@ -161,10 +161,8 @@ GRIDS_OF_FLASH_ATTN = (
         wall_time="176 s for 680 of 819 cases of 21 backends; 127 s for the last eight rows and 23 backends (H200, once "
         "each, 2026-11-28, -29)",
     ),
-    _of_shape(_WIDE, "338 + 328 s for 714 of 720 cases of 20 backends (H200, once, 2026-11-28)"),
+    _of_shape(_WIDE, "571 s for 828 cases of 23 backends (H200, once, 2026-11-29)"),
     _of_shape(_DESKTOP, "327 s for 756 cases of 21 backends (H200, once, 2026-11-28)"),
     _of_tokens(64, "521 s for 756 cases of 21 backends (H200, once, 2026-11-28)"),
-    _of_tokens(
-        128, "409 s for 360 cases of 10 backends; 355 s for 504 of 14 others (H200, once each, 2026-11-28, -29)"
-    ),
+    _of_tokens(128, "534 s for 756 cases of 21 backends (H200, once, 2026-11-29)"),
 )

@@ -16,8 +16,7 @@ class Grid:
 
     what: in one sentence. source: where its numbers come from. rows: what it runs, in this order. tiny: what it runs on a
     CPU instead: the same masks, groups of heads and directions over a few tokens. further: rows that run when they are
-    named, and not with the grid. wall_time: what was seen of it on one GPU, in words; seconds joined by + are runs of a part
-    of the backends each.
+    named, and not with the grid. wall_time: what was seen of it on one GPU, in words.
     """
 
     name: str
