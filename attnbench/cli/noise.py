@@ -171,7 +171,7 @@ def _unit_lines(baseline: Baseline, unit: str | None, verbose: bool) -> list[str
     rows = [row for family, members in families.items() for row in _family_rows(family, members)]
     lines = [heading, *(f"  {name}" for name in names), "", *aligned([FAMILY_HEADER], rows)]
     if verbose:
-        own = [(c.record.case, str(c.launches), f"{c.widest:.2%}"[:-1], _percent([c.verdict.limit])) for c in cases]
+        own = [(c.record.case, str(c.launches), f"{c.widest * 100:.2f}", _percent([c.verdict.limit])) for c in cases]
         lines += ["", *aligned([CASE_HEADER], own)]
     return [*lines, "", *(line for text in carried([case.verdict for case in cases]) for line in wrapped(text))]
 

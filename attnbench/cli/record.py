@@ -263,7 +263,7 @@ def _wide(run: RunFile) -> list[str]:
     for record in one_per_launch(run.records):
         launches.setdefault(record.case, []).append(record)
     spread = {case: launch_spread(records) for case, records in launches.items()}
-    return [f"launches of {case} differ by {share:.2%}" for case, share in spread.items() if share > WIDE]
+    return [f"launches of {case} differ by {share * 100:.2f} %" for case, share in spread.items() if share > WIDE]
 
 
 def _refused(reasons: Sequence[str]) -> int:

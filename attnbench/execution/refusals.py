@@ -61,5 +61,5 @@ def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason
         needed = least_bytes(workload, variant.mode)
     if needed <= USABLE * free:
         return ()
-    found = f"found {free:,} bytes free, of which {USABLE:.0%} count"
+    found = f"found {free:,} bytes free, of which {USABLE * 100:.0f} % count"
     return (Reason("memory", f"needs at least {needed:,} bytes of the GPU's memory, {found}"),)

@@ -128,7 +128,7 @@ def of_workload(
     elif reference and any(r.sample for r in shown):
         heading.append(f"no speed: {reference} was {'slowed down on purpose' if references else 'not measured'}")
     return [
-        "; ".join(heading),
+        *wrapped("; ".join(heading)),
         *fitted(*without_empty(header, rows), left=1 if is_one else 2, most=width),
         *_doubts(shown, tests, details),
     ]

@@ -42,11 +42,12 @@ def section(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str
     blocks = [head(run)]
     records, numbers = pooled(run.records), numbered_tests(run.records)
     ran = [r for r in records if r.status in (Status.MEASURED, Status.CHECKED)]
+    reference = run.reference if _has_reference(run) else ""
     for mode in sorted(dict.fromkeys(r.mode for r in ran), key=_place):
         blocks += by_sequence(records, mode, numbers, width)
     for workload in dict.fromkeys(r.workload for r in ran):
         mine = [r for r in records if r.workload == workload]
-        blocks.append(of_workload(mine, run.reference, numbers, width, details))
+        blocks.append(of_workload(mine, reference, numbers, width, details))
         blocks.append(sustained.table(mine, numbers, width))
         if details:
             blocks.append(spread(mine, numbers, width))
@@ -207,7 +208,16 @@ def _method(run: RunFile) -> list[str]:
     each = "" if len(counts_of_launches) == 1 else f"{counts_of_launches[0]} to "
     of = f" in each of {each}{counts_of_launches[-1]} launches" if counts_of_launches[-1] > 1 else ""
     figures, columns = f"median of {rounds} rounds{of}, clock {clocks}", "CV: their standard deviation / mean"
-    return [figures, f"{columns}; {SPEED}"] if of else [f"{figures}; {columns}; {SPEED}"]
+    if _has_reference(run):
+        columns += f"; {SPEED}"
+    elif run.reference:
+        columns += f"; no speed: {run.reference} was not measured"
+    return [figures, columns] if of else wrapped(f"{figures}; {columns}")
+
+
+def _has_reference(run: RunFile) -> bool:
+    """Whether any case of the run's reference has a latency, so that there is a speed to tell."""
+    return any(record.variant == run.reference and record.sample for record in run.records)
 
 
 def _baselines(run: RunFile) -> list[str]:

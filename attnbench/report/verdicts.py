@@ -79,8 +79,8 @@ def verdicts(run: RunFile, details: bool = False, width: int = WIDTH) -> list[st
     shown = [v for v in compared if v.kind is not VerdictKind.UNCHANGED]
     lines = [_counted(ordered), *(_table(shown, name, details, width) if shown else [])]
     lines += [f"  {text}" for text in _unchanged(unchanged, details)]
-    lines += [f"  {text}" for text in (*_explained(ordered, name), *_notes(ordered, name))]
-    texts = [f"baseline: {_files(_sessions(compared))}"] if compared else []
+    texts = [*_explained(ordered, name), *_notes(ordered, name)]
+    texts += [f"baseline: {_files(_sessions(compared))}"] if compared else []
     texts += [*bearing.carried(ordered, details), *(bearing.details(run) if details else []), bearing.shared(run)]
     return [*lines, *(part for text in texts if text for part in wrapped(text, "  "))]
 
@@ -214,7 +214,7 @@ def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
     smallest = sorted(v.found_by for v in verdicts if v.found_by is not None)
     screened = [v.high for v in verdicts if v.found_by is None and v.high is not None]
     limits = sorted({v.limit for v in verdicts if v.limit is not None})
-    text = f"unchanged: {counted(len(verdicts), 'case')}, {_percent(changes[0], 2)} to {_percent(changes[-1], 2)} %"
+    text = f"unchanged: {counted(len(verdicts), 'case')}, {_ends(changes, 2)} %"
     text += f", limit {_limits(limits)} %"
     if smallest and details:
         text += f"; finds {_percent(smallest[len(smallest) // 2], 2)} % (median), {_percent(smallest[-1], 2)} % (worst)"
@@ -222,8 +222,7 @@ def _unchanged(verdicts: Sequence[Verdict], details: bool) -> list[str]:
         text += f"; unknown unit: the intervals end at {_percent(max(screened), 2)} % or below"
     clocks = sorted(by for by in map(_other_clock, verdicts) if by is not None)
     if clocks:
-        extremes = " to ".join(dict.fromkeys(_percent(by, 1) for by in (clocks[0], clocks[-1])))
-        return [text, f"  clock during the call: {extremes} % in {len(clocks)} of them (corrected)"]
+        return [text, f"  clock during the call: {_ends(clocks, 1)} % in {len(clocks)} of them (corrected)"]
     return [text]
 
 
@@ -297,6 +296,11 @@ def _some(names: Sequence[str], most: int = _FEW) -> str:
 
 def _percent(value: float | None, digits: int) -> str:
     return "?" if value is None else signed_percent(value, digits)
+
+
+def _ends(changes: Sequence[float], digits: int) -> str:
+    """Of sorted changes the smallest and the largest, `-0.20 to +0.10`; once where both read alike."""
+    return " to ".join(dict.fromkeys(_percent(change, digits) for change in (changes[0], changes[-1])))
 
 
 def _limits(limits: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from attnbench.model import Reason, VerdictKind
+from attnbench.units import signed_percent
 from attnbench.verdicts.delta import Delta
 from attnbench.verdicts.interval import Intervals
 from attnbench.verdicts.rule import Rule
@@ -19,7 +20,7 @@ def clock_rose(delta: Delta) -> Reason:
     """Why a case that is slower in cycles is not called regressed."""
     return Reason(
         "clock",
-        f"slower in cycles ({delta.value:+.2%}), but faster in seconds, because the clock rose by more",
+        f"slower in cycles ({signed_percent(delta.value)} %), but faster in seconds, because the clock rose by more",
     )
 
 
@@ -36,10 +37,12 @@ def on_known_unit(kind: VerdictKind, delta: Delta, now: Intervals, rule: Rule, l
     if kind is VerdictKind.REGRESSED and delta is not now.main:
         return _slower_clock(delta, now.uncorrected, limit)
     if kind is VerdictKind.REGRESSED:
-        text = f"at least {delta.low:+.2%}; tolerated {rule.tolerated:.1%}, limit {limit:.2%}"
+        text = (
+            f"at least {signed_percent(delta.low)} %; tolerated {rule.tolerated * 100:.1f} %, limit {limit * 100:.2f} %"
+        )
         return Reason("slower", text)
     if kind is VerdictKind.IMPROVED:
-        return Reason("faster", f"at least {-now.gain_high:.2%} faster")
+        return Reason("faster", f"at least {-now.gain_high * 100:.2f} % faster")
     if kind is VerdictKind.UNCHANGED:
         return _below_limit(delta, limit)
     return _undecided(delta)
@@ -54,7 +57,7 @@ def on_unknown_unit(claimed: VerdictKind, delta: Delta, limit: float, unit_sd: f
         return (_below_limit(delta, limit),)
     if math.isinf(delta.error):
         return (_undecided(delta),)
-    cause = f"the baseline is from other GPUs of this model, which differ by {unit_sd:.1%} (sd)"
+    cause = f"the baseline is from other GPUs of this model, which differ by {unit_sd * 100:.1f} % (sd)"
     record = "record a session on this GPU (attnbench record)"
     either = f"{record}, or compare with the code before the change on this GPU (--benchmark-save, --benchmark-compare)"
     if claimed is VerdictKind.IMPROVED:
@@ -66,17 +69,17 @@ def on_unknown_unit(claimed: VerdictKind, delta: Delta, limit: float, unit_sd: f
 
 def _slower_clock(delta: Delta, in_cycles: float, limit: float) -> Reason:
     text = (
-        f"at least {delta.low:+.2%} in seconds (limit {limit:.2%} plus two clock steps), but "
-        f"{round(in_cycles, 6) + 0.0:+.2%} in cycles: the clock is lower during the call (does the kernel draw more power?)"
+        f"at least {signed_percent(delta.low)} % in seconds (limit {limit * 100:.2f} % plus two clock steps), but "
+        f"{signed_percent(in_cycles)} % in cycles: the clock is lower during the call (does the kernel draw more power?)"
     )
     return Reason("slower-clock", text)
 
 
 def _below_limit(delta: Delta, limit: float) -> Reason:
-    return Reason("below-limit", f"at most {delta.high:+.2%}, below the limit of {limit:.2%}")
+    return Reason("below-limit", f"at most {signed_percent(delta.high)} %, below the limit of {limit * 100:.2f} %")
 
 
 def _undecided(delta: Delta) -> Reason:
     if math.isinf(delta.error):
         return Reason("rounds", "fewer than 3 rounds: their scatter is unknown, so nothing is decided")
-    return Reason("interval", f"between {delta.low:+.2%} and {delta.high:+.2%}: undecided")
+    return Reason("interval", f"between {signed_percent(delta.low)} % and {signed_percent(delta.high)} %: undecided")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from printed import sentences
 
 from attnbench.backends.autotune import own_cache
 from attnbench.codec import run_from
@@ -58,7 +59,7 @@ def test_a_case_of_other_choices_is_tried_once_more_and_then_not_compared(
     )
     assert verdict(sim, CUDNN)["kind"] == "unchanged"
     said = "1 case was not compared: no stored launch made its autotune choices"
-    result.stdout.fnmatch_lines(
+    sentences(result).fnmatch_lines(
         [f"  incomparable: torch_flash@default · *{settled}; measured again with *", "2 cases: *"]
     )
     assert f"{said} (this alone fails no test)" in result.outlines

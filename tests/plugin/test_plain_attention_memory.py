@@ -55,7 +55,7 @@ def test_plain_attention_needs_its_scores_in_fp32_as_often_as_they_stand_at_one_
     free(enough)
     assert said(workload, mode) == []
     free(enough - 2)
-    found = f"found {enough - 2:,} bytes free, of which 90% count"
+    found = f"found {enough - 2:,} bytes free, of which 90 % count"
     assert said(workload, mode) == [f"needs at least {needed:,} bytes of the GPU's memory, {found}"]
 
 

@@ -93,7 +93,7 @@ def pytest_configure(config):
     printed = capfd.readouterr()
     (said,) = [line for line in printed.err.splitlines() if line.startswith("attnbench: launches of ")]
     assert "REQUIRE_BASELINE" not in printed.out, "the header names what the user set, and not what a recording sets"
-    assert re.fullmatch(r"attnbench: launches of torch_flash@eager-flux-256px-t128 differ by [01]\.\d\d%", said)
+    assert re.fullmatch(r"attnbench: launches of torch_flash@eager-flux-256px-t128 differ by [01]\.\d\d %", said)
 
 
 def test_sessions_that_hold_a_part_of_the_cases_each_are_one_baseline(sim: Any, baseline: Any, project: None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from printed import sentences
 
 from attnbench.codec import run_from
 from attnbench.report.markdown import markdown as render
@@ -273,7 +274,7 @@ def test_a_suspect_that_no_fresh_process_can_measure_is_regressed_on_what_is_kno
     assert [reason["code"] for reason in found["reasons"]] == ["slower", "measured-once", "relaunch"]
     assert found["launches"] == 1
     assert "  measured once" in failure(result, "REGRESSED")
-    result.stdout.fnmatch_lines(
+    sentences(result).fnmatch_lines(
         [
             "regressed  torch_cudnn@eager · flux-256px-t128 (measured once) *",
             f"  regressed: torch_cudnn@eager · flux-256px-t128: measured once; a fresh process could not *{said}",
@@ -525,7 +526,7 @@ def test_a_session_of_another_set_up_is_incomparable(sim: Any, baseline: Any) ->
         f"simulated-device/{stored.name} cannot be compared with this run: protocol simulated here, cuda-events/9 there. "
         "Record a session with attnbench record"
     )
-    result.stdout.fnmatch_lines([f"  incomparable: torch_cudnn@eager *, torch_flash@eager *: {reason}"])
+    sentences(result).fnmatch_lines([f"  incomparable: torch_cudnn@eager *, torch_flash@eager *: {reason}"])
     result = sim(*ONCE, REQUIRE)
     result.assert_outcomes(failed=2)
     assert reason in only_line(result, "INCOMPARABLE torch_cudnn@eager · flux-256px-t128: ")
@@ -546,7 +547,7 @@ def test_other_inputs_are_incomparable(bench: Any, pytester: pytest.Pytester) ->
     assert result.ret == 0
     (verdict,) = verdicts(bench).values()
     assert verdict["kind"] == "incomparable"
-    result.stdout.fnmatch_lines(
+    sentences(result).fnmatch_lines(
         [f"  incomparable: *the inputs differ: SHA-256 * here, 000000000000 in {folder.name}/*"]
     )
 
@@ -561,10 +562,10 @@ def test_an_unknown_unit_is_a_screen_that_fails_nothing(sim: Any, baseline: Any,
     assert (found["kind"], found["known_unit"]) == ("inconclusive", False)
     assert 0.04 < found["limit"] < 0.06, "units differ by more than sessions"
     assert (found["found_by"], found["launches"]) == (None, 1), "more launches would not make the unit known"
-    result.stdout.fnmatch_lines(
+    sentences(result).fnmatch_lines(
         [
             "inconclusive  torch_cudnn@eager · flux-256px-t128 (unknown unit) *",
-            "  inconclusive: torch_cudnn@eager *of this model, which differ by 0.6% (sd). To decide, record a session *",
+            "  inconclusive: torch_cudnn@eager *of this model, which differ by 0.6 % (sd). To decide, record a session *",
             "undecided: * of 2 compared cases; *",
         ]
     )
@@ -595,7 +596,9 @@ def test_two_rounds_decide_nothing_and_start_no_process(sim: Any, baseline: Any)
     assert result.ret == 0
     assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "inconclusive"}
     assert len(sim.stored()["attnbench"]["launches"]) == 1
-    result.stdout.fnmatch_lines(["*[[]?, ?] *", "  inconclusive: *: fewer than 3 rounds: their scatter is unknown, *"])
+    sentences(result).fnmatch_lines(
+        ["*[[]?, ?] *", "  inconclusive: *: fewer than 3 rounds: their scatter is unknown, *"]
+    )
 
 
 # Stored sessions

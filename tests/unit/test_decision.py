@@ -278,7 +278,7 @@ def test_a_slow_down_on_an_unknown_unit_is_shown_as_a_suspicion_with_what_to_do(
     (reason,) = found.reasons
     assert reason.code == "unknown-unit"
     assert reason.text.startswith("suspected slow-down: the baseline is from other GPUs of this model, which")
-    assert "differ by 0.6% (sd)" in reason.text
+    assert "differ by 0.6 % (sd)" in reason.text
     assert "attnbench record" in reason.text
     assert math.isinf(found.found_by), "nothing would have been called regressed"
 
@@ -352,7 +352,7 @@ def test_a_kernel_that_lowers_its_own_clock_is_regressed_and_a_step_of_the_clock
         (reason,) = found.reasons
         assert reason.code == "slower-clock"
         assert "in seconds" in reason.text
-        assert "+0.00% in cycles" in reason.text
+        assert "+0.00 % in cycles" in reason.text
         assert "the clock is lower during the call" in reason.text
     else:
         assert (found.kind, found.delta.measure) == (VerdictKind.UNCHANGED, CYCLES)
@@ -597,8 +597,8 @@ def test_the_kind_is_said_with_its_reason():
     rule = Rule(cases=100, relaunches=0)
     found = [decide([made(shift)], [made()], rule, NoiseModel()) for shift in (0.05, -0.05, 0.0, 0.016)]
     said = [" ".join(f"{reason.code}: {reason.text}" for reason in one.reasons) for one in found]
-    assert [re.sub(r"\d+\.\d\d%", "P", text) for text in said] == [
-        "slower: at least +P; tolerated 0.3%, limit P",
+    assert [re.sub(r"\d+\.\d\d %", "P", text) for text in said] == [
+        "slower: at least +P; tolerated 0.3 %, limit P",
         "faster: at least P faster",
         "below-limit: at most +P, below the limit of P",
         "interval: between +P and +P: undecided",

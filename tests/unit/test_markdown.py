@@ -174,7 +174,7 @@ def test_without_an_unchanged_case_nothing_is_folded(judged):
 
 
 def test_only_what_changed_has_reasons_and_a_command(judged):
-    reasons = (Reason("slower", "at least +2.62%"),)
+    reasons = (Reason("slower", "at least +2.62 %"),)
     bad = verdict("regressed", "a@eager-w", reasons=reasons, notes=("torch 2.13.0, the baseline's was 2.11.0",))
     text = markdown(judged(bad, verdict("unchanged", "b@eager-w")))
     block = "torch 2.13.0, the baseline's was 2.11.0\n$ pytest --benchmark-only --attn-backend=a\n"

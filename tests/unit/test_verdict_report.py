@@ -15,7 +15,7 @@ FLASH, CUDNN, MATH = (f"torch_{name}@eager-flux-256px-t128" for name in ("flash"
 REGRESSED = Verdict(
     case=FLASH,
     kind=VerdictKind.REGRESSED,
-    reasons=(Reason("slower", "at least +1.64%"),),
+    reasons=(Reason("slower", "at least +1.64 %"),),
     baseline_s=0.79e-3,
     found_s=0.806e-3,
     measure="cycles",
@@ -53,6 +53,16 @@ def test_the_line_of_a_regressed_case_says_everything_at_once(record):
         "  baseline: nvidia-h200/0001_a.json (this GPU)\n"
         "  reproduce: pytest --benchmark-only --attn-backend=torch_flash"
     )
+
+
+def test_a_long_sentence_of_the_block_is_wrapped(block):
+    cases = [
+        without(VerdictKind.NO_BASELINE, "no stored session holds this case", case) for case in (FLASH, CUDNN, MATH)
+    ]
+    assert block(UNCHANGED, *cases)[2:4] == [
+        "  no-baseline: torch_cudnn@eager · flux-256px-t128, torch_flash@eager · flux-256px-t128, torch_math@eager ·",
+        "    flux-256px-t128: no stored session holds this case",
+    ]
 
 
 def test_on_a_narrow_terminal_a_case_stands_below_its_figures(run_file, record):
@@ -118,7 +128,7 @@ def test_every_verdict_but_unchanged_is_a_row(block):
         ["improved", names[1], "0.7900", "0.8060", "-2.00", "[-2.50, -1.50]", "1"],
     ]
     assert lines[6:8] == [
-        "  unchanged: 1 case, +0.10 to +0.10 %, limit 1 %",
+        "  unchanged: 1 case, +0.10 %, limit 1 %",
         "  baseline: nvidia-h200/0001_a.json",
     ]
     assert lines[8].startswith("  limit 1 % (1 case): no session of this GPU, so slow-downs are only suspected; ")
@@ -253,7 +263,7 @@ def test_a_verdict_on_one_launch_that_none_followed_is_marked(block, record):
 def test_unchanged_cases_on_an_unknown_unit_say_what_they_rule_out(block):
     elsewhere = replace(UNCHANGED, known_unit=False, found_by=None, high=0.0171, limit=0.02)
     assert block(elsewhere, replace(elsewhere, case=CUDNN, high=0.0154))[1] == (
-        "  unchanged: 2 cases, +0.10 to +0.10 %, limit 2 %; unknown unit: the intervals end at +1.71 % or below"
+        "  unchanged: 2 cases, +0.10 %, limit 2 %; unknown unit: the intervals end at +1.71 % or below"
     )
 
 
