@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -85,7 +85,8 @@ class EnergyMeter:
         self._handle = handle
         self.why = ""
         if handle is None:
-            self.why = "no energy: NVML is not available for this GPU (pip install nvidia-ml-py)"
+            cannot = "is not available (pip install nvidia-ml-py)" if pynvml is None else "does not know this GPU"
+            self.why = f"no energy: NVML {cannot}"
         elif self.read() is None:
             self.why = "no energy: NVML has no energy counter of this GPU"
 
@@ -128,7 +129,10 @@ def energy_meter(uuid: str) -> Iterator[EnergyMeter]:
 
 @contextmanager
 def _gpu(identity: str) -> Iterator[tuple[Any, Any]]:
-    """The module pynvml, and its handle of this GPU: None where there is no NVML, or it does not know the GPU."""
+    """The module pynvml, and its handle of this GPU: None where there is no NVML, or it does not know the GPU.
+
+    A slice of a GPU (MIG) is asked for as `MIG-…` where NVML knows no `GPU-…` of that UUID.
+    """
     try:
         import pynvml
 
@@ -137,13 +141,19 @@ def _gpu(identity: str) -> Iterator[tuple[Any, Any]]:
         yield None, None
         return
     try:
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
-        except pynvml.NVMLError:
-            handle = None
-        yield pynvml, handle
+        yield pynvml, _handle(pynvml, identity)
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):  # a library in this process shut it down once too often
+            pynvml.nvmlShutdown()
+
+
+def _handle(pynvml: Any, identity: str) -> Any:
+    for name in (identity, identity.replace("GPU-", "MIG-", 1)):
+        try:
+            return pynvml.nvmlDeviceGetHandleByUUID(name)
+        except pynvml.NVMLError:
+            continue
+    return None
 
 
 def disturbances(before: Occupancy, after: Occupancy) -> list[str]:
@@ -170,7 +180,8 @@ def _first_uuid() -> str | None:
         device = ctypes.c_int(0)
         if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
             return None
-        if driver.cuDeviceGetUuid(ctypes.byref(raw), device):
+        uuid_of = getattr(driver, "cuDeviceGetUuid_v2", None) or driver.cuDeviceGetUuid  # 2 knows slices of a GPU (MIG)
+        if uuid_of(ctypes.byref(raw), device):
             return None
     except (OSError, AttributeError):
         return None

@@ -98,6 +98,16 @@ def test_a_gpu_that_nvml_does_not_know_has_no_fields(library):
     assert library.open == 0
 
 
+def test_a_slice_of_a_gpu_is_asked_for_by_its_own_name(library):
+    library.nvmlDeviceGetHandleByUUID = lambda uuid: "slice" if uuid == "MIG-1" else raises()
+    assert gpu_fields("1")["driver"] == gpu_fields("MIG-1")["driver"] == "580.159"
+
+
+def test_a_library_that_somebody_else_shut_down_costs_nothing(library):
+    library.nvmlShutdown = raises
+    assert gpu_fields("GPU-1")["driver"] == "580.159"
+
+
 def test_without_nvml_there_are_no_fields(library):
     library.nvmlInit = raises
     assert gpu_fields("GPU-1") == {}

@@ -165,7 +165,11 @@ def test_the_meter_reads_joules_and_says_why_it_cannot(library):
         assert meter.why == "no energy: NVML has no energy counter of this GPU"
     with energy_meter("2") as meter:
         assert (meter.read(), meter.temperature_c()) == (None, None)
-        assert meter.why == "no energy: NVML is not available for this GPU (pip install nvidia-ml-py)"
+        assert meter.why == "no energy: NVML does not know this GPU"
+    library.nvmlInit = no_counter
+    with energy_meter("1") as meter:
+        assert (meter.read(), meter.temperature_c()) == (None, None)
+        assert meter.why == "no energy: NVML is not available (pip install nvidia-ml-py)"
 
 
 # --- what the GPU reaches
