@@ -37,10 +37,14 @@ class Unordered:
 
 @dataclass(frozen=True)
 class Traced:
-    """What one call ran, in order of first appearance, and which of it may run outside the timed interval."""
+    """What one call ran, in order of first appearance, and which of it may run outside the timed interval.
+
+    recorded: whether the profiler saw anything, the spins around the call included.
+    """
 
     ops: tuple[DeviceOp, ...]
     unordered: tuple[Unordered, ...] = ()
+    recorded: bool = True
 
 
 def cuda_was_traced() -> bool:
@@ -76,7 +80,13 @@ def trace(call: Callable[[], object], device: str, settle: Callable[[], None]) -
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
         chrome_trace = json.loads(path.read_text())
-    return Traced(device_ops(chrome_trace), unordered(chrome_trace))
+    return traced(chrome_trace)
+
+
+def traced(chrome_trace: dict[str, Any]) -> Traced:
+    """What a Chrome trace of the call between its spins says."""
+    recorded = bool(_device_events(chrome_trace))
+    return Traced(device_ops(chrome_trace), unordered(chrome_trace), recorded)
 
 
 def device_ops(chrome_trace: dict[str, Any]) -> tuple[DeviceOp, ...]:

@@ -66,6 +66,12 @@ Named = Callable[[Any], Mapping[str, Any]]
 
 #: Blocks of the output's size that are filled with NaN beside its own, and calls until one of them is used.
 SPARE_BLOCKS, POISON_TRIES = 4, 3
+#: Calls under the profiler until it records something, and what is said where it never does.
+TRACES = 2
+NOTHING_RECORDED = (
+    "the profiler recorded nothing that ran on the GPU, not even the spins around the call, so nobody knows what ran: end "
+    "other profilers (CUPTI serves one at a time), and see whether torch.profiler shows kernels here"
+)
 
 
 # --- Load and compile
@@ -80,6 +86,7 @@ def loading(backend: Backend, device: str) -> Iterator[None]:
     with errors_as_rows("cannot be loaded", "load", device):
         try:
             yield
+            synchronize(device)  # what loading has launched is its own fault
         except (ImportError, AttributeError) as exc:
             if reasons := requirements.lacking(backend.requires, exc):
                 raise CaseEnded(Status.UNSUPPORTED, *reasons) from exc
@@ -339,10 +346,18 @@ class Route:
 
 
 def traced_route(run: Run, backend: Backend, device: str) -> Route:
-    """Run one call under the profiler. Raises CaseEnded (error) where it fails there."""
+    """Run one call under the profiler, and once more where that recorded nothing.
+
+    Raises CaseEnded (error) where the call fails there, or nothing is recorded.
+    """
     with errors_as_rows("failed under the profiler", "profiler", device):
-        run.ready()
-        traced = route.trace(run, device, settle=lambda: settle(sm_clock()))
+        for _ in range(TRACES):
+            run.ready()
+            traced = route.trace(run, device, settle=lambda: settle(sm_clock()))
+            if traced.recorded:
+                break
+        else:
+            raise CaseEnded(Status.ERROR, Reason("profiler", NOTHING_RECORDED))
     kernel_s = route.kernel_s(backend, device, traced.ops)
     wrong = route.wrong_route(backend, device, traced.ops)
     chose = route.chosen(backend, device, traced.ops)

@@ -8,6 +8,7 @@ from attnbench.backends.families import FAMILIES
 from attnbench.backends.registry import Backend, all_backends
 from attnbench.backends.variant import Variant
 from attnbench.checks import route
+from attnbench.execution import steps
 from attnbench.execution.local_case import TorchCase
 from attnbench.model import CaseEnded, DeviceOp, Status
 
@@ -124,6 +125,26 @@ def test_without_both_spins_nothing_is_said(spins):
     assert route.unordered(found) == ()
     assert "beside" in [op.name for op in route.device_ops(found)]
     assert SPIN not in [op.name for op in route.device_ops(found)]
+
+
+@pytest.mark.parametrize("events", [(), (event(SPIN, 0.0, 1.0),), (event("attention", 0.0, 1.0),)])
+def test_a_trace_without_any_event_of_the_gpu_recorded_nothing(events):
+    assert route.traced(trace(*events)).recorded == bool(events)
+
+
+@pytest.mark.parametrize(("recorded", "calls"), [((True,), 1), ((False, True), 2), ((False, False), 2)])
+def test_a_profiler_that_recorded_nothing_is_asked_once_more_and_is_then_an_error(monkeypatch, recorded, calls):
+    """Not a kernel that is incorrect because it ran nothing."""
+    answers, ready = iter(recorded), []
+    monkeypatch.setattr(route, "trace", lambda *_, **__: route.Traced((), (), next(answers)))
+    run, backend = SimpleNamespace(ready=lambda: ready.append(1)), all_backends()["torch_math"]
+    if recorded[-1]:
+        assert steps.traced_route(run, backend, "cpu").ops == ()
+    else:
+        with pytest.raises(CaseEnded, match="the profiler recorded nothing that ran on the GPU") as ended:
+            steps.traced_route(run, backend, "cpu")
+        assert ended.value.status is Status.ERROR
+    assert len(ready) == calls
 
 
 def test_events_without_a_stream_are_left_alone():
