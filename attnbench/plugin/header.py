@@ -17,6 +17,7 @@ from attnbench.plugin.options import OPTIONS, Option
 from attnbench.plugin.run_kind import is_parallel
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.settings import given_flags
+from attnbench.units import counted
 
 #: Options that choose cases.
 _SELECTING = ("backend", "workload", "grid", "mode")
@@ -62,7 +63,7 @@ def line(config: pytest.Config, run: RunState) -> str:
 def _rounds(config: pytest.Config, run: RunState) -> str:
     if is_parallel(config):
         return "accuracy only (pytest-xdist)"
-    return "accuracy only (--benchmark-disable)" if _is_disabled(config) else f"{run.rounds} rounds"
+    return "accuracy only (--benchmark-disable)" if _is_disabled(config) else counted(run.rounds, "round")
 
 
 def _is_disabled(config: pytest.Config) -> bool:

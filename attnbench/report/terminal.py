@@ -207,7 +207,8 @@ def _method(run: RunFile) -> list[str]:
     counts_of_launches = sorted(set(launches(run.records)))
     each = "" if len(counts_of_launches) == 1 else f"{counts_of_launches[0]} to "
     of = f" in each of {each}{counts_of_launches[-1]} launches" if counts_of_launches[-1] > 1 else ""
-    figures, columns = f"median of {rounds} rounds{of}, clock {clocks}", "CV: their standard deviation / mean"
+    plural = "" if counts == [1] else "s"
+    figures, columns = f"median of {rounds} round{plural}{of}, clock {clocks}", "CV: their standard deviation / mean"
     if _has_reference(run):
         columns += f"; {SPEED}"
     elif run.reference:
