@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.errors import describe_error, errors_as_rows
 from attnbench.backends.tolerances import violations
 from attnbench.backends.variant import Variant
 from attnbench.checks.checked_call import CheckedCall
@@ -20,7 +20,7 @@ from attnbench.execution.passes import Pass
 from attnbench.execution.process_state import ProcessState
 from attnbench.execution.refusals import refusals
 from attnbench.execution.round_plan import RoundPlan
-from attnbench.hardware.device import OpenDevice, context_is_lost
+from attnbench.hardware.device import OpenDevice, context_is_lost, release_memory_beyond_share
 from attnbench.model import OVERWRITES, CaseEnded, Check, Reason, Record, Sample, StateChange, Status, SustainedLoad
 from attnbench.reasons import worst_first
 from attnbench.timing.injection import Injection, share_for, slowed
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from attnbench.workloads.inputs import Inputs
 
 
+#: What a case has changed after which CUDA answers nothing in this process.
+LOST_CONTEXT = StateChange("its CUDA context is lost", put_back=False)
 #: The reason where an output is a tensor by its type, and cannot be read as one: a nested or a fake one, a wrapper.
 UNCHECKABLE = "returned a tensor that cannot be checked"
 
@@ -78,7 +80,8 @@ class TorchCase:
         before = steps.CompileMark.now()
         self._load()
         self._compile()
-        before_bytes = steps.allocated_bytes(self._device, self._variant.mode)
+        with errors_as_rows("failed before its first call", "load", self._device):
+            before_bytes = steps.allocated_bytes(self._device, self._variant.mode)
         self._call_first(before)
         steps.require_graph(self.record.compilation)
         self._fallbacks.assert_none()
@@ -146,16 +149,21 @@ class TorchCase:
     def _other_layout(self) -> tuple[Reason, ...]:
         """That a wrong output is right where the kernel is taken to have the other layout; empty where it is not.
 
-        Asked in eager mode and forward alone, where it is one call more. Whatever fails in it is no reason of the case.
+        Asked in eager mode and forward alone, where it is one call more. Whatever fails in it is no reason of the case,
+        but that the CUDA context was lost by it.
         """
         if self._variant.mode != "eager" or self.record.workload.direction != "forward" or self.record.workload.dropout:
             return ()
         distribution = self.record.workload.distribution
         known = self._known[distribution]["output"]
-        with suppress(Exception):
+        try:
             output = steps.in_other_layout(self._call, self._inputs.timed, self._device)
             return steps.layout_reasons(plain(output), known, self._variant.backend.layout)
-        return ()
+        except Exception as exc:
+            if not context_is_lost(self._device):
+                return ()
+            why = f"it took the CUDA context with it: {describe_error(exc)}"
+        return (Reason("context-lost", f"called as if it had the other layout, to see whether that is why, {why}"),)
 
     def assert_route(self) -> None:
         """What one call ran is this backend's, and is ordered with the current stream.
@@ -213,7 +221,8 @@ class TorchCase:
             try:
                 self._undo_loading(written)
             finally:  # also where loading cannot be undone: nothing of this case stays for the next one
-                self._restore_process(state, compiled)
+                self._restore_process(state, compiled, verify)
+                release_memory_beyond_share(self._device)
         if written:
             raise CaseEnded(Status.INCORRECT, *written)
 
@@ -229,13 +238,17 @@ class TorchCase:
         except CaseEnded as ended:
             raise CaseEnded(ended.status, *written, *ended.reasons) from ended
 
-    def _restore_process(self, state: ProcessState, compiled: bool) -> None:
-        """Drop what was compiled, restore the process, and record what the case had changed of it."""
+    def _restore_process(self, state: ProcessState, compiled: bool, verify: bool) -> None:
+        """Drop what was compiled, restore the process, and record what the case had changed of it.
+
+        verify: whether to ask the device if it still answers.
+        """
         forget_compiled()
         if compiled and self._device == "cuda" and self._variant.mode == "max-autotune":
             gc.collect()  # a captured graph keeps its memory in cycles; 0.3 s that no other case need pay
         unverified = (StateChange("its inputs", put_back=False),) if self._unverified else ()
-        self.record = replace(self.record, changed=(*state.put_back(), *unverified))
+        lost = (LOST_CONTEXT,) if verify and context_is_lost(self._device) else ()
+        self.record = replace(self.record, changed=(*state.put_back(), *unverified, *lost))
 
     def _note_process(self) -> None:
         """Let go of what earlier cases compiled, and note the process, so that `leave` can put it back."""

@@ -54,10 +54,12 @@ USABLE = 0.9
 def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason, ...]:
     """Why a case is known to have too little memory, so that this is no error; empty where nobody can tell before."""
     least_bytes = variant.backend.least_bytes
-    free = free_bytes(device)
-    if least_bytes is None or free is None:
+    if least_bytes is None:
         return ()
     with errors_as_rows("cannot say whether it runs here", "least_bytes", device):
+        free = free_bytes(device)
+        if free is None:
+            return ()
         needed = least_bytes(workload, variant.mode)
     if needed <= USABLE * free:
         return ()

@@ -232,6 +232,11 @@ def context_is_lost(device: str) -> bool:
     return False
 
 
+def has_lost_context() -> bool:
+    """Whether this process measures on CUDA and nothing can be measured in it any more, whoever lost its context."""
+    return "cuda" in _OPENED and context_is_lost("cuda")
+
+
 def free_bytes(device: str) -> int | None:
     """Memory of the GPU that this process could get, with what torch keeps of it unused; None for another device."""
     if device != "cuda":
@@ -240,6 +245,21 @@ def free_bytes(device: str) -> int | None:
 
     free, _ = torch.cuda.mem_get_info()
     return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+
+
+#: The share of the GPU's memory that a process may keep cached while others measure. Most cases need not get it anew then.
+KEPT = 1 / 16
+
+
+def release_memory_beyond_share(device: str) -> None:
+    """Give back what torch keeps unused, where that is more than `KEPT` of the GPU's memory."""
+    if device != "cuda":
+        return
+    import torch
+
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    if unused > KEPT * torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory:
+        release_memory(device)
 
 
 def release_memory(device: str) -> None:

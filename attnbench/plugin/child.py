@@ -53,7 +53,7 @@ class ChildRun:
             expected = later[0] if later else None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=expected)
             self._answer(question["number"], {"record": to_plain(self._run.results.records[item.nodeid])})
-            if self._run.results.spoils(self._run.here.launch.id):
+            if self._run.is_spoilt:
                 os._exit(SPOILT_EXIT)  # unwinding would only run into the lost context again
         return True
 

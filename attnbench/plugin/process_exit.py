@@ -3,7 +3,8 @@
 torch's profiler now and then leaves the heap damaged on CUDA. With torch 2.11.0+cu130 on an H200, 3 of 11 processes that
 had traced their kernels were aborted while the interpreter was being torn down ("free(): invalid pointer", "double free or
 corruption"), after everything was measured, printed and saved; of 14 that ran the same kernels untraced, none was. Such an
-abort would turn a green run into exit code 134, so a traced `pytest` program ends without the tear-down.
+abort would turn a green run into exit code 134, so a traced `pytest` program ends without the tear-down. So does one whose
+CUDA context is lost: destructors that call CUDA then may end the process as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from attnbench.hardware.device import has_lost_context
 
 
 class QuickExit:
@@ -34,12 +37,16 @@ class QuickExit:
             self._session = None  # a program that calls pytest many times must not keep all that they collected
 
     def _leave(self) -> None:
-        route = sys.modules.get("attnbench.checks.route")  # nobody traced without it
-        if self._code is None or route is None or not route.cuda_was_traced() or not _is_the_pytest_program():
+        if self._code is None or not _is_the_pytest_program() or not (_cuda_was_traced() or has_lost_context()):
             return
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self._code)
+
+
+def _cuda_was_traced() -> bool:
+    route = sys.modules.get("attnbench.checks.route")  # nobody traced without it
+    return route is not None and bool(route.cuda_was_traced())
 
 
 def _is_the_pytest_program() -> bool:

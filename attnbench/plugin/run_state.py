@@ -11,6 +11,7 @@ import pytest
 
 import attnbench
 from attnbench import printable
+from attnbench.hardware.device import has_lost_context
 from attnbench.model import SCHEMA_VERSION, Reason, Record, RunFile, Status, VerdictKind
 from attnbench.plugin.process_pool import ProcessPool, ThisProcess
 from attnbench.plugin.result_log import NOT_REACHED, ResultLog
@@ -95,8 +96,20 @@ class RunState:
 
     def runs_elsewhere(self, nodeid: str) -> bool:
         """Whether this case runs in a fresh process: on request, because of its backend, or because this one is spoilt."""
-        spoilt = not self.here.is_child and self.results.spoils(self.here.launch.id)
-        return spoilt or self.processes.runs_elsewhere(nodeid)
+        return (not self.here.is_child and self.is_spoilt) or self.processes.runs_elsewhere(nodeid)
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether no further case may be measured in this process. What no case's record tells of is a remark."""
+        if self.results.spoils(self.here.launch.id):
+            return True
+        lost = has_lost_context()
+        if lost:
+            self.results.remark(
+                "something between two cases, in a test or a fixture, took the CUDA context with it; the cases after it "
+                "ran in fresh processes"
+            )
+        return lost
 
     def begin_judging(self, cases: Sequence[str]) -> None:
         """Read the baseline for these selected cases, where cases are timed and a folder of baselines is configured.

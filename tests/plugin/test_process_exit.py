@@ -1,4 +1,4 @@
-"""A process that traced CUDA kernels ends with pytest's exit code, whatever the tear-down of the interpreter does."""
+"""A process that traced CUDA kernels, or lost its context, ends with pytest's exit code, whatever the tear-down does."""
 
 import sys
 
@@ -31,6 +31,12 @@ def test_a_traced_run_keeps_its_exit_code_and_its_output(sim, pytester, argument
     run = sim.fresh("--benchmark-only", "--attn-mode=eager", *arguments)
     assert run.ret == code
     run.stdout.fnmatch_lines(["5 cases: *", f"*{'passed' if code == 0 else 'failed'}*"])
+
+
+def test_a_run_whose_context_is_lost_keeps_its_exit_code(sim, pytester):
+    lost = "from attnbench.plugin import process_exit\nprocess_exit.has_lost_context = lambda: True\n"
+    pytester.makeconftest(ABORTS.format(traced=False) + lost)
+    assert sim.fresh("--benchmark-only", "--attn-mode=eager", "--attn-sim=torch_math:error").ret == 1
 
 
 def test_an_untraced_run_is_torn_down_as_ever(sim, pytester):
