@@ -10,6 +10,8 @@ from itertools import pairwise
 
 #: Share of the values that a trimmed mean leaves out at either end.
 TRIM = 0.1
+#: Fewer do not show how they scatter.
+FEWEST_ROUNDS = 3
 
 
 def median_s(rounds_s: Sequence[float]) -> float:

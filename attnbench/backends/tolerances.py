@@ -274,11 +274,11 @@ def allowed(
 
 
 def violations(
-    error: ErrorMetrics, limits: dict[str, float], distribution: str, output: str = "output"
+    error: ErrorMetrics, limits: dict[str, float], distribution: str, output: str = "output", poisoned: bool = False
 ) -> tuple[Reason, ...]:
     """Why `error` is outside the limits, worst first; empty when it is within. NaN and Inf in the output always fail.
 
-    output: which tensor it is of, as `Check` has it.
+    output: which tensor it is of, as `Check` has it. poisoned: whether its memory held NaN before the call.
 
     A metric that is NaN itself fails too, because `value <= limit` must hold. The worst element is named once, with the
     metric that is furthest off; of an output that is 0 everywhere this is said instead.
@@ -301,6 +301,8 @@ def violations(
     at = list(error.worst_index)
     number = "1 element is" if error.nonfinite == 1 else f"{error.nonfinite} elements are"
     text = f"{number} NaN or Inf {where}, the first at {at} of [batch, seq, heads, head_dim]"
+    if poisoned:
+        text += "; its memory held NaN before the call: was it written?"
     return (Reason("nonfinite", text), *reasons)
 
 

@@ -253,7 +253,7 @@ def judged(
     check = Check(
         distribution, error, reference.plain, reference.fused, limits, reference.excerpt.text, poisoned, output
     )
-    return check, violations(error, limits, distribution, output)
+    return check, violations(error, limits, distribution, output, poisoned)
 
 
 #: Cosine from which on an output is attention of the inputs, however it was quantised: the widest class has 0.83.
@@ -314,7 +314,7 @@ def judged_dropout(
             *(distribution, error, reference.plain, reference.fused, {}, reference.excerpt.text, poisoned, name, found)
         )
         checks.append(check)
-        reasons.append((*violations(error, {}, distribution, name), *dropout.violations(found, check.where)))
+        reasons.append((*violations(error, {}, distribution, name, poisoned), *dropout.violations(found, check.where)))
     return tuple(checks), tuple(reasons)
 
 

@@ -13,9 +13,11 @@ from typing import Any
 from attnbench.codec import Unreadable, compact, run_from, to_digits
 from attnbench.fingerprint import differences, slug
 from attnbench.model import Launch, Record, RunFile, Status
+from attnbench.stats import FEWEST_ROUNDS
 from attnbench.storage.benchmark_json import load_document
 from attnbench.storage.folders import next_number, session_files
 from attnbench.storage.writing import laid_out, write_new
+from attnbench.units import counted
 
 FEWEST_LAUNCHES = 2
 HOST_TIMER = "perf_counter"
@@ -49,7 +51,25 @@ class Baseline:
 
     @cached_property
     def records(self) -> Mapping[str, tuple[tuple[Session, Record], ...]]:
-        """Measured records by case, one per launch, even if a file repeats it or was copied."""
+        """Measured records by case, one per launch, even if a file repeats it or was copied.
+
+        Those of too few rounds stand here only where a case has no others.
+        """
+        return {case: tuple(_telling(stored)) for case, stored in self._stored.items()}
+
+    @cached_property
+    def short(self) -> Mapping[str, tuple[str, ...]]:
+        """By case, a sentence for each session whose rounds of it are too few to count beside the others'."""
+        left_out = {
+            case: dict.fromkeys(session.name for session, record in stored if is_short(record))
+            for case, stored in self._stored.items()
+            if not all(is_short(record) for _, record in stored)
+        }
+        text = f"has fewer than {FEWEST_ROUNDS} rounds of it, which do not count: their scatter is unknown"
+        return {case: tuple(f"{name} {text}" for name in names) for case, names in left_out.items() if names}
+
+    @cached_property
+    def _stored(self) -> Mapping[str, list[tuple[Session, Record]]]:
         by_case: dict[str, list[tuple[Session, Record]]] = defaultdict(list)
         seen: set[tuple[str, str]] = set()
         for session in self.sessions:
@@ -57,7 +77,7 @@ class Baseline:
                 if (record.case, record.launch) not in seen:
                     seen.add((record.case, record.launch))
                     by_case[record.case].append((session, record))
-        return {case: tuple(records) for case, records in by_case.items()}
+        return by_case
 
     @cached_property
     def repeated(self) -> tuple[str, ...]:
@@ -71,6 +91,16 @@ class Baseline:
             for launch in session.run.launches:
                 first.setdefault(launch.id, session.name)
         return tuple(messages)
+
+
+def _telling(stored: list[tuple[Session, Record]]) -> list[tuple[Session, Record]]:
+    """Those of enough rounds, or all where there are none."""
+    return [(session, record) for session, record in stored if not is_short(record)] or stored
+
+
+def is_short(record: Record) -> bool:
+    """Whether a record has too few rounds to show how they scatter."""
+    return record.sample is not None and len(record.sample.rounds_s) < FEWEST_ROUNDS
 
 
 def one_per_launch(records: Iterable[Record]) -> list[Record]:
@@ -158,6 +188,9 @@ def refusal(record: Record) -> str | None:
         return f"{record.case} is {record.status}: {record.reasons[0].text}" if failed else None
     if sample.timer == HOST_TIMER:
         return "CPU timings cannot be a baseline; record on a GPU"
+    if is_short(record):
+        found = counted(len(sample.rounds_s), "round")
+        return f"{record.case} has {found}, expected at least {FEWEST_ROUNDS} to know how they scatter"
     if record.injected is not None:
         return f"slowed down on purpose (--attn-inject): {record.case}"
     if sample.unsettled and not sample.self_throttled:

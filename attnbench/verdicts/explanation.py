@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 
 from attnbench.model import Reason, VerdictKind
+from attnbench.stats import FEWEST_ROUNDS
 from attnbench.units import signed_percent
 from attnbench.verdicts.delta import Delta
 from attnbench.verdicts.interval import Intervals
 from attnbench.verdicts.rule import Rule
 
+#: The code of a reason about too few rounds.
+ROUNDS = "rounds"
 UNSETTLED = Reason(
     "unsettled",
     "slower, but more than 10 % of the rounds started below the clock's ceiling, so it is not called a regression",
@@ -81,5 +84,5 @@ def _below_limit(delta: Delta, limit: float) -> Reason:
 
 def _undecided(delta: Delta) -> Reason:
     if math.isinf(delta.error):
-        return Reason("rounds", "fewer than 3 rounds: their scatter is unknown, so nothing is decided")
+        return Reason(ROUNDS, f"fewer than {FEWEST_ROUNDS} rounds: their scatter is unknown, so nothing is decided")
     return Reason("interval", f"between {signed_percent(delta.low)} % and {signed_percent(delta.high)} %: undecided")

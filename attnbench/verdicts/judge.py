@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
 from attnbench.model import REPOSITORY, Bearing, Launch, Reason, Record, Verdict, VerdictKind
-from attnbench.storage.sessions import HOST_TIMER, Baseline, Session, one_per_launch
+from attnbench.storage.sessions import HOST_TIMER, Baseline, Session, is_short, one_per_launch
 from attnbench.units import format_change
-from attnbench.verdicts import autotuned, code_versions, repeatable
+from attnbench.verdicts import autotuned, code_versions, explanation, repeatable
 from attnbench.verdicts.decision import decide
 from attnbench.verdicts.noise import noise_model_of
 from attnbench.verdicts.rule import Rule
@@ -141,7 +141,7 @@ def _judge_group(
     verdict = replace(
         plain,
         kind=VerdictKind.REGRESSED if worse else decision.kind,
-        reasons=_with_latency(worse, decision.reasons),
+        reasons=_with_latency(worse, tuple(_placed(reason, group) for reason in decision.reasons)),
         baseline_s=decision.base_s,
         found_s=decision.ours_s if delta.measure == SECONDS else decision.base_s * (1 + delta.value),
         measured_s=decision.ours_s,
@@ -161,6 +161,7 @@ def _judge_group(
         notes=(
             *_differences(first, launches.get(first.launch), latest, session),
             *baseline.repeated,
+            *baseline.short.get(first.case, ()),
             *repeatable.not_compared(first, stored),
         ),
     )
@@ -170,6 +171,15 @@ def _judge_group(
 def _with_latency(worse: tuple[Reason, ...], latency: tuple[Reason, ...]) -> tuple[Reason, ...]:
     """The reasons of a verdict. A case that is worse in accuracy or workspace is decided on an unknown unit, too."""
     return (*worse, *(reason for reason in latency if reason.code != "unknown-unit")) if worse else latency
+
+
+def _placed(reason: Reason, group: _Group) -> Reason:
+    """A reason that is about too few rounds, with whose they are."""
+    if reason.code != explanation.ROUNDS:
+        return reason
+    places = ["this run"] if any(is_short(record) for record in group.ours) else []
+    places += dict.fromkeys(session.name for session, record in group.stored if is_short(record))
+    return replace(reason, text=f"{reason.text} ({', '.join(places)})")
 
 
 def _unit(records: Sequence[Record], launches: Mapping[str, Launch]) -> str | None:

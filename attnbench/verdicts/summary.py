@@ -18,7 +18,6 @@ from attnbench.model import Launch, Record, Sample
 #: What is compared of a launch. CLOCK_RATIO: the SM clock during the calls over the clock right before them.
 SECONDS, CYCLES, CLOCK_RATIO = "seconds", "cycles", "clock-ratio"
 MEASURES = (SECONDS, CYCLES, CLOCK_RATIO)
-FEWEST_ROUNDS = 3  # fewer do not show how they scatter
 #: A case with more than this share of rounds below the clock's ceiling is not called regressed.
 UNSETTLED_SHARE = 0.1
 #: A launch is left out if it is slower than the others by this (relative), and by this many times their own spread.
@@ -80,7 +79,7 @@ def summarise(record: Record, launch: Launch | None, session: str = "") -> Sampl
 def estimate(values: Sequence[float]) -> Estimate:
     """Logarithm of the values' trimmed mean with its relative error; the error is infinite below three values."""
     centre = stats.trimmed_mean(values)
-    error = stats.trimmed_error(values) if len(values) >= FEWEST_ROUNDS else math.inf
+    error = stats.trimmed_error(values) if len(values) >= stats.FEWEST_ROUNDS else math.inf
     return Estimate(math.log(centre), error / centre)
 
 

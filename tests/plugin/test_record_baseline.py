@@ -422,3 +422,10 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_a_session_of_two_rounds_is_refused(project: None, capfd: Any) -> None:
+    assert main(["record", *SUITE, "--attn-rounds=2"]) == 1
+    said = "torch_flash@eager-flux-256px-t128 has 2 rounds, expected at least 3 to know how they scatter"
+    assert f"attnbench: refused: {said}" in capfd.readouterr().err
+    assert not sessions()

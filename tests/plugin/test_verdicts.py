@@ -601,6 +601,22 @@ def test_two_rounds_decide_nothing_and_start_no_process(sim: Any, baseline: Any)
     )
 
 
+def test_a_stored_session_of_two_rounds_is_named_and_does_not_blind_what_others_can_decide(
+    sim: Any, baseline: Any
+) -> None:
+    short = baseline(*TWO, "--attn-rounds=2")
+    name = f"simulated-device/{short.name}"
+    result = sim(*ONCE, SLOWER)
+    assert kinds(sim) == {CUDNN: "inconclusive", FLASH: "inconclusive"}
+    sentences(result).fnmatch_lines([f"  inconclusive: *: fewer than 3 rounds: *, so nothing is decided ({name})"])
+    baseline(*TWO)
+    result = sim(*RUN, SLOWER)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert kinds(sim) == {CUDNN: "regressed", FLASH: "unchanged"}
+    left_out = f"{name} has fewer than 3 rounds of it, which do not count: their scatter is unknown"
+    assert [verdict["notes"] for verdict in verdicts(sim).values()] == [[left_out]] * 2
+
+
 # Stored sessions
 
 

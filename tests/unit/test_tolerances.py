@@ -78,6 +78,13 @@ def test_output_that_is_not_finite_is_a_violation_even_with_perfect_metrics(erro
     )
 
 
+def test_of_memory_that_held_nan_before_it_is_asked_whether_it_was_written(error):
+    (reason,) = violations(error(nonfinite=3, worst_found=None), {}, "randn", poisoned=True)
+    assert reason.text.endswith(
+        "of [batch, seq, heads, head_dim]; its memory held NaN before the call: was it written?"
+    )
+
+
 def test_the_worst_is_said_first(error):
     limits = {"mse": 1.0, "rel_l1": 1.0, "rel_l2": 1.0, "max_abs": 0.0, "mean_abs": 1.0}
     found = error(mse=2.0, rel_l1=0.5, rel_l2=40.0, max_abs=1e-9, mean_abs=math.nan, nonfinite=1)
