@@ -137,6 +137,10 @@ def _idle_options(config: pytest.Config) -> list[str]:
     ]
 
 
+#: Options of pytest-benchmark that save or compare what was timed.
+_OF_BENCHMARKS = ("benchmark_compare_fail", "benchmark_json", "benchmark_save", "benchmark_autosave")
+
+
 def _without_effect(config: pytest.Config, run: RunState) -> list[str]:
     """Options about timing that were given although nothing is timed."""
     if not (is_parallel(config) or _is_disabled(config)):
@@ -144,7 +148,7 @@ def _without_effect(config: pytest.Config, run: RunState) -> list[str]:
     sources = run.settings.sources
     given = [name for name in _TIMING if run.settings.values.get(name) not in (None, False)]
     idle = [sources[name] for name in given if not sources[name].startswith("ini key ")]
-    idle += ["--benchmark-compare-fail"] if getattr(config.option, "benchmark_compare_fail", None) else []
+    idle += [f"--{name.replace('_', '-')}" for name in _OF_BENCHMARKS if getattr(config.option, name, None)]
     return [f"no effect, because nothing is timed: {', '.join(idle)}"] if idle else []
 
 

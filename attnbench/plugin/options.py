@@ -214,8 +214,8 @@ OPTIONS = (
     Option(
         "limit",
         "many",
-        "Slow-down that fails a case: P%%, or GLOB:P%% for some cases; repeatable, the last match wins (default: what the "
-        "baseline resolves, 1%% to 6%%).",
+        "Slow-down that must fail a case: P%%, or GLOB:P%% for some cases; one of more than half of it may fail, too. "
+        "Repeatable, the last match wins (default: what the baseline resolves, 1%% to 6%%).",
         "ENTRY",
         repeated=True,
     ),

@@ -85,10 +85,12 @@ def test_without_pytest_s_header_there_is_none(plain, monkeypatch, quiet):
 
 def test_a_run_that_times_nothing_says_so_and_names_the_options_without_effect(sim, baseline):
     baseline()
-    result = sim("--benchmark-disable", "--attn-limit=3%", "--attn-require-baseline", "--attn-timeout=9")
+    saving = ("--benchmark-json=run.json", "--benchmark-save=mine")
+    result = sim("--benchmark-disable", "--attn-limit=3%", "--attn-require-baseline", "--attn-timeout=9", *saving)
     head, *_, idle = header(result).split("; ")
     assert head == "attnbench: 0.1.0, device simulated (chosen), accuracy only (--benchmark-disable)"
-    assert idle == "no effect, because nothing is timed: --attn-limit, --attn-require-baseline"
+    ours, theirs = "--attn-limit, --attn-require-baseline", "--benchmark-json, --benchmark-save"
+    assert idle == f"no effect, because nothing is timed: {ours}, {theirs}"
 
 
 def test_under_xdist_the_options_without_effect_are_named_once(sim, baseline, monkeypatch):
