@@ -16,14 +16,15 @@ from attnbench.report import listing
 from attnbench.workload import Workload
 
 
-def case_list(selection: Selection, device: OpenDevice) -> list[str]:
-    """The lines of the list."""
+def case_list(selection: Selection, device: OpenDevice, only: frozenset[str] | None = None) -> list[str]:
+    """The lines of the list. only: the cases that are listed; None lists all that are selected."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other, as in cases that run
         entries = [
             listing.Entry(v.backend.name, v.backend.family, v.mode, w, *_state(v, device, w))
             for w in selection.workloads.values()
             for v in selection.variants.values()
+            if only is None or str(v.case(w)) in only
         ]
     return listing.listing(f"{device.type} · {device.facts.device_name}", entries)
 

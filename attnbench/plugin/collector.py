@@ -12,9 +12,9 @@ from attnbench.codec import launch_from, record_from, to_plain
 from attnbench.model import Reason, Record, Status
 from attnbench.plugin.benchmark_bridge import performance_regression
 from attnbench.plugin.fixtures import CASE
-from attnbench.plugin.run_kind import runs_tests
+from attnbench.plugin.run_kind import is_parallel, runs_tests
 from attnbench.plugin.run_state import RunState
-from attnbench.plugin.selection import case_of, is_case
+from attnbench.plugin.selection import case_of, is_case, is_selected
 
 
 class RecordCollector:
@@ -56,9 +56,20 @@ class RecordCollector:
         from attnbench.plugin.case_list import case_list
 
         self._run.select()  # again for pytest-xdist's controller, which collects nothing
-        for line in case_list(self._run.selection, self._run.here.device):
+        for line in case_list(self._run.selection, self._run.here.device, self._named_cases()):
             reporter.write_line(line)
         return True
+
+    def _named_cases(self) -> frozenset[str] | None:
+        """The cases that -k, -m or names of tests leave; None where none is given, so that a folder needs no test."""
+        option = self._config.option
+        by_name = any("::" in str(name) for name in option.file_or_dir)
+        if not (option.keyword or option.markexpr or by_name) or is_parallel(self._config):
+            return None
+        assert self._session is not None
+        ours = (item for item in self._session.items if is_case(item) and is_selected(item))
+        cases = (case_of(item, self._run.selection) for item in ours)
+        return frozenset(str(variant.case(workload)) for variant, workload in cases)
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest's own, so that it sees the streams that the test saw
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -76,6 +76,12 @@ def test_a_listing_on_the_simulated_device_says_what_a_kernel_does_not_take(benc
     result.stdout.fnmatch_lines(["  torch_flash *eager: needs a boolean mask, found a backend for *"])
 
 
+@pytest.mark.parametrize("named", [("-k", "eager"), ("-k", "not default and not max-autotune")])
+def test_a_listing_has_what_pytest_s_own_filters_leave(sim, named):
+    result = sim("--attn-list", "--attn-backend=torch_flash", *named)
+    result.stdout.fnmatch_lines(["  torch_flash  eager: ready", "1 case: 1 ready, 0 not"])
+
+
 def test_a_listing_needs_no_file_with_cases(bench, pytester):
     pytester.path.joinpath("test_suite.py").unlink()
     result = bench("--attn-list", "--attn-device=sim", "--attn-workload=1x64x2x16", *PLAIN)
