@@ -165,5 +165,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _select(config: pytest.Config, run: RunState) -> None:
     """Work out the cases. Raises pytest.UsageError for whatever the user has to put right first."""
     options.refuse_unknown_variables(os.environ)
+    options.refuse_unknown_keys(config)
     run_kind.require_pytest_benchmark(config)
     run.select()

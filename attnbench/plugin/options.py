@@ -331,3 +331,13 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
                 require("variable of attnbench", name, known)
             except UnknownName as exc:
                 raise pytest.UsageError(f"environment: {exc}") from exc
+
+
+def refuse_unknown_keys(config: pytest.Config) -> None:
+    """Raise pytest.UsageError for an ini key attn_… that nothing reads: without its baselines nothing would be compared."""
+    for name in vars(config).get("_inicfg") or config.inicfg:  # whose public name warns since pytest 9
+        if name.startswith("attn_"):
+            try:
+                require("ini key of attnbench", name, [option.key for option in OPTIONS])
+            except UnknownName as exc:
+                raise pytest.UsageError(f"{config.inipath.name if config.inipath else 'ini file'}: {exc}") from exc

@@ -151,6 +151,16 @@ def test_a_variable_that_nothing_reads_is_a_usage_error_with_the_nearest(sim, mo
     )
 
 
+def test_an_unknown_ini_key_is_refused(sim, pytester):
+    ini = pytester.path / "tox.ini"
+    ini.write_text(f"{ini.read_text()}\nattn_baseline = baselines\n")
+    result = sim()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: tox.ini: unknown ini key of attnbench 'attn_baseline'; nearest: attn_baselines*"]
+    )
+
+
 def test_variables_of_other_programs_do_not_disturb_a_project_without_cases(pytester, bench, monkeypatch):
     pytester.path.joinpath("test_suite.py").unlink()
     pytester.path.joinpath("tox.ini").unlink()
