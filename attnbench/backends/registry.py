@@ -187,6 +187,11 @@ def all_backends() -> dict[str, Backend]:
     return dict(_BACKENDS)
 
 
+def registered_elsewhere() -> list[str]:
+    """Names of the backends that this package did not register: those of a conftest.py, or of entry points once loaded."""
+    return [name for name, backend in _BACKENDS.items() if not backend.load.__module__.startswith("attnbench.")]
+
+
 @contextmanager
 def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
     """What the backend's `load` returns or yields. Raises whatever the library raises on import."""

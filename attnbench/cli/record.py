@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cli.exit_codes import INTERRUPTED, NOTHING_SELECTED, REFUSED
+from attnbench.cli.exit_codes import INTERRUPTED, REFUSED
 from attnbench.cli.pytest_command import pytest_command
 from attnbench.cli.spread import launch_spread
 from attnbench.cli.subparser import subparser
@@ -147,9 +147,8 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
             return _refused([str(exc)])
         if run is None or (code not in (0, 1) and run.interrupted != STOPPED):
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            _say(f"nothing was written: pytest {how}; see the lines above")
-            if code == NOTHING_SELECTED:
-                _say("to measure the suite of the package: attnbench record --pyargs attnbench.suite")
+            what = "pytest measured no case" if code == 0 else f"pytest {how}; see the lines above"
+            _say(f"nothing was written: {what}")
             return 128 - code if code < 0 else code or 1
     complaints = [*refusals(run), *disturbances(before, look())]
     if complaints or code:
@@ -171,7 +170,7 @@ def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signal
 def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[str], signals: Signals) -> int:
     """Run the tests, without baselines: a new session is not judged by earlier ones. The exit code of pytest."""
     command = pytest_command(
-        "--benchmark-only", "--attn-roofline", f"--attn-launches={launches}", "-p", "attnbench.plugin.gpu_only"
+        "--benchmark-only", "--attn-roofline", f"--attn-launches={launches}", "-p", "attnbench.plugin.recording"
     )
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]

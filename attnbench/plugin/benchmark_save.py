@@ -13,7 +13,7 @@ import pytest
 
 from attnbench.codec import to_plain
 from attnbench.plugin.benchmark_bridge import BenchmarkSession, Text, benchmark_session, nothing_saved_is_no_warning
-from attnbench.plugin.run_kind import is_ours
+from attnbench.plugin.run_kind import is_ours, is_recording
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.signals import Termination
 
@@ -50,7 +50,10 @@ class SavingHooks:
         if benchmarks is not None:
             self._write_through(session, benchmarks)
         if not self._run.results.records:
-            return (yield)
+            if not is_recording(self._config):
+                return (yield)
+            with nothing_saved_is_no_warning():  # the user asked for no file; why nothing ran is said elsewhere
+                return (yield)
         if benchmarks is not None and benchmarks.measured_nothing and (benchmarks.json or benchmarks.name):
             benchmarks.save_unmeasured()
         with nothing_saved_is_no_warning():  # it was saved above
@@ -76,7 +79,8 @@ class SavingHooks:
             cause = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
             self._complain(f"attnbench: could not save this run to {where}: {cause}; files stored before are unchanged")
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-        else:
+            return
+        if not is_recording(self._config):
             with contextlib.suppress(OSError):  # a terminal that was closed: the next file is still to be written
                 benchmarks.say(message)
 

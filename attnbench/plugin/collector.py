@@ -12,7 +12,7 @@ from attnbench.codec import launch_from, record_from, to_plain
 from attnbench.model import Reason, Record, Status
 from attnbench.plugin.benchmark_bridge import performance_regression
 from attnbench.plugin.fixtures import CASE
-from attnbench.plugin.run_kind import is_parallel, runs_tests
+from attnbench.plugin.run_kind import is_parallel, is_recording, runs_tests
 from attnbench.plugin.run_state import RunState
 from attnbench.plugin.selection import case_of, is_case, is_selected
 
@@ -145,6 +145,10 @@ class RecordCollector:
                 terminalreporter.write_line(
                     f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.selection.offered}"
                 )
+            elif self._lacks_the_suite(exitstatus):
+                terminalreporter.write_line(
+                    "attnbench: no test of attnbench was collected; to measure its suite, add --pyargs attnbench.suite"
+                )
             return
         from attnbench.report import terminal
         from attnbench.report.table import WIDTH
@@ -159,6 +163,19 @@ class RecordCollector:
 
             for line in write_report(self._run.file(), folder):
                 terminalreporter.write_line(line)
+
+    def _lacks_the_suite(self, exitstatus: pytest.ExitCode) -> bool:
+        """Whether the user wants cases, by an option or by a kernel of a conftest.py, and no test makes any."""
+        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        run = self._run
+        if not ended or run.selection.variants or run.settings.list_only or is_parallel(self._config):
+            return False
+        arguments = map(str, self._config.invocation_params.args)
+        if is_recording(self._config) or any(argument.startswith("--attn-") for argument in arguments):
+            return True
+        from attnbench.backends.registry import registered_elsewhere
+
+        return exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and bool(registered_elsewhere())
 
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
         """What is known of a case: its record, then those of other launches."""

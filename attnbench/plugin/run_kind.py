@@ -22,6 +22,11 @@ def is_ours(config: pytest.Config, run: RunState, before_collection: bool = Fals
     return asked_for or (bool(run.results.records) and not before_collection)
 
 
+def is_recording(config: pytest.Config) -> bool:
+    """Whether `attnbench record` started this run, whose file is the recording's own and goes with it."""
+    return bool(config.pluginmanager.hasplugin("attnbench.plugin.recording"))
+
+
 def is_parallel(config: pytest.Config) -> bool:
     """Whether pytest-xdist runs the tests; true in the process that the user started and in its workers."""
     started = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))

@@ -210,18 +210,37 @@ def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> No
     assert not sessions()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [(["-k", "nosuch"], 5), (["--attn-backend=nosuch"], 4), (["--benchmark-disable"], 4)]
-)
+@pytest.mark.parametrize(("arguments", "code"), [(["--attn-backend=nosuch"], 4), (["--benchmark-disable"], 4)])
 def test_a_run_that_pytest_refuses_ends_with_its_code(
     project: None, capfd: Any, arguments: list[str], code: int
 ) -> None:
     assert main(["record", "--launches=2", *SUITE[:3], *arguments]) == code
     _, ended = capfd.readouterr().err.split("attnbench: nothing was written: ")
     said = f"pytest ended with exit code {code}; see the lines above\n"
-    hint = "attnbench: to measure the suite of the package: attnbench record --pyargs attnbench.suite\n"
-    assert ended == said + (hint if code == 5 else "")
+    assert ended == said
     assert not sessions()
+
+
+NO_SUITE = "attnbench: no test of attnbench was collected; to measure its suite, add --pyargs attnbench.suite"
+
+
+def test_filters_that_leave_no_case_are_named_and_no_other_suite(project: None, capfd: Any) -> None:
+    assert main(["record", "--launches=2", *SUITE, "-k", "nosuch"]) == 5
+    captured = capfd.readouterr()
+    assert "attnbench: no case is left; -k, -m or --deselect removed all 2\n" in captured.out
+    assert captured.err == "attnbench: nothing was written: pytest ended with exit code 5; see the lines above\n"
+    assert NO_SUITE not in captured.out
+    assert not sessions()
+
+
+def test_a_recording_of_other_tests_points_to_the_suite_of_the_package(
+    project: None, capfd: Any, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(test_suite="def test_other():\n    pass\n")
+    assert main(["record", "--launches=2", *SUITE[:3]]) == 1
+    captured = capfd.readouterr()
+    assert NO_SUITE in captured.out
+    assert captured.err == "attnbench: nothing was written: pytest measured no case\n"
 
 
 def test_several_sessions_start_some_time_apart(project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,11 +117,43 @@ def test_a_run_that_selects_no_case_says_so(sim):
     result.stdout.fnmatch_lines(["attnbench: no case is left; -k, -m or --deselect removed all 15"])
 
 
+NO_SUITE = "attnbench: no test of attnbench was collected; to measure its suite, add --pyargs attnbench.suite"
+
+
+def test_an_option_of_ours_without_a_test_of_ours_names_the_suite(bench, pytester):
+    (pytester.path / "test_suite.py").unlink()
+    result = bench("--attn-backend=torch_math")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert result.outlines.count(NO_SUITE) == 1
+    assert NO_SUITE not in bench("--benchmark-only").outlines, "nobody asked for cases"
+    assert NO_SUITE not in bench("--attn-list", "--attn-device=sim", "--attn-backend=torch_math").outlines
+    pytester.makepyfile(test_other="def test_other(): pass")
+    result = bench("--attn-backend=torch_math")
+    assert result.ret == 0
+    assert result.outlines.count(NO_SUITE) == 1
+
+
+def test_a_registered_kernel_without_a_test_of_ours_names_the_suite(bench, pytester):
+    (pytester.path / "test_suite.py").unlink()
+    pytester.makeconftest("""
+        from attnbench import register
+
+        @register("mine", "mine")
+        def load(workload): ...
+        """)
+    result = bench("--benchmark-only")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert result.outlines.count(NO_SUITE) == 1
+    pytester.makepyfile(test_other="def test_other(): pass")
+    assert NO_SUITE not in bench().outlines, "the other tests of a project that registers kernels"
+
+
 def test_a_test_that_only_needs_a_workload_gets_each_once(sim, pytester):
     pytester.makepyfile(test_flop="def test_flop(attn_workload): assert attn_workload.flop > 0")
     result = sim("test_flop.py", "--attn-workload=flux-256px-t1*", "--attn-workload=flux-512px-t128", "-v")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*test_flop?flux-512px-t128? PASSED*", "*test_flop?flux-256px-t128? PASSED*"])
+    assert NO_SUITE not in result.outlines
 
 
 def test_inputs_of_a_simulated_device_are_refused_in_one_sentence(sim, pytester):

@@ -1,4 +1,7 @@
-"""pytest plugin of `attnbench record`: refuses a run on a CPU before anything is measured."""
+"""pytest plugin of `attnbench record`: refuses a run on a CPU before anything is measured.
+
+`run_kind.is_recording` looks for it.
+"""
 
 from __future__ import annotations
 
