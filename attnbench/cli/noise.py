@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from attnbench import printable
+from attnbench.cli.baselines_folder import baselines_folder
 from attnbench.cli.spread import launch_spread
 from attnbench.cli.stored_run import load_run
 from attnbench.cli.subparser import subparser
@@ -65,16 +66,16 @@ def add_parser(commands: Subparsers) -> None:
         "paths",
         nargs="*",
         type=Path,
-        default=[Path("baselines")],
         metavar="FILE|FOLDER",
-        help="stored sessions. Default: baselines",
+        help="stored sessions. Default: the folder that the ini key attn_baselines names, else baselines",
     )
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Print a table for every GPU unit. Raises Unreadable for a damaged file, and where no session is found."""
     del arguments
-    sessions = [Session(f"{path.parent.name}/{path.name}", load_run(path)) for path in session_files(options.paths)]
+    files = session_files(options.paths or [baselines_folder()])
+    sessions = [Session(f"{path.parent.name}/{path.name}", load_run(path)) for path in files]
     baselines = comparable(sessions)
     blocks = [block for baseline in baselines for block in described(baseline, options.verbose)]
     if not blocks:

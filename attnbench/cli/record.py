@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cli.baselines_folder import DEFAULT, baselines_folder
 from attnbench.cli.exit_codes import INTERRUPTED, REFUSED
 from attnbench.cli.pytest_command import pytest_command
 from attnbench.cli.spread import launch_spread
@@ -80,9 +81,8 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--into",
         type=Path,
-        default=Path("baselines"),
         metavar="FOLDER",
-        help="folder of the sessions. Default: baselines",
+        help="folder of the sessions. Default: the one that the ini key attn_baselines names, else baselines",
     )
     parser.add_argument(
         "--keep-going", action="store_true", help="measure the rest after a case that rules a session out"
@@ -106,9 +106,11 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
     """Record sessions one after the other until one is refused or a signal arrives; earlier ones stay."""
-    written, due_s = 0, time.monotonic()
-    existed = not is_absent(options.into)
+    written, due_s, existed = 0, time.monotonic(), True
     try:
+        if options.into is None:
+            options.into = _into(pytest_arguments)
+        existed = not is_absent(options.into)
         while written < options.sessions:
             if (left_s := due_s - time.monotonic()) > 0:
                 _say(f"session {written + 1} of {options.sessions} begins in {duration(left_s)}")
@@ -126,6 +128,14 @@ def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str
             with contextlib.suppress(OSError):  # it holds a session, or was never made
                 options.into.rmdir()
     return 0
+
+
+def _into(pytest_arguments: Sequence[str]) -> Path:
+    """Where sessions go unless --into says it: to the folder that runs of pytest compare with."""
+    try:
+        return baselines_folder(pytest_arguments)
+    except Unreadable:
+        return Path(DEFAULT)  # the run, which pytest refuses too, says why
 
 
 def _record(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:

@@ -124,3 +124,11 @@ def test_what_a_session_holds_and_is_called_reaches_no_terminal_raw(baseline, ca
     assert not set("\x1b\x07") & set(printed)
     assert not any(line.lstrip().startswith("::") for line in printed.splitlines())
     assert "simulated device\\x1b[2J" in printed
+
+
+def test_an_ini_file_that_pytest_refuses_is_a_sentence(pytester, capsys):
+    pytester.makefile(".ini", pytest="[pytest\n")
+    assert main(["noise"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("attnbench: pytest cannot tell which folder the ini key attn_baselines names: ")
+    assert "pytest.ini:1" in said

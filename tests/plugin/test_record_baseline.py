@@ -243,6 +243,24 @@ def test_a_recording_of_other_tests_points_to_the_suite_of_the_package(
     assert captured.err == "attnbench: nothing was written: pytest measured no case\n"
 
 
+def test_sessions_go_to_the_folder_of_the_project_from_each_of_its_folders(
+    project: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    below = pytester.mkdir("below")
+    ini = Path("tox.ini").read_text().replace("attn_baselines = baselines", "attn_baselines = reviewed")
+    pytester.makeini(ini)
+    pytester.makepyfile(**{"below/test_here": "from attnbench.suite import test_attention"})
+    monkeypatch.chdir(below)
+    assert main(["record", "--launches=2", *SUITE[:4]]) == 0
+    (session,) = (pytester.path / "reviewed" / "simulated-device").iterdir()
+    assert f"attnbench: recorded ../reviewed/simulated-device/{session.name}: " in capfd.readouterr().err
+    assert list(below.glob("baselines")) == []
+    assert main(["noise"]) == 0
+    assert f"simulated-device/{session.name}" in capfd.readouterr().out
+    assert main(["record", "--launches=2", "--into=own", *SUITE[:4]]) == 0
+    assert len(list((below / "own" / "simulated-device").iterdir())) == 1
+
+
 def test_several_sessions_start_some_time_apart(project: None, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("attnbench.cli.record.time.sleep", slept.append)
