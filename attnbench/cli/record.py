@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,8 +40,25 @@ DEFAULT_LAUNCHES = 3
 APART_S = 600.0
 #: Launches of one case further apart than this are named, for whoever reviews the session.
 WIDE = 0.005
-#: Variables, and in small letters ini keys, of options that need a baseline.
-_OF_JUDGED_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT")
+#: Variables, and in small letters ini keys, of options that are for other runs: they need a baseline, or measure nothing.
+_OF_OTHER_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT", "ATTN_LIST")
+#: Why options of pytest cannot be given to a recording.
+_REFUSED = {
+    ("--attn-launches",): "use --launches=N",
+    ("--attn-require-baseline", "--attn-require-verdict", "--attn-baselines-from"): (
+        "a recording is not judged by earlier sessions; leave it out"
+    ),
+    ("--benchmark-compare", "--benchmark-compare-fail"): "a recording is not compared with earlier runs; leave it out",
+    ("--benchmark-json", "--benchmark-save", "--benchmark-autosave", "--benchmark-storage"): (
+        "a recording writes the session and no other file; leave it out (--into=FOLDER: where the session goes)"
+    ),
+    ("--benchmark-disable", "--benchmark-skip"): "a recording has to measure; leave it out",
+    ("--attn-list",): "a recording has to measure; use attnbench list",
+    ("--co", "--collect-only", "--setup-only", "--setup-plan", "--fixtures", "--fixtures-per-test", "--markers"): (
+        "a recording has to measure; give it to pytest"
+    ),
+    ("--version", "-V"): "a recording has to measure; give it to pytest",
+}
 
 
 TEXT = """\
@@ -100,8 +118,22 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
         parser.error(f"--sessions: expected an integer >= 1, got {options.sessions}")
     if not 0 <= options.apart <= threading.TIMEOUT_MAX:
         parser.error(f"--apart: expected a number of seconds >= 0, got {options.apart:g}")
+    if complaint := _complaint(arguments):
+        parser.error(complaint)
     with Signals() as signals:
         return _record_sessions(options, arguments, signals)
+
+
+def _complaint(pytest_arguments: Sequence[str]) -> str:
+    """Why an argument cannot be given to a recording; empty if all can."""
+    for argument in pytest_arguments:
+        name = argument.partition("=")[0]
+        for options, why in _REFUSED.items():
+            if name in options:
+                return f"{name}: {why}"
+        if re.match(r"(-o|--override-ini=)?attn_baselines=", argument):
+            return "-o attn_baselines: a recording is not judged by earlier sessions; use --into=FOLDER to say where it goes"
+    return ""
 
 
 def _record_sessions(options: argparse.Namespace, pytest_arguments: Sequence[str], signals: Signals) -> int:
@@ -184,10 +216,10 @@ def _measure(launches: int, stored: Path, keep_going: bool, arguments: Sequence[
     )
     command += [f"--benchmark-json={stored}", f"--benchmark-storage=file://{stored.parent}"]
     command += [] if keep_going else ["-p", "attnbench.plugin.early_stop"]
-    keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_JUDGED_RUNS}}
+    keys = {"attn_baselines": "", **{name.lower(): "false" for name in _OF_OTHER_RUNS}}
     command += [part for key, value in keys.items() for part in ("-o", f"{key}={value}")]
     command += arguments
-    code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_JUDGED_RUNS})
+    code = signals.run(command, {name: value for name, value in os.environ.items() if name not in _OF_OTHER_RUNS})
     return INTERRUPTED if signals.came and code < 0 else code  # pytest was still starting
 
 

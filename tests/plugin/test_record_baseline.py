@@ -210,18 +210,15 @@ def test_a_run_that_measures_nothing_is_refused(project: None, capfd: Any) -> No
     assert not sessions()
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--attn-backend=nosuch"], 4), (["--benchmark-disable"], 4)])
-def test_a_run_that_pytest_refuses_ends_with_its_code(
-    project: None, capfd: Any, arguments: list[str], code: int
-) -> None:
-    assert main(["record", "--launches=2", *SUITE[:3], *arguments]) == code
-    _, ended = capfd.readouterr().err.split("attnbench: nothing was written: ")
-    said = f"pytest ended with exit code {code}; see the lines above\n"
-    assert ended == said
-    assert not sessions()
-
-
 NO_SUITE = "attnbench: no test of attnbench was collected; to measure its suite, add --pyargs attnbench.suite"
+
+
+def test_a_name_that_pytest_refuses_is_the_one_complaint(project: None, capfd: Any) -> None:
+    assert main(["record", "--launches=2", *SUITE[:3], "--attn-backend=nosuch"]) == 4
+    error, ended = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert error.startswith("ERROR: --attn-backend: ")
+    assert ended == "attnbench: nothing was written: pytest ended with exit code 4; see the lines above"
+    assert not sessions()
 
 
 def test_filters_that_leave_no_case_are_named_and_no_other_suite(project: None, capfd: Any) -> None:
@@ -241,6 +238,48 @@ def test_a_recording_of_other_tests_points_to_the_suite_of_the_package(
     captured = capfd.readouterr()
     assert NO_SUITE in captured.out
     assert captured.err == "attnbench: nothing was written: pytest measured no case\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--attn-launches=5", "--attn-launches: use --launches=N"),
+        ("--attn-list", "--attn-list: a recording has to measure; use attnbench list"),
+        ("--attn-require-baseline", "--attn-require-baseline: a recording is not judged by earlier sessions"),
+        ("--benchmark-autosave", "--benchmark-autosave: a recording writes the session and no other file"),
+        ("--benchmark-compare", "--benchmark-compare: a recording is not compared with earlier runs"),
+        ("--benchmark-disable", "--benchmark-disable: a recording has to measure"),
+        ("--benchmark-json=own.json", "--benchmark-json: a recording writes the session and no other file"),
+        ("--co", "--co: a recording has to measure; give it to pytest"),
+        (
+            "-oattn_baselines=other",
+            "-o attn_baselines: a recording is not judged by earlier sessions; use --into=FOLDER",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_a_recording_is_wrong_usage(
+    project: None, capfd: Any, argument: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["record", *SUITE, argument])
+    assert ended.value.code == 2
+    captured = capfd.readouterr()
+    assert f"attnbench record: error: {said}" in captured.err
+    assert not captured.out
+    assert not sessions()
+
+
+def test_settings_for_other_runs_do_not_change_a_recording(
+    project: None, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setenv("ATTN_LAUNCHES", "5")
+    monkeypatch.setenv("ATTN_LIST", "1")
+    assert main(["record", "--launches=2", *SUITE[:4]]) == 0
+    captured = capfd.readouterr()
+    assert "1 case × 2 launches" in captured.err
+    assert "Wrote benchmark data" not in captured.out + captured.err, "that file is gone when the recording ends"
+    (content,) = sessions().values()
+    assert len(run_from(json.loads(content)).launches) == 2
 
 
 def test_sessions_go_to_the_folder_of_the_project_from_each_of_its_folders(
