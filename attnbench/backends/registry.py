@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from attnbench import printable
 from attnbench.backends.errors import describe_error, is_from_outside
+from attnbench.backends.field_checks import (
+    require_choices,
+    require_function,
+    require_kind,
+    require_known,
+    require_patterns,
+    require_requirements,
+    require_text,
+    shown,
+)
 from attnbench.backends.requirements import Features, Requirement
 from attnbench.backends.tolerances import TOLERANCES
 from attnbench.model import MODES
@@ -43,11 +53,19 @@ class OwnProcess:
     group: backends of one group share a process. why: a sentence, which every report shows.
     environment: returns variables that must be set before the interpreter starts, such as LD_PRELOAD. It is called when
         the process is started, and only for a backend whose requirements hold.
+
+    Raises ValueError for a field of another type.
     """
 
     group: str
     why: str
     environment: Callable[[], Mapping[str, str]] = dict
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_text("OwnProcess", "group", self.group)
+        require_text("OwnProcess", "why", self.why)
+        require_function("OwnProcess", "environment", self.environment)
 
     def unset(self) -> dict[str, str]:
         """Those of its variables that this process does not have."""
@@ -84,8 +102,8 @@ class Backend:
     own_process: why it needs a process of its own, and what that is started with; None where it does not.
     never_run: whether nobody has run it on a GPU yet, which docs/backends.md then says in its row.
 
-    Raises ValueError for an unknown layout, tolerance, mode or feature, for a feature of which the tolerance states nothing,
-    or a name that cannot stand in a test id.
+    Raises ValueError for a field of another type, an unknown layout, tolerance, mode, feature or device type, a feature of
+    which the tolerance states nothing, an invalid regular expression, or a name that cannot stand in a test id.
     """
 
     load: Load
@@ -114,22 +132,35 @@ class Backend:
         printable.require_name("backend name", self.name)
         if any(c in self.name for c in "@ /:"):
             raise ValueError(f"backend name {self.name!r}: must be non-empty, without '@', ':', '/' and blanks")
-        printable.require_name(f"backend {self.name!r}: family", self.family)
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"backend {self.name!r}: unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
-        if self.tolerance not in TOLERANCES:
+        subject = f"backend {self.name!r}"
+        printable.require_name(f"{subject}: family", self.family)
+        require_function(subject, "load", self.load)
+        require_known(subject, "layout", self.layout, LAYOUTS)
+        require_known(subject, "tolerance", self.tolerance, tuple(TOLERANCES))
+        require_requirements(subject, self.requires)
+        if not self.modes or not _are_some_of(MODES, self.modes):
             raise ValueError(
-                f"backend {self.name!r}: unknown tolerance {self.tolerance!r}; known: {', '.join(TOLERANCES)}"
+                f"{subject}: modes {shown(self.modes)}: expected a tuple of one or more of {', '.join(MODES)}"
             )
-        if not self.modes or set(self.modes) - set(MODES):
-            raise ValueError(f"backend {self.name!r}: modes {self.modes!r}: expected one or more of {', '.join(MODES)}")
-        if set(self.takes) - set(FEATURES):
-            raise ValueError(f"backend {self.name!r}: takes {self.takes!r}: expected some of {', '.join(FEATURES)}")
+        if not _are_some_of(FEATURES, self.takes):
+            raise ValueError(f"{subject}: takes {shown(self.takes)}: expected a tuple of some of {', '.join(FEATURES)}")
+        require_patterns(subject, "route", self.route)
+        require_patterns(subject, "foreign", self.foreign)
+        require_choices(subject, "chooses", self.chooses)
+        for name in ("refuses", "least_bytes", "source"):
+            if getattr(self, name) is not None:
+                require_function(subject, name, getattr(self, name))
+        for name in ("fullgraph", "eager_first", "fetches", "never_run"):
+            require_kind(subject, name, getattr(self, name), bool, "True or False")
+        if self.own_process is not None:
+            require_kind(subject, "own_process", self.own_process, OwnProcess, 'an OwnProcess("group", "why")')
+        for name in ("requires", "modes", "takes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list will do
         unchecked = [feature for feature in ("dropout", "backward") if feature in self.takes]
         if unchecked and not TOLERANCES[self.tolerance].gradients:
             able = ", ".join(name for name, tolerance in TOLERANCES.items() if tolerance.gradients)
             raise ValueError(
-                f"backend {self.name!r}: takes {' and '.join(unchecked)}, of which tolerance {self.tolerance!r} states "
+                f"{subject}: takes {' and '.join(unchecked)}, of which tolerance {self.tolerance!r} states "
                 f"nothing; those that do: {able}"
             )
 
@@ -143,6 +174,10 @@ class Backend:
         """What it is: the first sentence of the docstring of its `load`, without the full stop; empty without one."""
         words = " ".join((inspect.getdoc(self.load) or "").split())
         return re.split(r"\.(?= [A-Z]|$)", words)[0]
+
+
+def _are_some_of(known: tuple[str, ...], words: object) -> bool:
+    return isinstance(words, (tuple, list)) and all(word in known for word in words)
 
 
 def _registering(make: Callable[Concatenate[Load, P], Backend]) -> Callable[P, Callable[[Load], Load]]:

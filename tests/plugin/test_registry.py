@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from attnbench import Backend, register
+from attnbench import Backend, Device, register
 
 TINY = ("--attn-device=cpu", "--attn-rounds=2", "--attn-workload=1x32x2x16:fp32")
 
@@ -122,17 +122,73 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
         ('@register("a", "x", layout="sbhd")', "backend 'a': unknown layout 'sbhd'; known: bshd, bhsd"),
         (
             '@register("a", "x", modes=("fast",))',
-            "backend 'a': modes ('fast',): expected one or more of eager, default, *",
+            "backend 'a': modes ('fast',): expected a tuple of one or more of eager, default, *",
+        ),
+        ('@register("a", "x", modes="eager")', "backend 'a': modes 'eager': expected a tuple of one or more of *"),
+        ('@register("a", "x", modes=([],))', "backend 'a': modes ([[][]],): expected a tuple of one or more of *"),
+        ('@register("a", "x", takes="causal")', "backend 'a': takes 'causal': expected a tuple of some of cross, *"),
+        ('@register("a", "x", takes=None)', "backend 'a': takes None: expected a tuple of some of cross, *"),
+        ('@register("a", "x", tolerance=[])', "backend 'a': unknown tolerance [[][]]; known: 16-bit*"),
+        ('@register("a", "x", layout=None)', "backend 'a': unknown layout None; known: bshd, bhsd"),
+        (
+            '@register("a", "x", requires=Device("cpu"))',
+            "backend 'a': requires: expected a tuple of requirements, *, found Device(types=('cpu',)) (Device)",
+        ),
+        (
+            '@register("a", "x", requires=("cpu",))',
+            "backend 'a': requires[[]0]: expected a requirement, such as Device(\"cuda\"), found 'cpu' (str)",
+        ),
+        (
+            '@register("a", "x", requires=(Device,))',
+            "backend 'a': requires[[]0]: *, found the class Device; make one of it: Device(…)",
+        ),
+        (
+            '@register("a", "x", route="foo")',
+            "backend 'a': route: expected a mapping of device type to regular expression, such as *, found 'foo' (str)",
+        ),
+        (
+            '@register("a", "x", route={"cuda": "fwd("})',
+            "backend 'a': route for cuda: 'fwd(' is not a regular expression: missing ), *",
+        ),
+        (
+            '@register("a", "x", foreign={"cpu": ("a", "b")})',
+            "backend 'a': foreign for cpu: expected a regular expression, found ('a', 'b') (tuple)",
+        ),
+        (
+            '@register("a", "x", route={"gpu": "fwd"})',
+            "backend 'a': unknown device type in route 'gpu'; known: cpu, cuda, sim",
+        ),
+        (
+            '@register("a", "x", chooses={"cuda": "fast"})',
+            "backend 'a': chooses for cuda: expected a mapping of name to regular expression, such as *, found 'fast' *",
+        ),
+        (
+            '@register("a", "x", chooses={"cuda": {"fast": "("}})',
+            "backend 'a': chooses for cuda, fast: '(' is not a regular expression: missing ), *",
+        ),
+        ('@register("a", "x", refuses="never")', "backend 'a': refuses must be a function, found 'never' (str)"),
+        ('@register("a", "x", least_bytes=5)', "backend 'a': least_bytes must be a function, found 5 (int)"),
+        ('@register("a", "x", source="1.0")', "backend 'a': source must be a function, found '1.0' (str)"),
+        ('@register("a", "x", fullgraph="no")', "backend 'a': fullgraph must be True or False, found 'no' (str)"),
+        (
+            '@register("a", "x", own_process=True)',
+            'backend \'a\': own_process must be an OwnProcess("group", "why"), found True (bool)',
+        ),
+        (
+            '@register("a", "x", own_process=OwnProcess("a", "b", {}))',
+            "OwnProcess: environment must be a function, found {} (dict)",
         ),
         ('@register("torch_flash", "x")', "backend 'torch_flash' is registered twice, by *torch_sdpa.py:* and *"),
     ],
 )
 def test_a_wrong_registration_is_shown_with_its_line_and_one_sentence(sim, pytester, registration, sentence):
-    pytester.makeconftest(f"from attnbench import register\n{registration}\ndef load(workload): pass\n")
+    names = "Device, OwnProcess, register"
+    pytester.makeconftest(f"from attnbench import {names}\n{registration}\ndef load(workload): pass\n")
     result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", f"    {registration}", f"E   ValueError: {sentence}"])
-    assert not [line for line in result.errlines if "registry.py:" in line and not line.startswith("E ")]
+    hidden = ("registry.py:", "field_checks.py:", "requirements.py:")
+    assert not [line for line in result.errlines if any(name in line for name in hidden) and not line.startswith("E ")]
 
 
 def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
@@ -142,6 +198,12 @@ def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
     result = sim()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", "E   TypeError: *unexpected keyword argument 'laoyut'"])
+
+
+def test_lists_will_do_where_tuples_are_meant():
+    device = Device("cpu")
+    backend = Backend(lambda workload: None, "a", "x", requires=[device], modes=["eager"], takes=["causal"])
+    assert (backend.requires, backend.modes, backend.takes) == ((device,), ("eager",), ("causal",))
 
 
 @pytest.mark.parametrize("feature", ["backward", "dropout"])
