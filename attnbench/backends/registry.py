@@ -229,13 +229,24 @@ def registered_elsewhere() -> list[str]:
 
 @contextmanager
 def loaded(backend: Backend, workload: Workload) -> Iterator[AttentionFunction]:
-    """What the backend's `load` returns or yields. Raises whatever the library raises on import."""
+    """What the backend's `load` returns or yields.
+
+    Raises TypeError where that is no function, and whatever the library raises on import.
+    """
     returned = backend.load(workload)
     if isinstance(returned, AbstractContextManager):
         with returned as attention:
+            _require_attention(attention, "yield")
             yield attention
     else:
+        _require_attention(returned, "return")
         yield returned
+
+
+def _require_attention(found: object, verb: str) -> None:
+    if not callable(found):
+        hint = " (decorate `load` with contextlib.contextmanager)" if inspect.isgenerator(found) else ""
+        raise TypeError(f"`load` must {verb} a function (q, k, v) -> output, found {type(found).__name__}{hint}")
 
 
 def load_entry_points() -> None:

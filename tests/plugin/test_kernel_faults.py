@@ -241,7 +241,7 @@ SAID = {
     "is_cancelled": ("error", "failed on its first call: CancelledError in is_cancelled ("),
     "skips_later": ("error", "pytest.skip: I had enough"),
     "skips_as_it_is_asked": ("error", "cannot say whether it runs here: pytest.skip: ask me later"),
-    "returns_no_function": ("error", "'NoneType' object is not callable"),
+    "returns_no_function": ("error", "`load` must return a function (q, k, v) -> output, found NoneType"),
     "leaves_when_called": ("error", "failed on its first call: SystemExit: 3"),
     "raises": ("error", "failed on its first call: RuntimeError: no kernel image is available"),
     "out_of_memory": ("error", "you tried to allocate 4503599627370496 bytes"),

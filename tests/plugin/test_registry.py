@@ -206,6 +206,30 @@ def test_lists_will_do_where_tuples_are_meant():
     assert (backend.requires, backend.modes, backend.takes) == ((device,), ("eager",), ("causal",))
 
 
+LOADS = {
+    "def load(workload): pass": "`load` must return a function (q, k, v) -> output, found NoneType",
+    "def load(workload): return 'fwd'": "`load` must return a function (q, k, v) -> output, found str",
+    "@contextlib.contextmanager\ndef load(workload): yield": (
+        "`load` must yield a function (q, k, v) -> output, found NoneType"
+    ),
+    "def load(workload): yield len": (
+        "`load` must return a function (q, k, v) -> output, found generator (decorate `load` with contextlib.contextmanager)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("load", "sentence"), LOADS.items())
+def test_a_load_that_gives_no_function_is_an_error_row_that_says_so(bench, pytester, load, sentence):
+    head = 'import contextlib\nfrom attnbench import register\n@register("mine", "me")'
+    pytester.makeconftest(f"{head}\n{load}\n")
+    bench("--attn-backend=mine", "--benchmark-json=run.json", *TINY).assert_outcomes(failed=1)
+    [record] = bench.records().values()
+    assert record["status"] == "error"
+    assert record["reasons"] == [{"code": "load", "text": f"cannot be loaded: TypeError: {sentence}"}]
+    listed = bench("--attn-list", "--attn-backend=mine", *TINY)
+    assert f"cannot be loaded: TypeError: {sentence}" in " ".join(listed.stdout.str().split())
+
+
 @pytest.mark.parametrize("feature", ["backward", "dropout"])
 def test_a_quantised_kernel_cannot_take_what_its_tolerance_does_not_judge(feature):
     with pytest.raises(
