@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+DTYPES = ("bf16", "fp16", "fp32")
 #: Which keys a query sees: all; those up to its own place, aligned at the last query and the last key, as FlashAttention
 #: does; the first `lengths` of a batch entry; those that a dense matrix of booleans allows; all, with a dense bias.
 MASKS = ("none", "causal", "padding", "bool", "additive")

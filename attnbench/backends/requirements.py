@@ -1,6 +1,7 @@
 """What a backend needs, as data that says found and needed (imports no library that it asks about).
 
-Each requirement says what is `needed` in a few words, for a table, and by `unmet` why it does not hold here.
+Each requirement says what is `needed` in a few words, for a table, and by `unmet` why it does not hold here. One that could
+never be asked raises ValueError when it is made.
 """
 
 from __future__ import annotations
@@ -11,10 +12,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.field_checks import (
+    described,
+    require_each_known,
+    require_function,
+    require_numbers,
+    require_text,
+)
 from attnbench.backends.installed import first_module, makes_names, package_text
+from attnbench.hardware.device import DEVICES
 from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.model import Reason
-from attnbench.workload import Workload
+from attnbench.workload import DTYPES, FEATURES, Workload
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,8 @@ class Device:
     types: tuple[str, ...]
 
     def __init__(self, *types: str) -> None:
+        __tracebackhide__ = True
+        require_each_known("Device", "device type", types, DEVICES)
         object.__setattr__(self, "types", types)
 
     @property
@@ -63,6 +75,12 @@ class Capability:
     lowest: tuple[int, int]
     below: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_numbers("Capability", self.lowest, "(9, 0)", 2)
+        if self.below is not None:
+            require_numbers("Capability: below", self.below, "(10, 0)", 2)
+
     @property
     def needed(self) -> str:
         return sm_name(self.lowest) + (f" to below {sm_name(self.below)}" if self.below else " or newer")
@@ -92,6 +110,17 @@ class Package:
     source: str = ""
     lowest: tuple[int, ...] = ()
     also: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_text("Package", "module", self.module)
+        for name in ("distribution", "source"):
+            require_text("Package", name, getattr(self, name), empty=True)
+        require_numbers("Package: lowest", self.lowest, "(2, 2)")
+        if not isinstance(self.also, (tuple, list)):
+            raise ValueError(f'Package: also: expected a tuple such as ("my_fork",), found {described(self.also)}')
+        for module in self.also:
+            require_text("Package", "a module in also", module)
 
     @property
     def needed(self) -> str:
@@ -130,6 +159,12 @@ class Function:
     module: str
     name: str
     source: str = ""
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_text("Function", "module", self.module)
+        require_text("Function", "name", self.name)
+        require_text("Function", "source", self.source, empty=True)
 
     @property
     def needed(self) -> str:
@@ -170,6 +205,12 @@ class Distribution:
     pip: str = ""
     module: str = ""
 
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_text("Distribution", "name", self.name)
+        for name in ("pip", "module"):
+            require_text("Distribution", name, getattr(self, name), empty=True)
+
     @property
     def needed(self) -> str:
         return f"package {self.name}"
@@ -186,6 +227,10 @@ class TorchVersion:
     """torch at least `lowest`: `TorchVersion((2, 11))`."""
 
     lowest: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_numbers("TorchVersion", self.lowest, "(2, 11)", 2)
 
     @property
     def needed(self) -> str:
@@ -205,6 +250,8 @@ class DType:
     names: tuple[str, ...]
 
     def __init__(self, *names: str) -> None:
+        __tracebackhide__ = True
+        require_each_known("DType", "dtype", names, DTYPES)
         object.__setattr__(self, "names", names)
 
     @property
@@ -223,6 +270,11 @@ class HeadDim:
     accepts: Callable[[int], bool]
     words: str
 
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        require_function("HeadDim", "accepts", self.accepts)
+        require_text("HeadDim", "words", self.words)
+
     @property
     def needed(self) -> str:
         return f"head_dim {self.words}"
@@ -239,6 +291,11 @@ class Batch:
     """The largest batch that one call of the kernel takes: `Batch(1)`."""
 
     most: int
+
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        if type(self.most) is not int or self.most < 1:
+            raise ValueError(f"Batch: expected an integer of at least 1, found {described(self.most)}")
 
     @property
     def needed(self) -> str:
@@ -289,6 +346,8 @@ class AsksFor:
     features: tuple[str, ...]
 
     def __init__(self, *features: str) -> None:
+        __tracebackhide__ = True
+        require_each_known("AsksFor", "feature", features, FEATURES)
         object.__setattr__(self, "features", features)
 
     @property
@@ -331,9 +390,21 @@ class Requirement(Protocol):
 
 
 def unmet(requirements: Iterable[Requirement], facts: Facts, workload: Workload) -> tuple[Reason, ...]:
-    """All reasons at once, in the order in which the backend states its requirements."""
-    answers = ((type(r).__name__.lower(), r.unmet(facts, workload)) for r in requirements)
+    """All reasons at once, in the order in which the backend states its requirements.
+
+    Raises CaseEnded (error) where one of them cannot say whether it holds.
+    """
+    answers = ((type(r).__name__.lower(), _answer(r, facts, workload)) for r in requirements)
     return tuple(Reason(code, text) for code, text in answers if text is not None)
+
+
+def _answer(requirement: Requirement, facts: Facts, workload: Workload) -> str | None:
+    name = type(requirement).__name__
+    with errors_as_rows(f"its requirement {name} cannot say whether it holds", "requires", facts.device):
+        answer: object = requirement.unmet(facts, workload)
+        if answer is None or isinstance(answer, str):
+            return answer
+        raise TypeError(f"`unmet` must return text or None, found {described(answer)}")
 
 
 def lacking(requirements: Iterable[Requirement], cause: BaseException) -> tuple[Reason, ...]:

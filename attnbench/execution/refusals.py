@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 from attnbench.backends import requirements
 from attnbench.backends.errors import errors_as_rows
+from attnbench.backends.field_checks import described
 from attnbench.backends.variant import Variant
 from attnbench.hardware.device import OpenDevice, free_bytes
 from attnbench.model import Reason
@@ -23,11 +26,17 @@ def refusals(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[
         return reasons
     with errors_as_rows("cannot say whether it runs here", "refuses", device.type):
         refused: Any = backend.refuses(workload, device.type)  # one sentence is easily taken for a tuple of it
-        return tuple(Reason("refused", text) for text in ((refused,) if isinstance(refused, str) else refused))
+        texts = tuple(refused) if isinstance(refused, Iterable) and not isinstance(refused, str) else (refused,)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"`refuses` must return a tuple of sentences, found {described(refused)}")
+        return tuple(Reason("refused", text) for text in texts)
 
 
 def unmet(variant: Variant, device: OpenDevice, workload: Workload) -> tuple[Reason, ...]:
-    """Why this case cannot run here, as far as that is known without asking its library."""
+    """Why this case cannot run here, as far as that is known without asking its library.
+
+    Raises CaseEnded (error) where a requirement, or `least_bytes`, fails when it is asked.
+    """
     backend = variant.backend
     if device.type == "sim":  # nothing runs there: what else a simulated case shows is the scenario's
         return requirements.unmet((requirements.Features(backend.takes),), device.facts, workload)
@@ -60,7 +69,9 @@ def too_large(variant: Variant, device: str, workload: Workload) -> tuple[Reason
         free = free_bytes(device)
         if free is None:
             return ()
-        needed = least_bytes(workload, variant.mode)
+        needed: Any = least_bytes(workload, variant.mode)
+        if not isinstance(needed, Real):
+            raise TypeError(f"`least_bytes` must return a number, found {described(needed)}")
     if needed <= USABLE * free:
         return ()
     found = f"found {free:,} bytes free, of which {USABLE * 100:.0f} % count"

@@ -9,12 +9,12 @@ from typing import Any
 
 from attnbench import printable
 from attnbench.globs import select
-from attnbench.workload import DIRECTIONS, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
+from attnbench.workload import DIRECTIONS, DTYPES, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
 from attnbench.workloads.grids.grid import usual_lengths
 from attnbench.workloads.grids.known import DEFAULT, GRIDS, select_grids
 
-#: Name of a dtype's name on the command line → name of the torch dtype.
-TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+#: A dtype's name on the command line → name of the torch dtype.
+TORCH_DTYPES = dict(zip(DTYPES, ("bfloat16", "float16", "float32"), strict=True))
 
 #: Numbers and their signs, as typed or as copied from a report; whether they are four is said when they are not.
 _SPELT = re.compile(r"(\d+(?:/\d+)?(?:[x×]\d+(?:/\d+)?)+)((?::[^:]*)*)")

@@ -73,9 +73,16 @@ def test_the_memory_is_asked_for_only_where_all_else_holds_and_on_a_gpu(free):
     assert said(LONG, backend="torch_flex", mode="default") == [], "which states nothing"
 
 
-def test_a_kernel_whose_own_answer_fails_is_an_error(free):
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda workload, mode: 1 // 0, "ZeroDivisionError"),
+        (lambda workload, mode: None, "TypeError: `least_bytes` must return a number, found None"),
+    ],
+)
+def test_a_kernel_whose_own_answer_fails_is_an_error(free, answer, error):
     free(1000)
-    backend = Backend(lambda workload: None, "mine", "mine", least_bytes=lambda workload, mode: 1 // 0)
-    with pytest.raises(CaseEnded, match=r"cannot say whether it runs here.*ZeroDivisionError") as ended:
+    backend = Backend(lambda workload: None, "mine", "mine", least_bytes=answer)
+    with pytest.raises(CaseEnded, match=f"cannot say whether it runs here.*{error}") as ended:
         refusals(Variant(backend, "eager"), GPU, replace(LONG, dropout=0.0))
     assert ended.value.status is Status.ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import inspect
 import os
 
@@ -178,6 +179,7 @@ def test_a_nested_conftest_adds_to_what_is_known(sim, pytester):
             '@register("a", "x", own_process=OwnProcess("a", "b", {}))',
             "OwnProcess: environment must be a function, found {} (dict)",
         ),
+        ('@register("a", "x", requires=(Device("cpuu"),))', "Device: unknown device type 'cpuu'; known: cpu, *"),
         ('@register("torch_flash", "x")', "backend 'torch_flash' is registered twice, by *torch_sdpa.py:* and *"),
     ],
 )
@@ -228,6 +230,56 @@ def test_a_load_that_gives_no_function_is_an_error_row_that_says_so(bench, pytes
     assert record["reasons"] == [{"code": "load", "text": f"cannot be loaded: TypeError: {sentence}"}]
     listed = bench("--attn-list", "--attn-backend=mine", *TINY)
     assert f"cannot be loaded: TypeError: {sentence}" in " ".join(listed.stdout.str().split())
+
+
+#: Backends whose answer to whether they run fails, one by its requirement and one in a process of its own.
+CANNOT_SAY = """
+from attnbench import HeadDim, OwnProcess, register
+
+BROKEN = HeadDim(lambda d: d // 0, "none")
+
+@register("broken", "me", requires=(BROKEN,))
+def broken(workload): pass
+
+@register("broken_apart", "me", requires=(BROKEN,), own_process=OwnProcess("apart", "why"))
+def broken_apart(workload): pass
+
+class Mine:
+    needed = "mine"
+    def unmet(self, facts, workload):
+        return False
+
+@register("unclear", "me", requires=(Mine(),))
+def unclear(workload): pass
+
+@register("silent", "me", refuses=lambda workload, device: None)
+def silent(workload): pass
+"""
+WHY_NOT = {
+    "broken": "its requirement HeadDim cannot say whether it holds: ZeroDivisionError: *",
+    "broken_apart": "its requirement HeadDim cannot say whether it holds: ZeroDivisionError: *",
+    "unclear": (
+        "its requirement Mine cannot say whether it holds: TypeError: `unmet` must return text or None, found False (bool)"
+    ),
+    "silent": (
+        "cannot say whether it runs here: TypeError: `refuses` must return a tuple of sentences, found None (NoneType)"
+    ),
+}
+
+
+def test_a_backend_that_cannot_say_whether_it_runs_costs_its_own_case(bench, pytester):
+    pytester.makeconftest(CANNOT_SAY)
+    backends = [f"--attn-backend={name}" for name in (*WHY_NOT, "numpy")]
+    result = bench(*backends, "--benchmark-json=run.json", *TINY)
+    result.assert_outcomes(passed=1, failed=len(WHY_NOT))
+    records = {record["backend"]: record for record in bench.records().values()}
+    listed = " ".join(bench("--attn-list", *backends, *TINY).stdout.str().split())
+    for name, sentence in WHY_NOT.items():
+        [reason] = records[name]["reasons"]
+        assert records[name]["status"] == "error"
+        assert fnmatch.fnmatchcase(reason["text"], sentence)
+        assert f"{name} eager: {reason['text']}" in listed
+    assert records["numpy"]["status"] == "measured"
 
 
 @pytest.mark.parametrize("feature", ["backward", "dropout"])

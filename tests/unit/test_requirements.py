@@ -1,10 +1,12 @@
 """Requirements: each reason says what was found and what is needed, and all come at once."""
 
+import re
 from types import ModuleType
 
 import pytest
 
 from attnbench.backends.requirements import (
+    AsksFor,
     Batch,
     Capability,
     Device,
@@ -218,3 +220,33 @@ def test_a_triton_kernel_runs_compiled_on_cuda_and_interpreted_on_a_cpu(monkeypa
 def test_a_version_is_read_without_an_import():
     assert installed_version("pytest") == pytest.__version__
     assert installed_version("no-such-distribution") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Device("cpuu"), "Device: unknown device type 'cpuu'; known: cpu, cuda, sim"),
+        (lambda: Device(("cpu", "cuda")), "Device: unknown device type ('cpu', 'cuda'); known: cpu, cuda, sim"),
+        (Device, "Device: expected one or more of cpu, cuda, sim, found none"),
+        (lambda: DType("bf16", "bfloat16"), "DType: unknown dtype 'bfloat16'; known: bf16, fp16, fp32"),
+        (lambda: AsksFor("packs"), "AsksFor: unknown feature 'packs'; known: cross, gqa, head_dim_v, causal, *"),
+        (lambda: Capability(9), "Capability: expected integers such as (9, 0), found 9 (int)"),
+        (lambda: Capability((9,)), "Capability: expected integers such as (9, 0), found (9,) (tuple)"),
+        (lambda: Capability((9, 0), 10), "Capability: below: expected integers such as (10, 0), found 10 (int)"),
+        (lambda: TorchVersion("2.11"), "TorchVersion: expected integers such as (2, 11), found '2.11' (str)"),
+        (lambda: HeadDim(64, "64"), "HeadDim: accepts must be a function, found 64 (int)"),
+        (lambda: HeadDim(lambda d: d, 64), "HeadDim: words must be non-empty text, found 64 (int)"),
+        (lambda: Batch("1"), "Batch: expected an integer of at least 1, found '1' (str)"),
+        (lambda: Package(5), "Package: module must be non-empty text, found 5 (int)"),
+        (lambda: Package("a", lowest="2.2"), "Package: lowest: expected integers such as (2, 2), found '2.2' (str)"),
+        (
+            lambda: Package("a", also="my_fork"),
+            "Package: also: expected a tuple such as (\"my_fork\",), found 'my_fork' (str)",
+        ),
+        (lambda: Function("a", None), "Function: name must be non-empty text, found None (NoneType)"),
+        (lambda: Distribution(""), "Distribution: name must be non-empty text, found '' (str)"),
+    ],
+)
+def test_a_requirement_that_could_never_be_asked_is_refused_when_it_is_made(make, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said).replace(re.escape('*'), '.*')}$"):
+        make()
