@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 DTYPES = ("bf16", "fp16", "fp32")
 #: Which keys a query sees: all; those up to its own place, aligned at the last query and the last key, as FlashAttention
@@ -11,6 +13,8 @@ DTYPES = ("bf16", "fp16", "fp32")
 MASKS = ("none", "causal", "padding", "bool", "additive")
 #: What is timed: the output, the gradients of q, k and v from a graph that stands, or both.
 DIRECTIONS = ("forward", "backward", "forward+backward")
+#: What q, k and v hold: names of `attnbench.workloads.drawing.DISTRIBUTIONS`.
+DISTRIBUTION_NAMES = ("randn*randint(1,5)", "randn", "outlier-k")
 #: How the caller holds its tensors: `[batch, seq, heads, head_dim]` in memory, `[batch, heads, seq, head_dim]`, or the first
 #: for a kernel that wants the second and gets copies, inside the timed call.
 LAYOUTS = ("bshd", "bhsd", "bshd_contiguous")
@@ -52,6 +56,23 @@ class Workload:
     layout: str = "bshd"
 
     def __post_init__(self) -> None:
+        """Raise ValueError for a number or a text of another type.
+
+        Which numbers and words there are, `register_workload` checks: files of other versions may hold others.
+        """
+        __tracebackhide__ = True  # the traceback ends at the line that makes it
+        subject = f"workload {self.name!r}"
+        for name in ("batch", "seq", "heads", "head_dim", "seed"):
+            object.__setattr__(self, name, _integer(f"{subject}: {name}", getattr(self, name)))
+        for name in ("seq_kv", "kv_heads", "head_dim_v"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _integer(f"{subject}: {name}", getattr(self, name)))
+        for name in ("lengths", "packed"):
+            object.__setattr__(self, name, _integers(f"{subject}: {name}", getattr(self, name)))
+        object.__setattr__(self, "dropout", _share(f"{subject}: dropout", self.dropout))
+        for name in ("why", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{subject}: {name} must be text, found {_described(getattr(self, name))}")
         for name, usual in (("seq_kv", self.seq), ("kv_heads", self.heads), ("head_dim_v", self.head_dim)):
             if getattr(self, name) == usual:
                 object.__setattr__(self, name, None)  # one problem has one form
@@ -167,6 +188,37 @@ class Workload:
             rows = min(self.seq, keys)
             return self.batch * rows * (2 * keys - rows)
         return 2 * self.batch * self.seq * keys
+
+
+def _integer(what: str, found: object) -> int:
+    """An integer, also one of NumPy's, as Python's own. Raises ValueError for anything else, a bool among it."""
+    __tracebackhide__ = True
+    if type(found) is int:
+        return found
+    try:
+        if not isinstance(found, bool):
+            return operator.index(found)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise ValueError(f"{what} must be an integer, found {_described(found)}")
+
+
+def _integers(what: str, found: object) -> tuple[int, ...]:
+    __tracebackhide__ = True
+    if not isinstance(found, (tuple, list)):
+        raise ValueError(f"{what} must be a tuple of integers, found {_described(found)}")
+    return tuple(_integer(f"{what}[{at}]", one) for at, one in enumerate(found))
+
+
+def _share(what: str, found: object) -> float:
+    __tracebackhide__ = True
+    if isinstance(found, bool) or not isinstance(found, Real):
+        raise ValueError(f"{what} must be a number, found {_described(found)}")
+    return float(found)
+
+
+def _described(value: object) -> str:
+    return f"{value!r} ({type(value).__name__})"
 
 
 def _or(value: int | None, usual: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from attnbench import printable
 from attnbench.globs import select
-from attnbench.workload import DIRECTIONS, DTYPES, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
+from attnbench.workload import DIRECTIONS, DISTRIBUTION_NAMES, DTYPES, LAYOUTS, MASKS, SPELT_DIRECTIONS, Workload
 from attnbench.workloads.grids.grid import usual_lengths
 from attnbench.workloads.grids.known import DEFAULT, GRIDS, select_grids
 
@@ -148,8 +148,8 @@ def _validate(workload: Workload) -> None:
 
 def _problems(workload: Workload) -> Iterator[str]:
     """Every reason why there is no such attention problem, with found and needed."""
-    if workload.dtype not in TORCH_DTYPES:
-        yield f"unknown dtype {workload.dtype!r}; known: {', '.join(TORCH_DTYPES)}"
+    if workload.dtype not in DTYPES:
+        yield f"unknown dtype {workload.dtype!r}; known: {', '.join(DTYPES)}"
     if min(*workload.q_shape, *workload.v_shape) < 1:
         shape = workload.q_shape if min(workload.q_shape) < 1 else workload.v_shape
         yield f"every axis of {shape} must be at least 1"
@@ -161,6 +161,7 @@ def _problems(workload: Workload) -> Iterator[str]:
     for what, found, known in (
         ("mask", workload.mask, MASKS),
         ("direction", workload.direction, DIRECTIONS),
+        ("distribution", workload.distribution, DISTRIBUTION_NAMES),
         ("layout", workload.layout, LAYOUTS),
     ):
         if found not in known:

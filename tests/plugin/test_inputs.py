@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attnbench.workload import DISTRIBUTION_NAMES
 from attnbench.workloads import drawing, inputs
 from attnbench.workloads.table import parse_spelt
 
@@ -39,6 +40,10 @@ def test_a_tensor_of_one_piece_is_what_one_generator_draws():
     found = made().kept["randn"]
     for one in found:
         torch.testing.assert_close(one, torch.randn(one.shape, generator=generator).bfloat16(), rtol=0, atol=0)
+
+
+def test_a_workload_may_name_each_distribution_that_can_be_drawn():
+    assert tuple(drawing.DISTRIBUTIONS) == DISTRIBUTION_NAMES
 
 
 @pytest.mark.parametrize("distribution", drawing.DISTRIBUTIONS)

@@ -330,6 +330,21 @@ def test_a_workload_whose_name_does_not_show_is_shown_with_its_line_and_one_sent
     result.stderr.fnmatch_lines([r"E   ValueError: workload name 'llama\u200b': must be non-empty and printable"])
 
 
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("batch=1.5", "workload 'llama-8k': batch must be an integer, found 1.5 (float)"),
+        ("batch=1, distribution='normal'", "workload 'llama-8k': unknown distribution 'normal'; known: randn*"),
+    ],
+)
+def test_a_workload_with_a_wrong_field_is_shown_with_its_line_and_one_sentence(sim, pytester, field, sentence):
+    pytester.makeconftest(WORKLOAD.replace("batch=1", field))
+    result = sim()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["conftest.py:3: in <module>", f"E   ValueError: {sentence}"])
+    assert not [line for line in result.errlines if "workload.py:" in line or "table.py:" in line]
+
+
 def install(pytester: pytest.Pytester, name: str, entry_point: str) -> None:
     """What pip leaves of a distribution, as far as entry points go."""
     info = pytester.mkdir(f"{name}-1.0.dist-info")

@@ -83,6 +83,10 @@ IMPOSSIBLE = {
     "dtype": ({"dtype": "fp8"}, "unknown dtype 'fp8'; known: bf16, fp16, fp32"),
     "mask": ({"mask": "sliding"}, "unknown mask 'sliding'; known: none, causal, padding, bool, additive"),
     "direction": ({"direction": "up"}, "unknown direction 'up'; known: forward, backward"),
+    "distribution": (
+        {"distribution": "normal"},
+        r"unknown distribution 'normal'; known: randn\*randint\(1,5\), randn, outlier-k",
+    ),
     "layout": ({"layout": "sbhd"}, "unknown layout 'sbhd'; known: bshd, bhsd, bshd_contiguous"),
     "groups": ({"kv_heads": 3}, "4 query heads must be a multiple of 3 key heads"),
     "no lengths": (
@@ -104,6 +108,35 @@ def test_a_row_that_cannot_be_run_is_refused_when_it_is_registered(changes, said
     with pytest.raises(ValueError, match=f"workload 'mine': .*{said}"):
         register_workload(Workload(**{**fields, **changes}))
     assert "mine" not in table.all_workloads()
+
+
+WRONG_TYPES = {
+    "float": ({"batch": 1.5}, r"batch must be an integer, found 1.5 \(float\)"),
+    "whole float": ({"seq": 16.0}, r"seq must be an integer, found 16.0 \(float\)"),
+    "bool": ({"heads": True}, r"heads must be an integer, found True \(bool\)"),
+    "text": ({"head_dim": "8"}, r"head_dim must be an integer, found '8' \(str\)"),
+    "none": ({"seed": None}, r"seed must be an integer, found None \(NoneType\)"),
+    "optional": ({"kv_heads": 2.0}, r"kv_heads must be an integer, found 2.0 \(float\)"),
+    "length": ({"mask": "padding", "lengths": (4.5,)}, r"lengths\[0\] must be an integer, found 4.5 \(float\)"),
+    "one length": ({"packed": 16}, r"packed must be a tuple of integers, found 16 \(int\)"),
+    "dropout": ({"dropout": "0.1"}, r"dropout must be a number, found '0.1' \(str\)"),
+    "why": ({"why": 5}, r"why must be text, found 5 \(int\)"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), WRONG_TYPES.values(), ids=WRONG_TYPES)
+def test_a_field_of_another_type_is_refused_when_the_workload_is_made(changes, said):
+    with pytest.raises(ValueError, match=f"^workload 'mine': {said}$"):
+        Workload(**{"name": "mine", "batch": 1, "seq": 16, "heads": 4, "head_dim": 8, **changes})
+
+
+def test_numbers_of_numpy_and_lists_are_those_of_python():
+    numpy = pytest.importorskip("numpy")
+    one, rate = numpy.int64(1), numpy.float32(0.5)
+    made = Workload("mine", one, 16, 4, 8, mask="padding", lengths=[numpy.int32(4)], dropout=rate)
+    assert made == Workload("mine", 1, 16, 4, 8, mask="padding", lengths=(4,), dropout=0.5)
+    assert [type(value) for value in (made.batch, *made.lengths, made.dropout)] == [int, int, float]
+    assert hash(made) == hash(Workload("mine", 1, 16, 4, 8, mask="padding", lengths=(4,), dropout=0.5))
 
 
 SPELT = {
