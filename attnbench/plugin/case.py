@@ -42,6 +42,14 @@ _ENDED_BY_TEST = {
 }
 
 
+#: A step of `AttnCase` → what has to be done before it, and why.
+_NEEDS = {
+    "assert_accurate": ("prepare", "there is no kernel to check yet"),
+    "assert_route": ("prepare", "there is no kernel to trace yet"),
+    "measure": ("assert_accurate", "a wrong kernel has no latency"),
+}
+
+
 class CaseSteps(Protocol):
     """One case, wherever it runs: in this process, in another, or simulated.
 
@@ -63,9 +71,10 @@ class CaseSteps(Protocol):
 
 
 class AttnCase:
-    """One case as a test sees it: four steps, in this order, each of which may end the test with its reason.
+    """One case as a test sees it: four steps, in this order, each once, each of which may end the test with its reason.
 
-    `record` is everything known so far; it is stored whatever happens.
+    `record` is everything known so far; it is stored whatever happens. A test that takes the steps in another order gets
+    a RuntimeError, which is no fault of the kernel.
     """
 
     def __init__(self, run: RunState, steps: CaseSteps, benchmark: Benchmark, timer: Timer) -> None:
@@ -74,11 +83,12 @@ class AttnCase:
         self._benchmark = benchmark
         self._timer = timer
         self._outcome: CaseEnded | None = None
-        self._accurate = False
         self._sample: Sample | None = None
         self._sustained: SustainedLoad | None = None
         self._spent_s: dict[str, float] = {}
         self._again: tuple[Record, ...] = ()
+        self._begun: list[str] = []  # the methods that the test has called, in order
+        self._done: list[str] = []  # those of them that came to their end
         self._last_step = ""
         self._ended_by_test = ""  # where the test itself came to an end, before measure()
 
@@ -103,30 +113,37 @@ class AttnCase:
             sample, sustained = self._sample, self._sustained
             return replace(record, status=Status.MEASURED, reasons=(), sample=sample, sustained=sustained)
         reasons = (Reason(ENDED_BY_TEST, self._ended_by_test),) if self._ended_by_test else ()
-        if self._accurate:
+        if "assert_accurate" in self._done:
             return replace(record, status=Status.CHECKED, reasons=reasons, sample=None, sustained=None)
         return record.ended(Status.NOT_RUN, *reasons) if reasons else record
 
     def prepare(self) -> None:
         """Check requirements, load, compile, call once. Skips the test with every reason when it cannot run here."""
+        __tracebackhide__ = True
+        self._begin("prepare")
         with self._step("prepare"):
             self._steps.prepare(self._run.here.device)
+        self._done.append("prepare")
 
     def assert_accurate(self) -> None:
         """The wall: the output of the path that is timed, on every input set, is within the backend's tolerance."""
+        __tracebackhide__ = True
+        self._begin("assert_accurate")
         with self._step("accuracy"):
             self._steps.assert_accurate()
-        self._accurate = True
+        self._done.append("assert_accurate")
 
     def assert_route(self) -> None:
         """What ran is this backend's kernel, not one that it was silently replaced by."""
+        __tracebackhide__ = True
+        self._begin("assert_route")
         with self._step("route"):
             self._steps.assert_route()
 
     def measure(self) -> None:
         """Time it with pytest-benchmark, unless benchmarks are disabled. Refuses a case that was not checked."""
-        if not self._accurate:
-            raise RuntimeError("measure() before assert_accurate(): a wrong kernel has no latency")
+        __tracebackhide__ = True
+        self._begin("measure")
         if benchmark_bridge.is_disabled(self._benchmark):
             self._last_step = "measure"
             return
@@ -190,6 +207,22 @@ class AttnCase:
         self._timer.release()
         if self._sample is None:
             benchmark_bridge.expect_nothing(self._benchmark)
+
+    def _begin(self, step: str) -> None:
+        """Note that the test takes this step. Raises RuntimeError where it cannot come now."""
+        __tracebackhide__ = True  # the traceback ends at the line of the test
+        needed, why = _NEEDS.get(step, ("", ""))
+        if self._outcome is not None:
+            raise RuntimeError(
+                f"{step}() after {self._begun[-1]}() has ended the case, which is {self._outcome.status}"
+            )
+        if step in self._begun:
+            raise RuntimeError(f"{step}() a second time: a case takes each step once")
+        if needed and needed not in self._done:
+            raise RuntimeError(f"{step}() before {needed}(): {why}")
+        if "measure" in self._begun:
+            raise RuntimeError(f"{step}() after measure(): the kernel is let go of once it is timed")
+        self._begun.append(step)
 
     def _timed(self) -> Sample:
         """Have pytest-benchmark take the rounds. Raises whatever the call raises, and CaseEnded where an output is wrong."""

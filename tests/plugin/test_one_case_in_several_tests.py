@@ -164,3 +164,56 @@ def test_a_session_of_a_case_in_two_tests_holds_as_many_launches_as_processes(
     sim(*RUN)
     one = sim.stored()["attnbench"]["verdicts"][0]
     assert two["high"] - two["low"] == pytest.approx(one["high"] - one["low"], rel=1e-9)
+
+
+OUT_OF_ORDER = {
+    "assert_accurate": "assert_accurate() before prepare(): there is no kernel to check yet",
+    "assert_route": "assert_route() before prepare(): there is no kernel to trace yet",
+    "measure": "measure() before assert_accurate(): a wrong kernel has no latency",
+    "prepare measure": "measure() before assert_accurate(): a wrong kernel has no latency",
+    "prepare prepare": "prepare() a second time: a case takes each step once",
+    "prepare assert_accurate assert_accurate": "assert_accurate() a second time: a case takes each step once",
+    "prepare assert_accurate measure measure": "measure() a second time: a case takes each step once",
+    "prepare assert_accurate measure assert_route": (
+        "assert_route() after measure(): the kernel is let go of once it is timed"
+    ),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "sim"])
+def test_a_test_that_takes_the_steps_in_another_order_is_told_so(
+    bench: Any, pytester: pytest.Pytester, device: str
+) -> None:
+    tests = [
+        f"def test_{at}(attn_case):\n    for step in {steps.split()}:\n        getattr(attn_case, step)()\n"
+        for at, steps in enumerate(OUT_OF_ORDER)
+    ]
+    pytester.makepyfile(test_suite="\n".join(tests))
+    result = bench(
+        *("--benchmark-only", "--attn-rounds=2", f"--attn-device={device}", "--attn-workload=1x32x2x16:fp32"),
+        "--attn-backend=numpy",
+    )
+    result.assert_outcomes(failed=len(OUT_OF_ORDER))
+    for sentence in OUT_OF_ORDER.values():
+        result.stdout.fnmatch_lines([f"E*RuntimeError: {sentence}"])
+    assert "failed while it was timed" not in result.stdout.str()
+    assert "case.py:" not in result.stdout.str(), "the traceback ends at the line of the test"
+
+
+def test_after_a_step_has_ended_the_case_no_other_one_is_taken(sim: Any, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+
+        def test_mine(attn_case):
+            attn_case.prepare()
+            with pytest.raises(pytest.fail.Exception):
+                attn_case.assert_accurate()
+            attn_case.measure()
+        """
+    )
+    result = sim(*RUN, "--attn-sim=torch_flash:incorrect")
+    result.assert_outcomes(failed=1)
+    said = "measure() after assert_accurate() has ended the case, which is incorrect"
+    result.stdout.fnmatch_lines([f"E*RuntimeError: {said}"])
+    assert by_test(sim)["test_mine"]["status"] == "incorrect"
