@@ -101,7 +101,7 @@ class SimCase:
     """One simulated case, with the steps of `TorchCase`."""
 
     further: tuple[Record, ...] = ()
-    limited = False
+    limited = True
 
     def __init__(
         self, variant: Variant, record: Record, scenario: Scenario, injections: Sequence[Injection] = ()

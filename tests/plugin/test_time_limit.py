@@ -72,6 +72,14 @@ def test_a_case_that_does_not_come_back_is_an_error_row_and_the_next_is_measured
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL, "the signal is left as it was found"
 
 
+def test_a_simulated_hang_is_stopped_as_a_real_one_is(sim):
+    arguments = ("--benchmark-only", "--benchmark-json=run.json", "--attn-backend=torch_math", "--attn-mode=eager")
+    sim(*arguments, "--attn-sim=torch_math:hang", "--attn-timeout=1").assert_outcomes(failed=1)
+    [record] = sim.records().values()
+    text = "took longer than 1 s (--attn-timeout) and was stopped"
+    assert record["reasons"] == [{"code": "time-limit", "text": text}]
+
+
 def alarms(*arguments, bench, handler, due_s):
     """The run's result, and what is left of an alarm that was set before it: its handler and its time."""
     before = signal.signal(signal.SIGALRM, handler)
