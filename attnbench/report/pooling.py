@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from attnbench import stats
 from attnbench.model import Record, Sample, SustainedLoad
 from attnbench.verdicts import autotuned
 from attnbench.workload import Workload
@@ -21,6 +22,15 @@ def pooled(records: Sequence[Record]) -> list[Record]:
     launch's record: a latency from the others would hide it.
     """
     return [_one(launches) for launches in _rows(records)]
+
+
+def pooled_median_s(records: Sequence[Record]) -> float | None:
+    """Median seconds over the rounds of the first row of `pooled` that has a latency; None without one.
+
+    That row is what tables and plots show, so whoever tells the latency of a case takes it from here.
+    """
+    timed = (row.sample for row in pooled(records) if row.sample is not None)
+    return next((stats.median_s(sample.rounds_s) for sample in timed), None)
 
 
 def launches(records: Sequence[Record]) -> list[int]:

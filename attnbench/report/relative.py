@@ -7,7 +7,7 @@ Over the lengths the percents are averaged by the harmonic mean, n / Σ(1/p), as
 is the reference's time over the variant's when each length is weighted alike. The last row is the reference's TFLOP/s, at
 the one length and as harmonic mean.
 
-The latency of a variant is the median over its launches of each launch's median. Records that were slowed down on purpose
+The latency of a variant is the median over the rounds of all its launches. Records that were slowed down on purpose
 are left out.
 """
 
@@ -24,8 +24,8 @@ from attnbench.globs import require
 from attnbench.model import Record
 from attnbench.report.cells import code, literal
 from attnbench.report.gather import Gathered
+from attnbench.report.pooling import pooled_median_s
 from attnbench.report.problem import Problem, problem
-from attnbench.report.quantities import median_s
 from attnbench.report.table import WIDTH
 from attnbench.units import counted, significant
 
@@ -155,12 +155,11 @@ def _merged(orders: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _latencies(gathered: Gathered, records: Sequence[Record]) -> _Latencies:
-    of_launches: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    of_launches: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
-        median = median_s(record)
-        assert median is not None
-        of_launches[gathered.gpu(record), record.variant, record.workload.seq].append(median)
-    return {key: statistics.median(medians) for key, medians in of_launches.items()}
+        of_launches[gathered.gpu(record), record.variant, record.workload.seq].append(record)
+    medians = {key: pooled_median_s(mine) for key, mine in of_launches.items()}
+    return {key: median for key, median in medians.items() if median is not None}
 
 
 def _most_common(latencies: _Latencies, lengths: Sequence[int]) -> int:

@@ -16,8 +16,8 @@ from attnbench.globs import require
 from attnbench.model import Record
 from attnbench.report.cells import code
 from attnbench.report.gather import Gathered
+from attnbench.report.pooling import pooled_median_s
 from attnbench.report.problem import Problem, problem, problem_of_tokens
-from attnbench.report.quantities import median_s
 from attnbench.units import counted, mebibytes, milliseconds, significant
 from attnbench.workload import Workload
 
@@ -29,7 +29,7 @@ PASSES = {"forward": "Forward pass", "backward": "Backward pass", "forward+backw
 
 @dataclass(frozen=True)
 class Call:
-    """One variant at one length: median seconds over its launches, and the memory that one call allocates at its peak.
+    """One variant at one length: median seconds over all rounds, and the memory that one call allocates at its peak.
 
     state: why there is no latency, "unsupported" for instance; empty where there is one. workload: its name.
     """
@@ -162,12 +162,10 @@ def _table(gpu: str, words: str, records: Sequence[Record], plain: str) -> Speed
 
 
 def _call(launches: Sequence[Record]) -> Call:
-    medians = [median for record in launches if (median := median_s(record)) is not None]
+    median = pooled_median_s([record for record in launches if record.sample is not None])
     peaks = [record.workspace_bytes for record in launches if record.workspace_bytes is not None]
-    state = "" if medians else str(launches[0].status)
-    return Call(
-        statistics.median(medians) if medians else None, max(peaks, default=None), state, launches[0].workload.name
-    )
+    state = str(launches[0].status) if median is None else ""
+    return Call(median, max(peaks, default=None), state, launches[0].workload.name)
 
 
 def _cell(table: SpeedupTable, variant: str, length: int) -> str:

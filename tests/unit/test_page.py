@@ -224,6 +224,34 @@ def test_the_fastest_is_of_16_bit_accuracy_and_was_not_slowed_down(record: Calla
     assert "1 of 4 records were slowed down on purpose" in page.text
 
 
+def test_the_fastest_has_the_latency_that_the_table_for_a_readme_has(record: Callable[..., Record]) -> None:
+    """The median of the rounds of all launches, which the median of the launches' medians is not."""
+    rounds_ms = {"11": (1.0, 9.0, 2.0), "22": (4.0,), "33": (8.0, 8.0, 5.0)}
+    launches = tuple(replace(H200, id=name * 6) for name in rounds_ms)
+    samples = (Sample(tuple(ms * 1e-3 for ms in one), "t") for one in rounds_ms.values())
+    records = [record(launch=launch.id, sample=sample) for launch, sample in zip(launches, samples, strict=True)]
+    found = gathered(*records, launches=launches)
+    (tile,) = (tile for tile in Content(found).tiles if tile.label.startswith("Fastest"))
+    assert tile.lines[0].startswith("5.000 ms")
+    assert "| `torch_flash@eager` | 5.000 |" in texts(found)["readme"]()
+
+
+def test_a_case_that_one_launch_could_not_measure_is_not_the_fastest(record: Callable[..., Record]) -> None:
+    launches = (H200, replace(H200, id="1" * 12))
+    failed = record("flaky@eager", status="error", launch=launches[1].id)
+    tiles = Content(gathered(record("flaky@eager"), failed, launches=launches)).tiles
+    assert [(tile.label, tile.value) for tile in tiles if tile.label != "Regressed"] == [
+        ("Not measured", "1 of 1 case")
+    ]
+
+
+def test_the_page_counts_flop_as_the_workloads_do(record: Callable[..., Record]) -> None:
+    text = " ".join(shown(gathered(record())).text.split())
+    assert "FLOP are of the matrix products alone: 2 · pairs · heads · (head_dim + head_dim of v)" in text
+    assert "2.5 times as many for a backward call" in text
+    assert "causal mask leaves half of a square" in text
+
+
 def test_accuracy_has_a_row_per_set_of_inputs_and_of_several_launches_the_worst(
     record: Callable[..., Record], check: Callable[..., Any]
 ) -> None:

@@ -75,6 +75,16 @@ def test_launches_are_pooled(gathered):
     assert table.speedup(FLASH, 512) == pytest.approx(3)
 
 
+def test_a_latency_is_the_median_over_the_rounds_of_all_launches(gathered):
+    found = gathered((PLAIN, of_length(512), 6.0, 8), (FLASH, of_length(512), 3.0, 4), (FLASH, of_length(512), 1.0, 4))
+    (source,) = found.runs
+    *others, last = source.run.records
+    longer = replace(last, sample=Sample((1e-3,) * 90, "t"))
+    run = replace(source.run, records=(*others, longer))
+    (table,) = speedup_tables(Gathered((replace(source, run=run),)))
+    assert table.speedup(FLASH, 512) == pytest.approx(6)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 from attnbench.model import Launch, Record
 from attnbench.report.gather import Gathered, RecordKey, key_of
-from attnbench.report.pooling import marked, numbered_tests
-from attnbench.report.quantities import device_name, median_s
+from attnbench.report.pooling import marked, numbered_tests, pooled, pooled_median_s
+from attnbench.report.quantities import device_name
 from attnbench.workload import Workload
 
 #: What the page can be filtered by: name in the data, label.
@@ -39,10 +38,17 @@ class Case:
 
     @cached_property
     def median_s(self) -> float | None:
-        """Median over the launches of each launch's median; those slowed down on purpose are left out."""
-        medians = [median_s(record) for record in self.records if record.injected is None]
-        known = [value for value in medians if value is not None]
-        return median(known) if known else None
+        """Median of the rounds of all launches, as in the tables; those slowed down on purpose are left out."""
+        return pooled_median_s(self._as_it_is)
+
+    @property
+    def pooled(self) -> Record:
+        """One record of all launches; where a launch could not measure the case, that launch's."""
+        return next(iter(pooled(self._as_it_is)), self.first)
+
+    @property
+    def _as_it_is(self) -> list[Record]:
+        return [record for record in self.records if record.injected is None]
 
 
 class Index:

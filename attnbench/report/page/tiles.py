@@ -94,9 +94,10 @@ def _not_measured(index: Index, unmeasured: Sequence[Unmeasured]) -> Tile:
         return Tile("Not measured", "none", (all_of_it,), "good")
     cases, names = Counter[str](), defaultdict[str, Counter[str]](Counter)
     for case in index.cases:
-        if case.median_s is None and case.first.injected is None:
-            cases[str(case.first.status)] += 1
-            names[str(case.first.status)][case.name] += 1
+        if case.median_s is None and case.pooled.injected is None:
+            status = str(case.pooled.status)
+            cases[status] += 1
+            names[status][case.name] += 1
     bad = any(group.status in (str(Status.INCORRECT), str(Status.ERROR)) for group in groups)
     del cases[str(Status.CHECKED)]
     lines = [f"{status}: {_counted_names(names[str(status)])}" for status in STATUSES if cases[str(status)]]
