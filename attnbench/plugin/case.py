@@ -280,16 +280,18 @@ class AttnCase:
         except CaseEnded as more:
             ended = _joined(ended, more)
         self._outcome = ended
-        text = printable.line("; ".join(told(ended.reasons, whole=self._run.shows_details)))
+        reasons = [printable.line(text) for text in told(ended.reasons, whole=self._run.shows_details)]
         name = f"{self._steps.record.variant} · {self._steps.record.workload.name}"
         if ended.status is Status.UNSUPPORTED:
             self._fail_by_verdict()
-            pytest.skip(f"{self._steps.record.variant}: {text}")
+            pytest.skip(printable.line(f"{self._steps.record.variant}: {'; '.join(reasons)}"))
         if ended.status is Status.NOT_RUN and all(reason.code in SKIPPED for reason in ended.reasons):
-            pytest.skip(text)  # as the test did in the process that was launched for it
-        failure = f"{str(ended.status).upper()} {name}: {text}"
+            pytest.skip(printable.line("; ".join(reasons)))  # as the test did in the process that was launched for it
+        from attnbench.report.table import with_reasons
+
+        failure = printable.lines("\n".join(with_reasons(f"{str(ended.status).upper()} {name}", reasons)))
         if ended.__cause__ is not None and self._run.shows_tracebacks:
-            frames = "".join(traceback.format_tb(ended.__cause__.__traceback__))  # the message is in `text`, cut
+            frames = "".join(traceback.format_tb(ended.__cause__.__traceback__))  # the message is in `reasons`, cut
             failure += "\n" + printable.lines(frames.rstrip())
         # From None: the sentence has the cause in it, and pytest would print every exception on the way once more.
         raise pytest.fail.Exception(failure, pytrace=False) from None

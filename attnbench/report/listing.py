@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from attnbench import printable
 from attnbench.model import Reason
+from attnbench.report.table import WIDTH, wrapped
 from attnbench.units import counted
 from attnbench.workload import Workload
 
@@ -39,18 +40,24 @@ def listing(device: str, entries: Sequence[Entry]) -> list[str]:
     width = max(map(len, rows), default=0)
     lines = [f"device: {device}", "", "backends"]
     for backend, its in rows.items():
-        lines += [f"  {backend:{width}}  {state}" for state in its]
-        lines += [f"  {'':{width}}  the same for {' '.join(same[backend])}"] if backend in same else []
+        lines += _rows([(backend, state) for state in its], width)
+        lines += _rows([("", f"the same for {' '.join(same[backend])}")], width) if backend in same else []
     lines += ["", "workloads"]
     workloads = list(dict.fromkeys(e.workload for e in entries))
     width = max((len(w.name) for w in workloads), default=0)
-    lines += [f"  {w.name:{width}}  {w.spelt}  {w.why}" for w in workloads]
+    lines += _rows([(w.name, f"{w.spelt}  {w.why}") for w in workloads], width)
     ready = sum(not e.reasons for e in entries)
     return [
         *map(printable.line, lines),
         "",
         f"{counted(len(entries), 'case')}: {ready} ready, {len(entries) - ready} not",
     ]
+
+
+def _rows(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """A name of `width` characters and a sentence, whose further lines stand below its first by two more."""
+    hang = " " * min(width + 6, WIDTH // 2)
+    return [part for name, text in rows for part in wrapped(printable.line(f"  {name:{width}}  {text}"), hang=hang)]
 
 
 def _states(backend: str, entries: Sequence[Entry]) -> list[str]:

@@ -56,16 +56,23 @@ def _parts(width: Sequence[int], left: int, most: int) -> list[list[int]]:
     return parts
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
-    """A sentence as lines of at most `WIDTH`, without splitting words; lines after the first are indented by two more."""
+def wrapped(text: str, indent: str = "", hang: str = "  ") -> list[str]:
+    """A sentence as lines of at most `WIDTH`, without splitting words; lines after the first are indented by `hang` more."""
     return textwrap.wrap(
         text,
         WIDTH,
         initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
+        subsequent_indent=indent + hang,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def with_reasons(head: str, reasons: Sequence[str]) -> list[str]:
+    """`head: reason`, and each further reason on a line of its own below, indented by two; all wrapped."""
+    first, *others = reasons or ("",)
+    lines = wrapped(f"{head}: {first}", hang="    ")
+    return [*lines, *(part for reason in others for part in wrapped(reason, "  "))]
 
 
 def without_empty(

@@ -9,7 +9,7 @@ from attnbench import printable
 from attnbench.model import Reason, Record, RunFile, Verdict, VerdictKind
 from attnbench.report import bearing
 from attnbench.report.pooling import marked, numbered_tests
-from attnbench.report.table import WIDTH, aligned, wrapped
+from attnbench.report.table import WIDTH, aligned, with_reasons, wrapped
 from attnbench.units import counted, milliseconds, signed_percent, significant
 from attnbench.verdicts.judge import CHOICES, NOT_MEASURED
 
@@ -57,11 +57,11 @@ def line(verdict: Verdict, record: Record) -> str:
             f"limit {_limit(verdict.limit)} %",
         ]
         unit = "this GPU" if verdict.known_unit else "unknown unit: another GPU of this model"
-        lines = [f"{head}: {', '.join(figures)}", f"  baseline: {_files(verdict.compared_with)} ({unit})"]
+        lines = with_reasons(head, [", ".join(figures), f"baseline: {_files(verdict.compared_with)} ({unit})"])
     else:
-        lines = [f"{head}: {'; '.join(reason.text for reason in verdict.reasons)}"]
-    lines += [f"  {text}" for text in (*_more(verdict), *_clock(verdict), *verdict.notes)]
-    return printable.lines("\n".join([*lines, f"  reproduce: {verdict.reproduce}"]))
+        lines = with_reasons(head, [reason.text for reason in verdict.reasons])
+    lines += [part for text in (*_more(verdict), *_clock(verdict), *verdict.notes) for part in wrapped(text, "  ")]
+    return printable.lines("\n".join([*lines, f"  reproduce: {verdict.reproduce}"]))  # one line, which can be copied
 
 
 def verdicts(run: RunFile, details: bool = False, width: int = WIDTH) -> list[str]:

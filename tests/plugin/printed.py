@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+#: What a sentence begins with that may go on below: an entry of a block, or what a test fails with.
+_BEGINS = re.compile(r"  \S|[A-Z-]+ \S+ · \S+: ")
 
 
 def sentences(result: pytest.RunResult) -> pytest.LineMatcher:
@@ -10,7 +15,7 @@ def sentences(result: pytest.RunResult) -> pytest.LineMatcher:
     joined: list[str] = []
     for line in result.outlines:
         continues = line.startswith("    ") and not line.startswith("     ")
-        if continues and joined and joined[-1].startswith("  ") and not joined[-1].startswith("   "):
+        if continues and joined and _BEGINS.match(joined[-1]):
             joined[-1] += f" {line.strip()}"
         else:
             joined.append(line)

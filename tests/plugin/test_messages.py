@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 
 from attnbench.cli.command import main
+from attnbench.report.table import WIDTH
 
 TINY = ("--benchmark-only", "--benchmark-json=run.json", "--attn-device=cpu", "--attn-rounds=1", "--attn-mode=eager")
 SHAPE = "1x16x1x16:fp32"
@@ -190,13 +192,17 @@ def load(workload):
 def test_of_many_errors_of_one_kernel_three_are_told_and_how_many_more(bench, pytester, asked, told):
     pytester.makeconftest(ZEROS)
     result = bench(*TINY, "--attn-workload=1x64x2x32:bf16:fwdbwd", "--attn-backend=zeros", *asked)
-    (failure,) = (line for line in result.stdout.lines if line.startswith("INCORRECT zeros@eager"))
+    lines = result.stdout.lines
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("INCORRECT zeros@eager"))
+    below = itertools.takewhile(lambda line: line.startswith("  "), lines[at + 1 :])
+    failure = "\n".join([lines[at], *below])
+    assert max(map(len, failure.split("\n"))) <= WIDTH
     listed = result.stdout.str().partition("not measured")[2].partition("1 case: ")[0]  # not pytest's summary
     assert failure.count(" found ") == listed.count("_l2 found ") + listed.count("_abs found ") == told
     for places in ("on randn*randint(1,5)", "in dq on randn*randint(1,5)", "in dk on randn*randint(1,5)"):
         assert f"{places} inputs; every element is 0" in failure  # one of each output before the second of any
     if not asked:
-        assert failure.endswith("; 21 more errors (-v names them)")
+        assert failure.endswith("\n  21 more errors (-v names them)")
         assert "21 more errors (-v names them)" in listed
     (record,) = bench.records().values()
     assert len(record["reasons"]) == 24

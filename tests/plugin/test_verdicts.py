@@ -64,15 +64,16 @@ def section(result: pytest.RunResult) -> list[str]:
 
 
 def only_line(result: pytest.RunResult, start: str) -> str:
-    (line,) = [text for text in result.outlines if text.startswith(start)]
+    (line,) = [text for text in sentences(result).lines if text.startswith(start)]
     return line
 
 
 def failure(result: pytest.RunResult, start: str) -> list[str]:
     """What a test fails with: its only line that starts so, and the indented ones below it."""
-    at = result.outlines.index(only_line(result, start))
-    below = itertools.takewhile(lambda text: text.startswith("  "), result.outlines[at + 1 :])
-    return [result.outlines[at], *below]
+    lines = sentences(result).lines
+    at = lines.index(only_line(result, start))
+    below = itertools.takewhile(lambda text: text.startswith("  "), lines[at + 1 :])
+    return [lines[at], *below]
 
 
 # Regressed

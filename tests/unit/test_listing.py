@@ -2,6 +2,7 @@
 
 from attnbench.model import Reason
 from attnbench.report.listing import Entry, listing
+from attnbench.report.table import WIDTH
 from attnbench.workload import Workload
 
 SMALL, LARGE = (Workload(name, 1, seq, 2, 64, why=f"{name} is here") for name, seq in [("small", 64), ("large", 4096)])
@@ -26,6 +27,14 @@ def test_all_reasons_stand_in_the_line():
     assert backends(entry("b", "eager", SMALL, NO_GPU, Reason("dtype", "needs dtype bf16, found fp32"))) == [
         "  b  eager: needs device cuda, found cpu; needs dtype bf16, found fp32"
     ]
+
+
+def test_a_long_sentence_is_wrapped_below_its_beginning():
+    lines = backends(entry("flash", "eager", SMALL, Reason("package", "build it from its folder " * 8), NO_GPU))
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[0].startswith("  flash  eager: build it from its folder build it")
+    assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [len("  flash  ") + 2] * (len(lines) - 1)
+    assert lines[-1].endswith("device cuda, found cpu")
 
 
 def test_modes_and_workloads_that_fare_differently_are_told_apart():

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attnbench.model import Reason, Verdict, VerdictKind
+from attnbench.report.table import WIDTH
 from attnbench.report.terminal import section
 from attnbench.report.verdicts import line, verdicts, worst_first
 
@@ -76,7 +77,7 @@ def test_on_a_narrow_terminal_a_case_stands_below_its_figures(run_file, record):
 
 def test_the_line_of_a_case_that_is_less_accurate_says_that_first(record):
     reasons = (Reason("accuracy", "less accurate: rel_l2 0.02"), Reason("below-limit", "at most"))
-    first = line(replace(REGRESSED, reasons=reasons), record()).splitlines()[0]
+    first = " ".join(part.strip() for part in line(replace(REGRESSED, reasons=reasons), record()).splitlines())
     assert ": less accurate: rel_l2 0.02, +2.0 % [+1.6, +2.5], 0.790 → 0.806 ms, limit 1 %" in first
 
 
@@ -88,6 +89,18 @@ def test_what_else_differs_stands_in_the_line(record):
         "  torch 2.12, the baseline's was 2.11",
         "  INJECTED +2 %",
     ]
+
+
+def test_no_line_of_a_failure_is_wide_but_the_command(record):
+    sessions = tuple(f"nvidia-h200/{number:04}_a_long_name_of_a_session.json" for number in range(9))
+    why = (Reason("unknown-unit", f"suspected slow-down: {'the baseline is from other GPUs. ' * 9}"),)
+    compared = replace(REGRESSED, compared_with=sessions, reasons=why, notes=("torch is another one; " * 9,))
+    other = Verdict(FLASH, VerdictKind.INCOMPARABLE, (Reason("a", "one two " * 30), Reason("b", "other inputs")))
+    for verdict in (compared, other):
+        *lines, command = line(replace(verdict, reproduce=f"pytest {'--an-option ' * 12}"), record()).splitlines()
+        assert max(map(len, lines)) <= WIDTH
+        assert command.startswith("  reproduce: pytest --an-option ")
+    assert "\n  other inputs\n" in line(other, record())
 
 
 def test_a_change_of_choice_stands_beside_the_verdict(record, block):
