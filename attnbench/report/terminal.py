@@ -158,9 +158,9 @@ def _tests(records: Sequence[Record]) -> list[str]:
     for record in records:
         cases.setdefault(record.case, {})[record.nodeid] = None
     groups: dict[tuple[str, ...], int] = {}
-    for nodeids in cases.values():
-        functions = tuple(nodeid.partition("[")[0] for nodeid in nodeids)
-        groups[functions] = groups.get(functions, 0) + 1
+    for case, nodeids in cases.items():
+        names = _names_of_tests(case, tuple(nodeids))
+        groups[names] = groups.get(names, 0) + 1
     lines = []
     for names, count in groups.items():
         if len(names) > 1:
@@ -168,6 +168,23 @@ def _tests(records: Sequence[Record]) -> list[str]:
             these = "1 case" if count == 1 else f"{count} cases each"
             lines += wrapped(f"{these} ran in {len(names)} tests (repeats are not launches): {numbered}")
     return lines
+
+
+def _names_of_tests(case: str, nodeids: Sequence[str]) -> tuple[str, ...]:
+    """Their functions; of a function that several of them are of, with its parameters but the case: `test_par[causal]`."""
+    parts = [nodeid.partition("[") for nodeid in nodeids]
+    counts = Counter(function for function, _, _ in parts)
+    own = [_without(rest.removesuffix("]"), case) for _, _, rest in parts]
+    return tuple(
+        f"{function}[{mine}]" if counts[function] > 1 and mine else function
+        for (function, _, _), mine in zip(parts, own, strict=True)
+    )
+
+
+def _without(parameters: str, case: str) -> str:
+    """The parameters of a test, which pytest joins by dashes, but for the case."""
+    before, found, after = parameters.partition(case)
+    return "-".join(filter(None, (before.removesuffix("-"), after.removeprefix("-")))) if found else parameters
 
 
 def _changed(records: Sequence[Record]) -> list[str]:

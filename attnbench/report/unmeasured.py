@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 from attnbench.model import Record, Status
 from attnbench.reasons import ERRORS, told
-from attnbench.report.pooling import marked
 from attnbench.report.table import WIDTH, wrapped
 from attnbench.units import counted
 
@@ -153,17 +152,33 @@ def named(
 
 
 def _variants(records: Iterable[Record], tests: Mapping[str, int], whole: Mapping[str, int]) -> str:
-    modes: dict[str, list[str]] = {}
+    numbers: dict[str, dict[str, list[int]]] = {}
     for record in records:
-        modes.setdefault(record.backend, []).append(f"{record.mode}{marked(record.nodeid, tests)}")
-    return ", ".join(_of_backend(backend, its, whole.get(backend)) for backend, its in modes.items())
+        of_mode = numbers.setdefault(record.backend, {}).setdefault(record.mode, [])
+        of_mode += [tests[record.nodeid]] if record.nodeid in tests else []
+    return ", ".join(_of_backend(backend, its, whole.get(backend)) for backend, its in numbers.items())
 
 
-def _of_backend(backend: str, modes: Sequence[str], whole: int | None) -> str:
-    """`a@eager`, `a@{eager,default}`, or `a` where these are all of its modes, each in one test."""
-    if whole == len(modes) == len({mode.partition(" ")[0] for mode in modes}):
+def _of_backend(backend: str, modes: Mapping[str, Sequence[int]], whole: int | None) -> str:
+    """`a@eager`, `a@{eager,default} (tests 1 and 2)`, or `a` where these are all of its modes. modes: numbers of tests."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for mode, numbers in modes.items():
+        alike.setdefault(tuple(numbers), []).append(mode)
+    return ", ".join(f"{_of_modes(backend, its, whole)}{_in_tests(numbers)}" for numbers, its in alike.items())
+
+
+def _of_modes(backend: str, modes: Sequence[str], whole: int | None) -> str:
+    if whole == len(modes):
         return backend
     return f"{backend}@{modes[0]}" if len(modes) == 1 else f"{backend}@{{{','.join(modes)}}}"
+
+
+def _in_tests(numbers: Sequence[int]) -> str:
+    """` (test 2)`, ` (tests 1, 2 and 4)`; nothing for cases in a single test."""
+    if not numbers:
+        return ""
+    *others, last = map(str, numbers)
+    return f" (tests {', '.join(others)} and {last})" if others else f" (test {last})"
 
 
 def _workloads(names: Sequence[str], everywhere: int, details: bool) -> str:

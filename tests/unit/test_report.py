@@ -42,6 +42,21 @@ def test_one_measured_case_is_a_row_in_both_tables(run_file, record):
     ]
 
 
+def test_tests_of_one_function_are_told_apart_by_their_own_parameters(run_file, record):
+    def names(*nodeids):
+        lines = section(run_file(*(record(nodeid=nodeid) for nodeid in nodeids)))
+        (said,) = (line.partition("): ")[2] for line in lines if line.startswith("1 case ran in "))
+        return said
+
+    case = record().case
+    assert names(f"test_m.py::test_par[{case}-a--b]", f"test_m.py::test_par[x-{case}-b]", f"n.py::a[{case}]") == (
+        "1 test_m.py::test_par[a--b], 2 test_m.py::test_par[x-b], 3 n.py::a"
+    )
+    assert names(f"test_m.py::test_par[{case}]", f"test_m.py::test_par[{case}-b]") == (
+        "1 test_m.py::test_par, 2 test_m.py::test_par[b]"
+    )
+
+
 def test_the_mode_has_a_column_where_there_are_several(run_file, record):
     lines = table(run_file(record(), record("b@default")), "flux-256px-t128  [")
     assert lines[0] == "flux-256px-t128  [1×384×24×128] bf16 randn*randint(1,5); speed against torch_flash@eager"

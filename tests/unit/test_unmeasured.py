@@ -58,6 +58,18 @@ def test_cases_that_share_their_reasons_are_one_entry_that_names_them_all(run_fi
     assert table(run, "not measured")[1:] == ["  unsupported: a, b@eager on all 3 workloads: because it is unsupported"]
 
 
+def test_a_case_in_several_tests_is_named_once_with_their_numbers(run_file, record):
+    def not_run(variant, *files):
+        return [record(variant, flux(), "not-run", nodeid=f"{file}.py::test[{variant}]") for file in files]
+
+    records = [*not_run("a@eager", "one", "two"), *not_run("d@eager", "one")]
+    records += [*not_run("b@eager", "one", "two", "six"), *not_run("b@default", "one", "two", "six")]
+    assert table(run_file(*records), "not measured")[1:] == [
+        "  not-run: a@eager (tests 1 and 2), d@eager, b@{eager,default} (tests 1, 2 and 3) on flux-256px-t128",
+        "      because it is not-run",
+    ]
+
+
 def test_an_entry_of_some_cases_names_exactly_those(run_file, record):
     first, rest = (
         "a@default, b@eager on flux-256px-t128",
