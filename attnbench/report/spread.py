@@ -66,7 +66,9 @@ def spread(records: Sequence[Record], tests: Mapping[str, int], width: int = WID
     workload = records[0].workload
     left = 3 if any(row[2] for row in rows) else 2
     table = fitted(*without_empty(header, rows), left=left, most=width)
-    lines = [f"{workload.name}: rounds and errors", *table, *_statistics(ran, tests)]
+    found = {"rounds": any(record.sample for record in ran), "errors": any(record.checks for record in ran)}
+    heading = " and ".join(what for what, is_there in found.items() if is_there)
+    lines = [f"{workload.name}: {heading}", *table, *_statistics(ran, tests)]
     return [*lines, "", *printed] if (printed := _as_the_flux_benchmark(ran)) else lines
 
 

@@ -78,9 +78,10 @@ def with_reasons(head: str, reasons: Sequence[str]) -> list[str]:
 def without_empty(
     header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """Header and rows without the columns that are empty in every row."""
+    """Header and rows without the columns that are empty in every row, nor a header line without a word left."""
     kept = [at for at in range(len(header[0])) if any(row[at] for row in rows)]
-    return [[line[at] for at in kept] for line in header], [[row[at] for at in kept] for row in rows]
+    heads = [[line[at] for at in kept] for line in header]
+    return [line for line in heads if any(line)], [[row[at] for at in kept] for row in rows]
 
 
 def _line(cells: Sequence[str], width: Sequence[int], left: int) -> str:

@@ -21,6 +21,15 @@ def test_verbose_shows_quantiles_of_the_rounds_and_absmax_mae_mse(run_file, reco
     assert row[5:8] == ["6.00e-02", "2.00e-03", "1.00e-05"]
 
 
+def test_of_accuracy_alone_there_are_errors_and_no_line_of_units(run_file, record, error):
+    checks = (Check("outlier-k", error(), error(), error(), {}, "all", True),)
+    lines = details(run_file(record(status="checked", checks=checks)))
+    at = lines.index("flux-256px-t128: errors")
+    assert lines[at + 1].split() == ["variant", "inputs", "absmax", "mae", "mse", "cosine"]
+    assert set(lines[at + 2]) == {"-", " "}
+    assert lines[at + 3].split()[:2] == ["torch_flash@eager", "outlier-k"]
+
+
 def test_without_verbose_it_is_not_there(run_file, record):
     assert not any("rounds and errors" in line for line in section(run_file(record())))
 
