@@ -34,7 +34,10 @@ def texts(gathered: Gathered, details: bool = False) -> Mapping[str, Callable[[]
     made: dict[str, Callable[[], str]] = {
         "text": lambda: "\n".join(tables(run, details) for run in _runs(gathered)),
         "markdown": lambda: runs_markdown(_runs(gathered)),
-        "readme": lambda: _lines(latency_tables(_runs(gathered))),
+        "readme": lambda: (
+            _lines(latency_tables(_runs(gathered)))
+            or "No latency: no case was timed, or all that were are slowed down on purpose.\n"
+        ),
         "relative": lambda: (
             "\n".join(_lines(relative.as_markdown(t)) for t in relative.relative_tables(gathered))
             or "No relative speed: the reference of the run has no latency.\n"

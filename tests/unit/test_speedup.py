@@ -158,6 +158,12 @@ def test_a_report_says_where_there_is_nothing_to_set_against(gathered):
     assert files["relative.md"] == b"No relative speed: the reference of the run has no latency.\n"
 
 
+def test_a_table_for_a_readme_says_where_there_is_no_latency(record, run_file):
+    run = run_file(record(status="checked"))
+    files, _ = rendered(Gathered((GatheredRun("f", Kind.RUN, run),)), ["readme"])
+    assert files["latency.md"].decode().startswith("No latency: no case was timed")
+
+
 def test_latencies_are_printed_as_flash_attentions_benchmarks_do(gathered):
     step = of_length(1024, name="step", direction="forward+backward")
     found = gathered((FLASH, of_length(512), 8.318, 4), *((FLASH, step, ms, 4) for ms in (3.0, 4.0, 6.0)))
