@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 import pytest
+from printed import sentences
 
 from attnbench.execution import launcher
 
@@ -119,7 +120,7 @@ if PIPES:
 """)
     result = one_process()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines([f"ERROR * its process was ended: {sentence}"])
+    sentences(result).fnmatch_lines([f"ERROR * its process was ended: {sentence}"])
     assert first_and_second(sim)[1]["status"] == "measured"
 
 

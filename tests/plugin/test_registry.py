@@ -367,10 +367,10 @@ def test_an_installed_package_that_fails_to_import_is_an_error_row_with_the_caus
     result = bench("--attn-backend=its-*", "--attn-backend=numpy", *TINY)
     result.assert_outcomes(passed=1, failed=1)
     cause = "entry point its kernels = offered failed: ModuleNotFoundError: No module named 'libnosuch'"
-    assert cause in result.stdout.str()
+    assert cause in " ".join(result.stdout.str().split())
     result.stdout.fnmatch_lines(["2 cases: 1 measured, 1 error"])
     listed = bench("--attn-list", *TINY)
-    listed.stdout.fnmatch_lines([f"  its-kernels *eager: cannot be loaded: ImportError: {cause}"])
+    assert f" its-kernels eager: cannot be loaded: ImportError: {cause}" in " ".join(listed.stdout.str().split())
 
 
 def test_an_installed_package_that_skips_as_it_is_imported_is_an_error_row(bench, pytester):
