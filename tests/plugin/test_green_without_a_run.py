@@ -54,6 +54,29 @@ def test_a_failed_run_stays_failed_whoever_ends_it_afterwards(sim: Any, pytester
     assert sim.fresh(*RUN).ret == pytest.ExitCode.OK
 
 
+@pytest.mark.parametrize("body", ["sys.exit(0)", EXIT])
+def test_a_kernel_that_raises_an_exit_is_an_error_row(bench: Any, pytester: pytest.Pytester, body: str) -> None:
+    """As docs/runners.md says."""
+    pytester.makeconftest(f"""
+        import pytest, sys
+        from attnbench import register
+        @register("leaves", "mine")
+        def leaves(workload):
+            return lambda q, k, v: {body}
+    """)
+    run = ("--benchmark-only", "--attn-device=cpu", "--attn-workload=1x64x2x16:fp32", "--attn-mode=eager")
+    result = bench(*run, "--attn-backend=leaves", "--benchmark-json=run.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert [record["status"] for record in bench.records().values()] == ["error"]
+
+
+@pytest.mark.parametrize(("hook", "ends"), [("", 4), ("pytest_configure", 2)])
+def test_pytest_exit_is_never_green(sim: Any, pytester: pytest.Pytester, hook: str, ends: int) -> None:
+    """As docs/runners.md says."""
+    pytester.makeconftest(conftest(EXIT, hook))
+    assert sim.fresh(*RUN).ret == ends
+
+
 def test_a_kernel_that_exits_with_0_is_red_and_isolated_an_error_row(bench: Any, pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
         import os
