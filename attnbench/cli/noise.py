@@ -20,7 +20,7 @@ from attnbench.cli.subparser import subparser
 from attnbench.codec import Unreadable
 from attnbench.fingerprint import differences
 from attnbench.model import Bearing, Record, RunFile, Verdict
-from attnbench.report.bearing import carried
+from attnbench.report.bearing import between_sessions, carried
 from attnbench.report.table import aligned, wrapped
 from attnbench.storage.folders import MACHINE_ID, NUMBERED
 from attnbench.storage.sessions import HOST_TIMER, Baseline, Session
@@ -39,7 +39,8 @@ A FOLDER is searched for sessions (NNNN_NAME.json); what --benchmark-save stored
 
 columns:
   launches %  standard deviation between fresh processes
-  sessions %  standard deviation between sessions; `assumed` if the sessions are too few to show it
+  sessions %  standard deviation between sessions; `assumed` if the sessions are too few to show it, `≤ 0.03`
+              where they differ by less than that floor, which no verdict goes below
   limit %     the slow-down that counts, for a run of all cases with three more launches for suspects
   for 1 %     how many more sessions that agree bring the limit to 1 %
 
@@ -209,7 +210,7 @@ def _family_rows(family: str, members: Sequence[Judged]) -> list[tuple[str, ...]
                 str(len(alike)),
                 str(sessions),
                 _percent(bearing.launch for bearing in bearings),
-                _percent(bearing.occasion for bearing in bearings) + assumed,
+                between_sessions(bearings) + assumed,
                 _percent(case.verdict.limit for case in alike),
                 _further(bearings),
             )

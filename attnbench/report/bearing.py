@@ -9,6 +9,7 @@ from attnbench.model import Bearing, RunFile, Verdict
 from attnbench.units import counted, signed_percent
 from attnbench.verdicts.code_versions import SOFTWARE
 from attnbench.verdicts.rule import AIM, MOST_LIMIT
+from attnbench.verdicts.variance_components import SD_FLOOR
 
 #: A run in which this share of at least so many compared cases, of at least so many families, is slower alike is slower as
 #: a whole: by more than this, each by no farther from the median than this, or half of the median.
@@ -64,7 +65,7 @@ def details(run: RunFile) -> list[str]:
     lines = []
     for members in _grouped(known, lambda v: (families.get(v.case, ""), v.bearing and v.bearing.sessions)):
         bearings = [v.bearing for v in members if v.bearing is not None]
-        sessions = f"{_range(b.occasion for b in bearings)} % between sessions"
+        sessions = f"{between_sessions(bearings)} % between sessions"
         assumed = " (assumed)" if all(b.assumed for b in bearings) else ""
         lines.append(
             f"noise of {families.get(members[0].case, '')} ({counted(len(members), 'case')}, limit "
@@ -142,7 +143,7 @@ def _sessions_differ_most(bearing: Bearing) -> bool:
 
 def _why(bearings: Sequence[Bearing], versions: str, details: bool) -> str:
     """What the limit comes from; `versions`: what else the sessions must match to count, beside this GPU."""
-    sessions, differ = bearings[0].sessions, f"{_range(b.occasion for b in bearings)} %"
+    sessions, differ = bearings[0].sessions, f"{between_sessions(bearings)} %"
     whose = f"{counted(sessions, 'session')} of this GPU{versions}"
     if bearings[0].assumed:
         return f"{whose} (sessions assumed to differ by {differ})" if details else whose
@@ -171,6 +172,13 @@ def _grouped(verdicts: Iterable[Verdict], by: Callable[[Verdict], Hashable]) -> 
     for verdict in verdicts:
         groups.setdefault(by(verdict), []).append(verdict)
     return list(groups.values())
+
+
+def between_sessions(bearings: Sequence[Bearing]) -> str:
+    """What sessions differ by, in percent: `0.24`, `0.051 to 0.068`, and `≤ 0.03` where that is the floor of the bound."""
+    text = _range(bearing.occasion for bearing in bearings)
+    is_floor = any(not bearing.assumed and bearing.occasion <= 1.0001 * SD_FLOOR for bearing in bearings)
+    return f"≤ {text}" if is_floor else text
 
 
 def _range(shares: Iterable[float | None]) -> str:

@@ -64,7 +64,7 @@ def test_one_session_carries_what_is_assumed_and_three_more_bring_it_to_one_perc
 
 
 TAKE_OUT = "sessions that differ so much hide a 1 % change; remove one that measured other code or a busy GPU"
-FIVE_SHOW = "5 sessions of this GPU, which differ by 0.03 %"
+FIVE_SHOW = "5 sessions of this GPU, which differ by ≤ 0.03 %"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_limit_is_said_with_its_reason_and_what_brings_it_to_one_percent(run
     ("bearing", "why"),
     [
         (FIVE, FIVE_SHOW),
-        (replace(FIVE, sessions=1), "1 session of this GPU (sessions of the same family differ by 0.03 %)"),
+        (replace(FIVE, sessions=1), "1 session of this GPU (sessions of the same family differ by ≤ 0.03 %)"),
     ],
 )
 def test_a_limit_of_one_percent_is_explained_with_details_only(run_of, bearing, why):
@@ -162,7 +162,7 @@ def test_verbose_adds_the_noise_of_each_family_and_what_is_history(run_of):
     added = [line for line in verdicts if line not in plain and not line.startswith(("limit ", "---"))]
     assert added == [
         "noise of torch (2 cases, limit 2.1 %, 1 session): 0.08 % between launches, 0.24 % between sessions (assumed)",
-        "noise of flash-attn (1 case, limit 1 %, 5 sessions): 0.06 % between launches, 0.03 % between sessions",
+        "noise of flash-attn (1 case, limit 1 %, 5 sessions): 0.06 % between launches, ≤ 0.03 % between sessions",
         f"not compared: 1 older session of other versions {old[0]} (2 cases)",
     ]
 
