@@ -353,10 +353,7 @@ def test_a_package_that_fails_to_import_is_an_error_row_with_the_cause(bench, br
 def test_a_package_that_fails_to_import_is_listed_with_the_cause(bench, broken):
     result = bench(*broken, "--attn-list")
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(
-        [
-            f"  asked_first  eager, default: cannot say whether it runs here: {CAUSE}",
-            f"  loaded       eager: cannot be loaded: {CAUSE}",
-            "3 cases: 0 ready, 3 not",
-        ]
-    )
+    listed = " ".join(result.stdout.str().split())
+    assert f" asked_first eager, default: cannot say whether it runs here: {CAUSE} " in listed
+    assert f" loaded eager: cannot be loaded: {CAUSE} " in listed
+    assert " 3 cases: 0 ready, 3 not " in listed
