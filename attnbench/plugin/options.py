@@ -335,7 +335,8 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 def refuse_unknown_keys(config: pytest.Config) -> None:
     """Raise pytest.UsageError for an ini key attn_… that nothing reads: without its baselines nothing would be compared."""
-    for name in vars(config).get("_inicfg") or config.inicfg:  # whose public name warns since pytest 9
+    public = "_inicfg" not in vars(config)  # pytest 9 has another one, whose public name warns
+    for name in config.inicfg if public else vars(config)["_inicfg"]:
         if name.startswith("attn_"):
             try:
                 require("ini key of attnbench", name, [option.key for option in OPTIONS])

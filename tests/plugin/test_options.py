@@ -151,6 +151,11 @@ def test_a_variable_that_nothing_reads_is_a_usage_error_with_the_nearest(sim, mo
     )
 
 
+def test_without_an_ini_file_nothing_warns_of_its_keys(bench, pytester):
+    (pytester.path / "tox.ini").unlink()
+    assert bench("-W", "error", "--attn-device=sim", "--attn-backend=numpy", "--attn-rounds=3").ret == 0
+
+
 def test_an_unknown_ini_key_is_refused(sim, pytester):
     ini = pytester.path / "tox.ini"
     ini.write_text(f"{ini.read_text()}\nattn_baseline = baselines\n")
