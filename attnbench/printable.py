@@ -88,3 +88,13 @@ def shown(value: _T) -> _T:
 
 def _is_unsafe(text: str) -> bool:
     return not text.isprintable() or len(text) > LONGEST_MESSAGE
+
+
+def described(value: object) -> str:
+    """A value and its type, cut to the length of a name: `'foo' (str)`."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{written(value)} ({type(value).__name__})"
+
+
+def written(value: object) -> str:
+    """A value as it is written in code, printable and cut to the length of a name."""
+    return message(repr(value), LONGEST_NAME)

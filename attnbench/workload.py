@@ -7,6 +7,8 @@ import operator
 from dataclasses import dataclass, field, replace
 from numbers import Real
 
+from attnbench import printable
+
 DTYPES = ("bf16", "fp16", "fp32")
 #: Which keys a query sees: all; those up to its own place, aligned at the last query and the last key, as FlashAttention
 #: does; the first `lengths` of a batch entry; those that a dense matrix of booleans allows; all, with a dense bias.
@@ -72,7 +74,7 @@ class Workload:
         object.__setattr__(self, "dropout", _share(f"{subject}: dropout", self.dropout))
         for name in ("why", "source"):
             if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{subject}: {name} must be text, found {_described(getattr(self, name))}")
+                raise ValueError(f"{subject}: {name} must be text, found {printable.described(getattr(self, name))}")
         for name, usual in (("seq_kv", self.seq), ("kv_heads", self.heads), ("head_dim_v", self.head_dim)):
             if getattr(self, name) == usual:
                 object.__setattr__(self, name, None)  # one problem has one form
@@ -200,25 +202,21 @@ def _integer(what: str, found: object) -> int:
             return operator.index(found)  # type: ignore[arg-type]
     except TypeError:
         pass
-    raise ValueError(f"{what} must be an integer, found {_described(found)}")
+    raise ValueError(f"{what} must be an integer, found {printable.described(found)}")
 
 
 def _integers(what: str, found: object) -> tuple[int, ...]:
     __tracebackhide__ = True
     if not isinstance(found, (tuple, list)):
-        raise ValueError(f"{what} must be a tuple of integers, found {_described(found)}")
+        raise ValueError(f"{what} must be a tuple of integers, found {printable.described(found)}")
     return tuple(_integer(f"{what}[{at}]", one) for at, one in enumerate(found))
 
 
 def _share(what: str, found: object) -> float:
     __tracebackhide__ = True
     if isinstance(found, bool) or not isinstance(found, Real):
-        raise ValueError(f"{what} must be a number, found {_described(found)}")
+        raise ValueError(f"{what} must be a number, found {printable.described(found)}")
     return float(found)
-
-
-def _described(value: object) -> str:
-    return f"{value!r} ({type(value).__name__})"
 
 
 def _or(value: int | None, usual: int) -> int:

@@ -5,18 +5,21 @@ subject: what the sentence is about, such as `backend 'mine'`. A traceback ends 
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attnbench import printable
 from attnbench.hardware.device import DEVICES
+from attnbench.printable import described, written
 
 
 def require_known(subject: str, what: str, found: object, known: Sequence[str]) -> None:
     """One of the known words."""
     __tracebackhide__ = True
     if not isinstance(found, str) or found not in known:
-        raise ValueError(f"{subject}: unknown {what} {shown(found)}; known: {', '.join(known)}")
+        raise ValueError(f"{subject}: unknown {what} {written(found)}; known: {', '.join(known)}")
 
 
 def require_each_known(subject: str, what: str, found: Sequence[object], known: Sequence[str]) -> None:
@@ -49,12 +52,23 @@ def require_text(subject: str, what: str, found: object, *, empty: bool = False)
         raise ValueError(f"{subject}: {what} must be {'text' if empty else 'non-empty text'}, found {described(found)}")
 
 
-def require_numbers(subject: str, found: object, example: str, count: int | None = None) -> None:
-    """A tuple of integers of at least 0, `count` of them where that is given."""
+def whole_numbers(subject: str, found: object, example: str, count: int | None = None) -> tuple[int, ...]:
+    """A tuple or list of integers of at least 0, also NumPy's, as Python's own; `count` of them where that is given."""
     __tracebackhide__ = True
-    are_numbers = isinstance(found, tuple) and all(type(one) is int and one >= 0 for one in found)
-    if not are_numbers or (count is not None and isinstance(found, tuple) and len(found) != count):
+    numbers = [_integer(one) for one in found] if isinstance(found, (tuple, list)) else [None]
+    known = tuple(number for number in numbers if number is not None and number >= 0)
+    if len(known) < len(numbers) or (count is not None and len(known) != count):
         raise ValueError(f"{subject}: expected integers such as {example}, found {described(found)}")
+    return known
+
+
+def positive_number(subject: str, found: object) -> int:
+    """An integer of at least 1, also one of NumPy's, as Python's own."""
+    __tracebackhide__ = True
+    number = _integer(found)
+    if number is None or number < 1:
+        raise ValueError(f"{subject}: expected an integer of at least 1, found {described(found)}")
+    return number
 
 
 def require_requirements(subject: str, found: object) -> None:
@@ -92,14 +106,14 @@ def require_choices(subject: str, what: str, found: object) -> None:
             _require_pattern(subject, f"{what} for {device}, {name}", pattern)
 
 
-def described(value: object) -> str:
-    """A value and its type, cut to the length of a name: `'foo' (str)`."""
-    return f"the class {value.__name__}" if isinstance(value, type) else f"{shown(value)} ({type(value).__name__})"
-
-
-def shown(value: object) -> str:
-    """A value as it is written in code, printable and cut to the length of a name."""
-    return printable.message(repr(value), printable.LONGEST_NAME)
+def _integer(value: Any) -> int | None:
+    """As Python's own; None for what is no integer, and for a bool."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _of_devices(subject: str, what: str, found: object, expected: str) -> Mapping[str, object]:
@@ -118,4 +132,4 @@ def _require_pattern(subject: str, what: str, found: object) -> None:
     try:
         re.compile(found)
     except re.error as exc:
-        raise ValueError(f"{subject}: {what}: {shown(found)} is not a regular expression: {exc}") from None
+        raise ValueError(f"{subject}: {what}: {written(found)} is not a regular expression: {exc}") from None

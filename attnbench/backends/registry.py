@@ -21,7 +21,6 @@ from attnbench.backends.field_checks import (
     require_patterns,
     require_requirements,
     require_text,
-    shown,
 )
 from attnbench.backends.requirements import Features, Requirement
 from attnbench.backends.tolerances import TOLERANCES
@@ -140,10 +139,11 @@ class Backend:
         require_requirements(subject, self.requires)
         if not self.modes or not _are_some_of(MODES, self.modes):
             raise ValueError(
-                f"{subject}: modes {shown(self.modes)}: expected a tuple of one or more of {', '.join(MODES)}"
+                f"{subject}: modes {printable.written(self.modes)}: expected a tuple of one or more of {', '.join(MODES)}"
             )
         if not _are_some_of(FEATURES, self.takes):
-            raise ValueError(f"{subject}: takes {shown(self.takes)}: expected a tuple of some of {', '.join(FEATURES)}")
+            known = ", ".join(FEATURES)
+            raise ValueError(f"{subject}: takes {printable.written(self.takes)}: expected a tuple of some of {known}")
         require_patterns(subject, "route", self.route)
         require_patterns(subject, "foreign", self.foreign)
         require_choices(subject, "chooses", self.chooses)
@@ -155,7 +155,8 @@ class Backend:
         if self.own_process is not None:
             require_kind(subject, "own_process", self.own_process, OwnProcess, 'an OwnProcess("group", "why")')
         for name in ("requires", "modes", "takes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list will do
+            given = getattr(self, name)  # a list or a set will do
+            object.__setattr__(self, name, tuple(sorted(given) if isinstance(given, (set, frozenset)) else given))
         unchecked = [feature for feature in ("dropout", "backward") if feature in self.takes]
         if unchecked and not TOLERANCES[self.tolerance].gradients:
             able = ", ".join(name for name, tolerance in TOLERANCES.items() if tolerance.gradients)
@@ -177,7 +178,9 @@ class Backend:
 
 
 def _are_some_of(known: tuple[str, ...], words: object) -> bool:
-    return isinstance(words, (tuple, list)) and all(word in known for word in words)
+    if not isinstance(words, (tuple, list, set, frozenset)):
+        return False
+    return all(isinstance(word, str) and word in known for word in words)
 
 
 def _registering(make: Callable[Concatenate[Load, P], Backend]) -> Callable[P, Callable[[Load], Load]]:
@@ -224,7 +227,11 @@ def all_backends() -> dict[str, Backend]:
 
 def registered_elsewhere() -> list[str]:
     """Names of the backends that this package did not register: those of a conftest.py, or of entry points once loaded."""
-    return [name for name, backend in _BACKENDS.items() if not backend.load.__module__.startswith("attnbench.")]
+    return [name for name, backend in _BACKENDS.items() if not _module(backend.load).startswith("attnbench.")]
+
+
+def _module(load: Load) -> str:
+    return str(getattr(load, "__module__", None) or "")
 
 
 @contextmanager

@@ -14,16 +14,17 @@ from typing import Protocol
 
 from attnbench.backends.errors import errors_as_rows
 from attnbench.backends.field_checks import (
-    described,
+    positive_number,
     require_each_known,
     require_function,
-    require_numbers,
     require_text,
+    whole_numbers,
 )
 from attnbench.backends.installed import first_module, makes_names, package_text
 from attnbench.hardware.device import DEVICES
 from attnbench.hardware.facts import Facts, installed_version, sm_name
 from attnbench.model import Reason
+from attnbench.printable import described
 from attnbench.workload import DTYPES, FEATURES, Workload
 
 
@@ -77,9 +78,9 @@ class Capability:
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True
-        require_numbers("Capability", self.lowest, "(9, 0)", 2)
+        object.__setattr__(self, "lowest", whole_numbers("Capability", self.lowest, "(9, 0)", 2))
         if self.below is not None:
-            require_numbers("Capability: below", self.below, "(10, 0)", 2)
+            object.__setattr__(self, "below", whole_numbers("Capability: below", self.below, "(10, 0)", 2))
 
     @property
     def needed(self) -> str:
@@ -116,7 +117,7 @@ class Package:
         require_text("Package", "module", self.module)
         for name in ("distribution", "source"):
             require_text("Package", name, getattr(self, name), empty=True)
-        require_numbers("Package: lowest", self.lowest, "(2, 2)")
+        object.__setattr__(self, "lowest", whole_numbers("Package: lowest", self.lowest, "(2, 2)"))
         if not isinstance(self.also, (tuple, list)):
             raise ValueError(f'Package: also: expected a tuple such as ("my_fork",), found {described(self.also)}')
         for module in self.also:
@@ -230,7 +231,7 @@ class TorchVersion:
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True
-        require_numbers("TorchVersion", self.lowest, "(2, 11)", 2)
+        object.__setattr__(self, "lowest", whole_numbers("TorchVersion", self.lowest, "(2, 11)", 2))
 
     @property
     def needed(self) -> str:
@@ -294,8 +295,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         __tracebackhide__ = True
-        if type(self.most) is not int or self.most < 1:
-            raise ValueError(f"Batch: expected an integer of at least 1, found {described(self.most)}")
+        object.__setattr__(self, "most", positive_number("Batch", self.most))
 
     @property
     def needed(self) -> str:

@@ -45,6 +45,9 @@ _OF_OTHER_RUNS = ("ATTN_REQUIRE_BASELINE", "ATTN_REQUIRE_VERDICT", "ATTN_LIST")
 #: Why options of pytest cannot be given to a recording.
 _REFUSED = {
     ("--attn-launches",): "use --launches=N",
+    ("--attn-baselines",): (  # which is an ini key alone
+        "a recording is not judged by earlier sessions; use --into=FOLDER to say where it goes"
+    ),
     ("--attn-require-baseline", "--attn-require-verdict", "--attn-baselines-from"): (
         "a recording is not judged by earlier sessions; leave it out"
     ),
@@ -126,13 +129,15 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _complaint(pytest_arguments: Sequence[str]) -> str:
     """Why an argument cannot be given to a recording; empty if all can."""
+    whys = {name: why for names, why in _REFUSED.items() for name in names}
     for argument in pytest_arguments:
         name = argument.partition("=")[0]
-        for options, why in _REFUSED.items():
-            if name in options:
-                return f"{name}: {why}"
-        if re.match(r"(-o|--override-ini=)?attn_baselines=", argument):
-            return "-o attn_baselines: a recording is not judged by earlier sessions; use --into=FOLDER to say where it goes"
+        if name in whys:
+            return f"{name}: {whys[name]}"
+        if found := re.match(r"(?:-o|--override-ini=)?(attn_\w+)=", argument):
+            key = found[1]
+            if why := whys.get(f"--{key.replace('_', '-')}"):
+                return f"-o {key}: {why}"
     return ""
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from attnbench.backends import requirements
 from attnbench.backends.errors import errors_as_rows
-from attnbench.backends.field_checks import described
 from attnbench.backends.variant import Variant
 from attnbench.hardware.device import OpenDevice, free_bytes
 from attnbench.model import Reason
+from attnbench.printable import described
 from attnbench.workload import Workload
 
 

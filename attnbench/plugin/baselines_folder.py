@@ -17,7 +17,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def _print_and_end(config: pytest.Config) -> None:
     """Print the folder, or nothing where the key is not set, and end the process."""
-    if folder := config.getini("attn_baselines"):
-        sys.stdout.write(str(config.rootpath / folder))
+    folder = config.getini("attn_baselines")
+    if folder and isinstance(folder, str):  # of anything else a run says that it is wrong
+        sys.stdout.write(f"\nattnbench-baselines: {config.rootpath / folder}\n")
         sys.stdout.flush()
     raise SystemExit(0)

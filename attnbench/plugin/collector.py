@@ -61,10 +61,11 @@ class RecordCollector:
         return True
 
     def _named_cases(self) -> frozenset[str] | None:
-        """The cases that -k, -m or names of tests leave; None where none is given, so that a folder needs no test."""
+        """The cases that -k, -m, --deselect or names of tests leave; None where there was no case that they could remove."""
         option = self._config.option
         by_name = any("::" in str(name) for name in option.file_or_dir)
-        if not (option.keyword or option.markexpr or by_name) or is_parallel(self._config):
+        narrowed = option.keyword or option.markexpr or getattr(option, "deselect", None) or by_name
+        if not (narrowed and self._run.selection.offered) or is_parallel(self._config):
             return None
         assert self._session is not None
         ours = (item for item in self._session.items if is_case(item) and is_selected(item))
@@ -145,7 +146,7 @@ class RecordCollector:
                 terminalreporter.write_line(
                     f"attnbench: no case is left; -k, -m or --deselect removed all {self._run.selection.offered}"
                 )
-            elif self._lacks_the_suite(exitstatus):
+            elif self._lacks_the_suite(terminalreporter, exitstatus):
                 terminalreporter.write_line(
                     "attnbench: no test of attnbench was collected; to measure its suite, add --pyargs attnbench.suite"
                 )
@@ -164,7 +165,7 @@ class RecordCollector:
             for line in write_report(self._run.file(), folder):
                 terminalreporter.write_line(line)
 
-    def _lacks_the_suite(self, exitstatus: pytest.ExitCode) -> bool:
+    def _lacks_the_suite(self, reporter: Any, exitstatus: pytest.ExitCode) -> bool:
         """Whether the user wants cases, by an option or by a kernel of a conftest.py, and no test makes any."""
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
         run = self._run
@@ -173,9 +174,12 @@ class RecordCollector:
         arguments = map(str, self._config.invocation_params.args)
         if is_recording(self._config) or any(argument.startswith("--attn-") for argument in arguments):
             return True
+        had_tests = any(reporter.stats.get(left_out) for left_out in ("deselected", "skipped"))
+        if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or had_tests:
+            return False
         from attnbench.backends.registry import registered_elsewhere
 
-        return exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and bool(registered_elsewhere())
+        return bool(registered_elsewhere())
 
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
         """What is known of a case: its record, then those of other launches."""

@@ -72,6 +72,7 @@ def attn_case(
     run = request.config.stash[RUN]
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
+    run.note_lost_context()
     if run.runs_elsewhere(draft.nodeid):
         from attnbench.execution.remote_case import RemoteCase
 

@@ -185,7 +185,8 @@ OPTIONS = (
     Option(
         "list",
         "flag",
-        "List backends, modes and workloads, with every reason why one cannot run, and exit.",
+        "List backends, modes and workloads, of the tests that -k, -m and names leave, with every reason why one cannot "
+        "run, and exit.",
         field="list_only",
     ),
     Option(
@@ -333,11 +334,22 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
                 raise pytest.UsageError(f"environment: {exc}") from exc
 
 
+def _is_known(config: pytest.Config, key: str) -> bool:
+    """Whether anybody declared this ini key: we, another plugin, or a conftest.py."""
+    try:
+        config.getini(key)
+    except ValueError:
+        return False
+    except Exception:  # a value that cannot be read, which is said where it is needed
+        return True
+    return True
+
+
 def refuse_unknown_keys(config: pytest.Config) -> None:
     """Raise pytest.UsageError for an ini key attn_… that nothing reads: without its baselines nothing would be compared."""
     public = "_inicfg" not in vars(config)  # pytest 9 has another one, whose public name warns
     for name in config.inicfg if public else vars(config)["_inicfg"]:
-        if name.startswith("attn_"):
+        if name.startswith("attn_") and not _is_known(config, name):
             try:
                 require("ini key of attnbench", name, [option.key for option in OPTIONS])
             except UnknownName as exc:

@@ -100,16 +100,16 @@ class RunState:
 
     @property
     def is_spoilt(self) -> bool:
-        """Whether no further case may be measured in this process. What no case's record tells of is a remark."""
-        if self.results.spoils(self.here.launch.id):
-            return True
-        lost = has_lost_context()
-        if lost:
+        """Whether no further case may be measured in this process."""
+        return self.results.spoils(self.here.launch.id) or has_lost_context()
+
+    def note_lost_context(self) -> None:
+        """Remark that the CUDA context is lost, where no case's record tells of it."""
+        if not self.results.spoils(self.here.launch.id) and has_lost_context():
             self.results.remark(
                 "something between two cases, in a test or a fixture, took the CUDA context with it; the cases after it "
                 "ran in fresh processes"
             )
-        return lost
 
     def begin_judging(self, cases: Sequence[str]) -> None:
         """Read the baseline for these selected cases, where cases are timed and a folder of baselines is configured.

@@ -215,6 +215,8 @@ def _look_up(config: pytest.Config, option: Option) -> tuple[Any, str]:
         ini = config.getini(option.key)
     except (TypeError, ValueError, pytest.UsageError) as exc:  # an open quote; in TOML, a number instead of a string
         raise pytest.UsageError(f"{source}: {exc}") from exc
+    if option.kind == "one" and not isinstance(ini, str | None):  # in TOML, a list instead of a string
+        raise pytest.UsageError(f"{source}: expected text, found {type(ini).__name__} {ini!r}")
     return (ini if ini not in (None, "", []) else None), source
 
 

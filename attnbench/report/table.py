@@ -69,10 +69,9 @@ def wrapped(text: str, indent: str = "", hang: str = "  ") -> list[str]:
 
 
 def with_reasons(head: str, reasons: Sequence[str]) -> list[str]:
-    """`head: reason`, and each further reason on a line of its own below, indented by two; all wrapped."""
+    """`head: reason`, whole for those who show one line of a failure; each further reason below, indented and wrapped."""
     first, *others = reasons or ("",)
-    lines = wrapped(f"{head}: {first}", hang="    ")
-    return [*lines, *(part for reason in others for part in wrapped(reason, "  "))]
+    return [f"{head}: {first}", *(part for reason in others for part in wrapped(reason, "  "))]
 
 
 def without_empty(

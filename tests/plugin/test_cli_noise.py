@@ -132,3 +132,11 @@ def test_an_ini_file_that_pytest_refuses_is_a_sentence(pytester, capsys):
     said = capsys.readouterr().err
     assert said.startswith("attnbench: pytest cannot tell which folder the ini key attn_baselines names: ")
     assert "pytest.ini:1" in said
+
+
+def test_another_plugin_that_prints_does_not_name_the_folder(pytester, capsys, monkeypatch):
+    pytester.makepyfile(noisy="print('hello')")
+    pytester.makefile(".ini", pytest="[pytest]\nattn_baselines = stored\n")
+    monkeypatch.setenv("PYTEST_PLUGINS", "noisy")
+    assert main(["noise"]) == 4
+    assert capsys.readouterr().err.startswith("attnbench: stored does not exist: ")

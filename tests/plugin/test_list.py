@@ -82,6 +82,15 @@ def test_a_listing_has_what_pytest_s_own_filters_leave(sim, named):
     result.stdout.fnmatch_lines(["  torch_flash  eager: ready", "1 case: 1 ready, 0 not"])
 
 
+def test_filters_that_are_for_other_tests_leave_a_listing_alone(bench, pytester, monkeypatch):
+    (pytester.path / "test_suite.py").unlink()
+    pytester.makepyfile(test_other="def test_other(): pass")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-m 'not slow' -W ignore")
+    result = bench("--attn-list", "--attn-device=sim", "--attn-backend=torch_flash", "--attn-mode=eager")
+    result.stdout.fnmatch_lines(["*: * ready, 0 not"])
+    assert "0 cases" not in result.stdout.str()
+
+
 def test_a_listing_needs_no_file_with_cases(bench, pytester):
     pytester.path.joinpath("test_suite.py").unlink()
     result = bench("--attn-list", "--attn-device=sim", "--attn-workload=1x64x2x16", *PLAIN)

@@ -166,6 +166,21 @@ def test_an_unknown_ini_key_is_refused(sim, pytester):
     )
 
 
+def test_an_ini_key_that_somebody_else_declared_is_theirs(sim, pytester):
+    ini = pytester.path / "tox.ini"
+    ini.write_text(f"{ini.read_text()}\nattn_team = kernels\n")
+    pytester.makeconftest("def pytest_addoption(parser):\n    parser.addini('attn_team', 'who asks')\n")
+    assert sim("--attn-backend=numpy").ret == pytest.ExitCode.OK
+
+
+def test_a_list_where_an_ini_key_takes_text_is_refused(pytester, bench):
+    (pytester.path / "tox.ini").unlink()
+    (pytester.path / "pytest.toml").write_text('[pytest]\nattn_baselines = ["baselines"]\n')
+    result = bench("--attn-device=sim")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *ini key attn_baselines: *list*"])
+
+
 def test_variables_of_other_programs_do_not_disturb_a_project_without_cases(pytester, bench, monkeypatch):
     pytester.path.joinpath("test_suite.py").unlink()
     pytester.path.joinpath("tox.ini").unlink()

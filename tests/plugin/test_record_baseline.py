@@ -255,6 +255,7 @@ def test_a_recording_of_other_tests_points_to_the_suite_of_the_package(
             "-oattn_baselines=other",
             "-o attn_baselines: a recording is not judged by earlier sessions; use --into=FOLDER",
         ),
+        ("attn_require_verdict=true", "-o attn_require_verdict: a recording is not judged by earlier sessions"),
     ],
 )
 def test_an_option_that_does_not_fit_a_recording_is_wrong_usage(

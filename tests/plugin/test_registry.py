@@ -202,8 +202,10 @@ def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
     result.stderr.fnmatch_lines(["conftest.py:2: in <module>", "E   TypeError: *unexpected keyword argument 'laoyut'"])
 
 
-def test_lists_will_do_where_tuples_are_meant():
+def test_lists_and_sets_will_do_where_tuples_are_meant():
     device = Device("cpu")
+    several = Backend(lambda workload: None, "a", "x", takes={"gqa", "causal"}, modes={"eager"})
+    assert (several.takes, several.modes) == (("causal", "gqa"), ("eager",))
     backend = Backend(lambda workload: None, "a", "x", requires=[device], modes=["eager"], takes=["causal"])
     assert (backend.requires, backend.modes, backend.takes) == ((device,), ("eager",), ("causal",))
 

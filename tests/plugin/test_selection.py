@@ -146,6 +146,9 @@ def test_a_registered_kernel_without_a_test_of_ours_names_the_suite(bench, pytes
     assert result.outlines.count(NO_SUITE) == 1
     pytester.makepyfile(test_other="def test_other(): pass")
     assert NO_SUITE not in bench().outlines, "the other tests of a project that registers kernels"
+    filtered = bench("-k", "nothing")
+    assert filtered.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert NO_SUITE not in filtered.outlines, "its own filter left none"
 
 
 def test_a_test_that_only_needs_a_workload_gets_each_once(sim, pytester):

@@ -250,3 +250,15 @@ def test_a_version_is_read_without_an_import():
 def test_a_requirement_that_could_never_be_asked_is_refused_when_it_is_made(make, said):
     with pytest.raises(ValueError, match=f"^{re.escape(said).replace(re.escape('*'), '.*')}$"):
         make()
+
+
+def test_numbers_may_be_numpys_and_stand_in_a_list():
+    import numpy
+
+    nine, four = numpy.int64(9), numpy.int64(4)
+    assert Capability([nine, 0]) == Capability((9, 0))
+    assert Batch(four) == Batch(4)
+    assert Package("mine", lowest=[2, 2]).needed == Package("mine", lowest=(2, 2)).needed
+    for wrong in ((9,), (9, -1), (9, 0.5), (True, 0), "90", 9):
+        with pytest.raises(ValueError, match=r"Capability: expected integers such as \(9, 0\), found "):
+            Capability(wrong)

@@ -91,13 +91,14 @@ def test_what_else_differs_stands_in_the_line(record):
     ]
 
 
-def test_no_line_of_a_failure_is_wide_but_the_command(record):
+def test_no_line_of_a_failure_is_wide_but_the_first_and_the_command(record):
     sessions = tuple(f"nvidia-h200/{number:04}_a_long_name_of_a_session.json" for number in range(9))
     why = (Reason("unknown-unit", f"suspected slow-down: {'the baseline is from other GPUs. ' * 9}"),)
     compared = replace(REGRESSED, compared_with=sessions, reasons=why, notes=("torch is another one; " * 9,))
     other = Verdict(FLASH, VerdictKind.INCOMPARABLE, (Reason("a", "one two " * 30), Reason("b", "other inputs")))
     for verdict in (compared, other):
-        *lines, command = line(replace(verdict, reproduce=f"pytest {'--an-option ' * 12}"), record()).splitlines()
+        head, *lines, command = line(replace(verdict, reproduce=f"pytest {'--an-option ' * 12}"), record()).splitlines()
+        assert head.endswith("limit 1 %" if verdict is compared else "one two"), "whole: some show nothing else"
         assert max(map(len, lines)) <= WIDTH
         assert command.startswith("  reproduce: pytest --an-option ")
     assert "\n  other inputs\n" in line(other, record())
