@@ -253,9 +253,9 @@ def test_a_requirement_that_could_never_be_asked_is_refused_when_it_is_made(make
 
 
 def test_numbers_may_be_numpys_and_stand_in_a_list():
-    import numpy
+    import numpy as np
 
-    nine, four = numpy.int64(9), numpy.int64(4)
+    nine, four = np.int64(9), np.int64(4)
     assert Capability([nine, 0]) == Capability((9, 0))
     assert Batch(four) == Batch(4)
     assert Package("mine", lowest=[2, 2]).needed == Package("mine", lowest=(2, 2)).needed
