@@ -187,6 +187,12 @@ def _registering(make: Callable[Concatenate[Load, P], Backend]) -> Callable[P, C
     """A decorator of `load` whose arguments are the others of `make`: they are declared once, as `Backend`'s fields."""
 
     def register(*arguments: P.args, **fields: P.kwargs) -> Callable[[Load], Load]:
+        __tracebackhide__ = True
+        if arguments and callable(arguments[0]):  # it would register nothing, and nobody would miss it
+            raise ValueError(
+                'register: expected a name and a family, @register("my_kernel", "my project"), found a function'
+            )
+
         def add(load: Load) -> Load:
             __tracebackhide__ = True
             add_backend(make(load, *arguments, **fields))

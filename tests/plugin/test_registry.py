@@ -193,6 +193,14 @@ def test_a_wrong_registration_is_shown_with_its_line_and_one_sentence(sim, pytes
     assert not [line for line in result.errlines if any(name in line for name in hidden) and not line.startswith("E ")]
 
 
+def test_a_decorator_without_its_arguments_is_refused(sim, pytester):
+    pytester.makeconftest("from attnbench import register\n@register\ndef load(workload): pass\n")
+    result = sim()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = 'register: expected a name and a family, @register("my_kernel", "my project"), found a function'
+    result.stderr.fnmatch_lines(["conftest.py:2: in <module>", f"E   ValueError: {said}"])
+
+
 def test_an_unknown_field_is_shown_with_its_line(sim, pytester):
     pytester.makeconftest(
         'from attnbench import register\n@register("a", "x", laoyut="bhsd")\ndef load(workload): pass\n'
