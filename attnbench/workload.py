@@ -6,6 +6,7 @@ import math
 import operator
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import Any
 
 from attnbench import printable
 
@@ -195,14 +196,20 @@ class Workload:
 def _integer(what: str, found: object) -> int:
     """An integer, also one of NumPy's, as Python's own. Raises ValueError for anything else, a bool among it."""
     __tracebackhide__ = True
-    if type(found) is int:
-        return found
+    number = as_integer(found)
+    if number is None:
+        raise ValueError(f"{what} must be an integer, found {printable.described(found)}")
+    return number
+
+
+def as_integer(value: Any) -> int | None:
+    """An integer, also one of NumPy's, as Python's own; None for anything else, a bool among it."""
+    if isinstance(value, bool):
+        return None
     try:
-        if not isinstance(found, bool):
-            return operator.index(found)  # type: ignore[arg-type]
+        return operator.index(value)
     except TypeError:
-        pass
-    raise ValueError(f"{what} must be an integer, found {printable.described(found)}")
+        return None
 
 
 def _integers(what: str, found: object) -> tuple[int, ...]:

@@ -5,14 +5,13 @@ subject: what the sentence is about, such as `backend 'mine'`. A traceback ends 
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attnbench import printable
 from attnbench.hardware.device import DEVICES
 from attnbench.printable import described, written
+from attnbench.workload import as_integer
 
 
 def require_known(subject: str, what: str, found: object, known: Sequence[str]) -> None:
@@ -55,7 +54,7 @@ def require_text(subject: str, what: str, found: object, *, empty: bool = False)
 def whole_numbers(subject: str, found: object, example: str, count: int | None = None) -> tuple[int, ...]:
     """A tuple or list of integers of at least 0, also NumPy's, as Python's own; `count` of them where that is given."""
     __tracebackhide__ = True
-    numbers = [_integer(one) for one in found] if isinstance(found, (tuple, list)) else [None]
+    numbers = [as_integer(one) for one in found] if isinstance(found, (tuple, list)) else [None]
     known = tuple(number for number in numbers if number is not None and number >= 0)
     if len(known) < len(numbers) or (count is not None and len(known) != count):
         raise ValueError(f"{subject}: expected integers such as {example}, found {described(found)}")
@@ -65,7 +64,7 @@ def whole_numbers(subject: str, found: object, example: str, count: int | None =
 def positive_number(subject: str, found: object) -> int:
     """An integer of at least 1, also one of NumPy's, as Python's own."""
     __tracebackhide__ = True
-    number = _integer(found)
+    number = as_integer(found)
     if number is None or number < 1:
         raise ValueError(f"{subject}: expected an integer of at least 1, found {described(found)}")
     return number
@@ -104,16 +103,6 @@ def require_choices(subject: str, what: str, found: object) -> None:
         for name, pattern in named.items():
             printable.require_name(f"{subject}: name in {what} for {device}", name)
             _require_pattern(subject, f"{what} for {device}, {name}", pattern)
-
-
-def _integer(value: Any) -> int | None:
-    """As Python's own; None for what is no integer, and for a bool."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
 
 
 def _of_devices(subject: str, what: str, found: object, expected: str) -> Mapping[str, object]:

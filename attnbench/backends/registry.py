@@ -231,9 +231,9 @@ def all_backends() -> dict[str, Backend]:
     return dict(_BACKENDS)
 
 
-def registered_elsewhere() -> list[str]:
-    """Names of the backends that this package did not register: those of a conftest.py, or of entry points once loaded."""
-    return [name for name, backend in _BACKENDS.items() if not _module(backend.load).startswith("attnbench.")]
+def others_registered() -> bool:
+    """Whether there are backends that this package did not register: a conftest.py's, or of entry points once loaded."""
+    return any(not _module(backend.load).startswith("attnbench.") for backend in _BACKENDS.values())
 
 
 def _module(load: Load) -> str:

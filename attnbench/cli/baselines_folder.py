@@ -9,10 +9,9 @@ from pathlib import Path
 
 from attnbench.cli.pytest_command import pytest_command
 from attnbench.codec import Unreadable
+from attnbench.storage.folders import ANSWER
 
 DEFAULT = "baselines"
-#: What the line of the answer begins with: other plugins print, too.
-MARK = "attnbench-baselines: "
 
 
 def baselines_folder(arguments: Sequence[str] = ()) -> Path:
@@ -31,7 +30,7 @@ def baselines_folder(arguments: Sequence[str] = ()) -> Path:
         lines = [line for line in asked.stderr.splitlines() if line.strip()]
         why = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {asked.returncode}"
         raise Unreadable(f"pytest cannot tell which folder the ini key attn_baselines names: {why}")
-    folders = [line.removeprefix(MARK) for line in asked.stdout.splitlines() if line.startswith(MARK)]
+    folders = [line.removeprefix(ANSWER) for line in asked.stdout.splitlines() if line.startswith(ANSWER)]
     if not folders:
         return Path(DEFAULT)
     return Path(min(folders[-1], os.path.relpath(folders[-1]), key=len))

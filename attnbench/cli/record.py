@@ -57,10 +57,10 @@ _REFUSED = {
     ),
     ("--benchmark-disable", "--benchmark-skip"): "a recording has to measure; leave it out",
     ("--attn-list",): "a recording has to measure; use attnbench list",
-    ("--co", "--collect-only", "--setup-only", "--setup-plan", "--fixtures", "--fixtures-per-test", "--markers"): (
-        "a recording has to measure; give it to pytest"
-    ),
-    ("--version", "-V"): "a recording has to measure; give it to pytest",
+    (
+        *("--co", "--collect-only", "--setup-only", "--setup-plan", "--fixtures", "--fixtures-per-test", "--markers"),
+        *("--version", "-V"),
+    ): "a recording has to measure; give it to pytest",
 }
 
 

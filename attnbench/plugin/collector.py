@@ -177,9 +177,9 @@ class RecordCollector:
         had_tests = any(reporter.stats.get(left_out) for left_out in ("deselected", "skipped"))
         if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or had_tests:
             return False
-        from attnbench.backends.registry import registered_elsewhere
+        from attnbench.backends.registry import others_registered
 
-        return bool(registered_elsewhere())
+        return others_registered()
 
     def _records(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Record, ...]:
         """What is known of a case: its record, then those of other launches."""

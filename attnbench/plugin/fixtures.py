@@ -72,8 +72,8 @@ def attn_case(
     run = request.config.stash[RUN]
     draft = run.draft(attn_variant, attn_workload, request.node.nodeid)
     steps: CaseSteps
-    run.note_lost_context()
     if run.runs_elsewhere(draft.nodeid):
+        run.note_lost_context()
         from attnbench.execution.remote_case import RemoteCase
 
         steps = RemoteCase(draft, run.processes.numbers, run.processes.measure)

@@ -38,6 +38,8 @@ _TIMING = (
 #: A value that is longer is cut.
 _LONGEST = 80
 
+#: Options of pytest-benchmark that save or compare what was timed.
+_OF_BENCHMARKS = ("benchmark_compare_fail", "benchmark_json", "benchmark_save", "benchmark_autosave")
 #: Options of pytest-benchmark that choose rounds or a clock: here the rounds are --attn-rounds and the clock the device's.
 _IDLE = ("timer", "min-rounds", "min-time", "max-time", "precision", "confidence", "warmup", "warmup-iterations")
 _IDLE_FLAGS = tuple(f"--benchmark-{name}" for name in (*_IDLE, "calibration-precision"))
@@ -135,10 +137,6 @@ def _idle_options(config: pytest.Config) -> list[str]:
     return [
         f"{', '.join(idle)} {have} no effect on attention cases (use --attn-rounds; the device's clock is the timer)"
     ]
-
-
-#: Options of pytest-benchmark that save or compare what was timed.
-_OF_BENCHMARKS = ("benchmark_compare_fail", "benchmark_json", "benchmark_save", "benchmark_autosave")
 
 
 def _without_effect(config: pytest.Config, run: RunState) -> list[str]:

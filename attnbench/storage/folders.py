@@ -20,6 +20,8 @@ from attnbench.fingerprint import slug
 #: pytest-benchmark's machine id: `Linux-CPython-3.11-64bit`.
 MACHINE_ID = re.compile(r"[^-]+-[^-]+-[\d.]+-\d+bit")
 NUMBERED = re.compile(r"(\d{4,})_.+\.json")
+#: What the line begins with in which a pytest process tells the command `attnbench` its folder: other plugins print, too.
+ANSWER = "attnbench-baselines: "
 
 
 class Unlisted(Unreadable):

@@ -41,7 +41,7 @@ class Case:
         """Median of the rounds of all launches, as in the tables; those slowed down on purpose are left out."""
         return pooled_median_s(self._as_it_is)
 
-    @property
+    @cached_property
     def pooled(self) -> Record:
         """One record of all launches; where a launch could not measure the case, that launch's."""
         return next(iter(pooled(self._as_it_is)), self.first)
